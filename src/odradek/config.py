@@ -1,0 +1,604 @@
+"""Every knob: Kafka's property name, type, default, bounds, and what it does here.
+
+Role: declare broker and topic settings, parse and check their text, and give the parts of the broker typed values.
+Names, defaults and meanings are Kafka's, deviations are said in the setting's own sentence; settings that only
+Odradek has begin with `odradek.`. Every bound of a queue, buffer or cache has its name here.
+
+A topic's setting takes its default from the broker setting named in `synonyms` (KIP-226): the first of them that is
+set wins, multiplied by its unit (`log.retention.hours` counts 3,600,000 ms). Values stay text in the metadata log, as
+Kafka keeps them; `LogConfig` holds what a log needs, parsed once.
+
+Imports nothing of the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+INT_MAX = 2**31 - 1
+LONG_MAX = 2**63 - 1
+UNLIMITED = -1
+
+
+class Kind(IntEnum):
+    """The types of settings, in the numbers of DescribeConfigs."""
+
+    BOOLEAN = 1
+    STRING = 2
+    INT = 3
+    SHORT = 4
+    LONG = 5
+    DOUBLE = 6
+    LIST = 7
+    CLASS = 8
+    PASSWORD = 9
+
+
+class Update(IntEnum):
+    """When a broker setting may change (KIP-226)."""
+
+    READ_ONLY = 0
+    PER_BROKER = 1
+    CLUSTER_WIDE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of the broker, or (with `synonyms`) of a topic."""
+
+    name: str
+    kind: Kind
+    default: Any
+    doc: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] | None = None
+    update: Update = Update.READ_ONLY
+    effect: bool = True
+    """False where the setting is accepted for Kafka's sake and does nothing here."""
+    synonyms: tuple[tuple[str, int], ...] = ()
+    """Topic settings: broker settings that give the default, each with its factor, the finest unit first."""
+
+    @property
+    def sensitive(self) -> bool:
+        return self.kind is Kind.PASSWORD
+
+
+class InvalidSetting(ValueError):
+    """A setting's value (or name) that cannot be used; the message names both and says why."""
+
+    def __init__(self, name: str, value: object, why: str) -> None:
+        super().__init__(f"Invalid value {value} for configuration {name}: {why}")
+        self.name = name
+
+
+def parse_value(setting: Setting, text: str) -> Any:
+    """Parses and checks a value's text. Raises `InvalidSetting`."""
+    text = text.strip()
+    value: Any = text
+    if setting.kind in (Kind.INT, Kind.SHORT, Kind.LONG):
+        bits = {Kind.INT: 31, Kind.SHORT: 15, Kind.LONG: 63}[setting.kind]
+        try:
+            value = int(text)
+        except ValueError:
+            raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}") from None
+        if not -(2**bits) <= value < 2**bits:
+            raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}")
+    elif setting.kind is Kind.DOUBLE:
+        try:
+            value = float(text)
+        except ValueError:
+            raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}") from None
+    elif setting.kind is Kind.BOOLEAN:
+        if text.lower() not in ("true", "false"):
+            raise InvalidSetting(setting.name, text, "Expected value to be either true or false")
+        value = text.lower() == "true"
+    elif setting.kind is Kind.LIST:
+        value = [part.strip() for part in text.split(",") if part.strip()]
+    if setting.minimum is not None and value < setting.minimum:
+        raise InvalidSetting(setting.name, text, f"Value must be at least {setting.minimum}")
+    if setting.maximum is not None and value > setting.maximum:
+        raise InvalidSetting(setting.name, text, f"Value must be no more than {setting.maximum}")
+    if setting.choices is not None:
+        for part in value if isinstance(value, list) else [value]:
+            if part not in setting.choices:
+                raise InvalidSetting(setting.name, text, f"String must be one of: {', '.join(setting.choices)}")
+    return value
+
+
+def format_value(value: Any) -> str:
+    """A parsed value or default as Kafka writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ",".join(value)
+    return str(value)
+
+
+def _table(*settings: Setting) -> dict[str, Setting]:
+    return {setting.name: setting for setting in settings}
+
+
+_DAY_MS = 86_400_000
+COMPRESSION_TYPES = ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")
+
+BROKER_SETTINGS: dict[str, Setting] = _table(
+    Setting("node.id", Kind.INT, 1, "This broker's id.", minimum=0),
+    Setting("listeners", Kind.LIST, ["PLAINTEXT://127.0.0.1:9092"], "Where the broker listens."),
+    Setting("advertised.listeners", Kind.LIST, [], "Where clients are told to connect; `listeners` if empty."),
+    Setting("log.dirs", Kind.LIST, ["odradek-data"], "The data directory; exactly one."),
+    Setting("auto.create.topics.enable", Kind.BOOLEAN, True, "Make a topic on its first use."),
+    Setting("num.partitions", Kind.INT, 1, "Partitions of a topic made without a number.", minimum=1),
+    Setting("default.replication.factor", Kind.INT, 1, "Replication factor of a topic made without one.", minimum=1),
+    Setting("delete.topic.enable", Kind.BOOLEAN, True, "Whether topics may be deleted."),
+    Setting(
+        "odradek.replication.factor.accept",
+        Kind.BOOLEAN,
+        False,
+        "Take any replication factor as 1 on an engine that keeps one copy, for programs that hard-code 3.",
+    ),
+    # network
+    Setting("socket.request.max.bytes", Kind.INT, 104_857_600, "Bytes of the largest request read.", minimum=1),
+    Setting("max.connections", Kind.INT, INT_MAX, "Connections at one time.", minimum=0, update=Update.CLUSTER_WIDE),
+    Setting(
+        "max.connections.per.ip",
+        Kind.INT,
+        INT_MAX,
+        "Connections at one time from one address.",
+        minimum=0,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting("connections.max.idle.ms", Kind.LONG, 600_000, "Close a connection that was silent this long."),
+    Setting(
+        "queued.max.request.bytes",
+        Kind.LONG,
+        536_870_912,
+        "Bytes of requests received and not yet answered, over all connections; beyond, reading stops. "
+        "(Kafka's default, -1, has no bound.)",
+        minimum=-1,
+    ),
+    Setting(
+        "odradek.connection.max.requests",
+        Kind.INT,
+        128,
+        "Requests of one connection received and not yet answered; beyond, its reading stops.",
+        minimum=1,
+    ),
+    Setting(
+        "odradek.connection.max.request.bytes",
+        Kind.INT,
+        67_108_864,
+        "Bytes of one connection's requests received and not yet answered; beyond, its reading stops. One request "
+        "is always taken.",
+        minimum=1,
+    ),
+    Setting(
+        "odradek.connection.max.response.bytes",
+        Kind.INT,
+        1_048_576,
+        "Bytes of responses that one connection's peer has not taken; beyond, its requests wait.",
+        minimum=1,
+    ),
+    Setting(
+        "odradek.request.max.elements",
+        Kind.INT,
+        1_000_000,
+        "Array elements in one request; more are refused as malformed.",
+        minimum=1000,
+    ),
+    # log
+    Setting(
+        "message.max.bytes",
+        Kind.INT,
+        1_048_588,
+        "Bytes of the largest record batch.",
+        minimum=0,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "compression.type",
+        Kind.STRING,
+        "producer",
+        "How batches are compressed.",
+        choices=COMPRESSION_TYPES,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "log.cleanup.policy",
+        Kind.LIST,
+        ["delete"],
+        "What happens to old segments.",
+        choices=("compact", "delete"),
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "log.segment.bytes",
+        Kind.INT,
+        1_073_741_824,
+        "Bytes of a segment.",
+        minimum=1_048_576,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting("log.roll.ms", Kind.LONG, None, "Age at which a segment is rolled.", minimum=1, update=Update.CLUSTER_WIDE),
+    Setting("log.roll.hours", Kind.INT, 168, "Age at which a segment is rolled, without log.roll.ms.", minimum=1),
+    Setting(
+        "log.roll.jitter.ms", Kind.LONG, None, "Random part of log.roll.ms.", minimum=0, update=Update.CLUSTER_WIDE
+    ),
+    Setting("log.roll.jitter.hours", Kind.INT, 0, "Random part of log.roll.hours.", minimum=0),
+    Setting(
+        "log.retention.ms",
+        Kind.LONG,
+        None,
+        "Age at which a segment is deleted; -1 for never.",
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting("log.retention.minutes", Kind.INT, None, "The same in minutes, without log.retention.ms."),
+    Setting("log.retention.hours", Kind.INT, 168, "The same in hours, without log.retention.minutes."),
+    Setting(
+        "log.retention.bytes",
+        Kind.LONG,
+        -1,
+        "Bytes of a partition above which old segments are deleted.",
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting("log.retention.check.interval.ms", Kind.LONG, 300_000, "How often retention is looked at.", minimum=1),
+    Setting(
+        "log.segment.delete.delay.ms",
+        Kind.LONG,
+        60_000,
+        "How long deleted files stay, renamed.",
+        minimum=0,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "log.index.interval.bytes",
+        Kind.INT,
+        4096,
+        "Bytes of log between two index entries.",
+        minimum=0,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "log.index.size.max.bytes", Kind.INT, 10_485_760, "Bytes of an index.", minimum=4, update=Update.CLUSTER_WIDE
+    ),
+    Setting(
+        "log.flush.interval.messages",
+        Kind.LONG,
+        LONG_MAX,
+        "Records between flushes with odradek.flush=os.",
+        minimum=1,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "log.flush.interval.ms",
+        Kind.LONG,
+        None,
+        "Time between flushes with odradek.flush=os.",
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting("log.flush.scheduler.interval.ms", Kind.LONG, LONG_MAX, "How often log.flush.interval.ms is looked at."),
+    Setting(
+        "log.flush.offset.checkpoint.interval.ms", Kind.INT, 60_000, "How often recovery points are written.", minimum=0
+    ),
+    Setting(
+        "log.message.timestamp.type",
+        Kind.STRING,
+        "CreateTime",
+        "Whose time a record carries.",
+        choices=("CreateTime", "LogAppendTime"),
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "log.message.timestamp.before.max.ms",
+        Kind.LONG,
+        LONG_MAX,
+        "How old a record's time may be.",
+        minimum=0,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "log.message.timestamp.after.max.ms",
+        Kind.LONG,
+        3_600_000,
+        "How far ahead a record's time may be.",
+        minimum=0,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "odradek.flush",
+        Kind.STRING,
+        "disk",
+        "`disk`: what acks=all acknowledges is on disk, and only that is readable. `os`: it is in the page cache, "
+        "Kafka's own bargain.",
+        choices=("disk", "os"),
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "odradek.unflushed.max.bytes",
+        Kind.LONG,
+        134_217_728,
+        "Bytes appended and not yet flushed, over all partitions; beyond, producers wait.",
+        minimum=1,
+    ),
+    Setting(
+        "odradek.flush.syncfs.files",
+        Kind.INT,
+        8,
+        "Dirty files above which one syncfs replaces their fdatasyncs.",
+        minimum=1,
+    ),
+    Setting("odradek.open.files.max", Kind.INT, 4096, "Segment files kept open.", minimum=16),
+    Setting("odradek.read.threads", Kind.INT, 8, "Threads for reads that must wait for the disk.", minimum=1),
+    Setting(
+        "num.recovery.threads.per.data.dir",
+        Kind.INT,
+        2,
+        "Threads that recover logs after an unclean stop.",
+        minimum=1,
+        update=Update.CLUSTER_WIDE,
+    ),
+    # producers and fetches
+    Setting(
+        "producer.id.expiration.ms",
+        Kind.INT,
+        _DAY_MS,
+        "When a silent producer's state is forgotten.",
+        minimum=1,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting("producer.id.expiration.check.interval.ms", Kind.INT, 600_000, "How often that is looked at.", minimum=1),
+    Setting("fetch.max.bytes", Kind.INT, 57_671_680, "Bytes of the largest Fetch response.", minimum=1024),
+    Setting("max.incremental.fetch.session.cache.slots", Kind.INT, 1000, "Fetch sessions kept.", minimum=0),
+    # metadata
+    Setting(
+        "metadata.log.max.record.bytes.between.snapshots",
+        Kind.LONG,
+        20_971_520,
+        "Bytes of the metadata log between snapshots.",
+        minimum=1,
+    ),
+    Setting(
+        "metadata.log.max.snapshot.interval.ms",
+        Kind.LONG,
+        3_600_000,
+        "Time between snapshots of the metadata.",
+        minimum=0,
+    ),
+)
+
+TOPIC_SETTINGS: dict[str, Setting] = _table(
+    Setting(
+        "cleanup.policy",
+        Kind.LIST,
+        ["delete"],
+        "What happens to old segments; `compact` is kept and does nothing yet.",
+        choices=("compact", "delete"),
+        synonyms=(("log.cleanup.policy", 1),),
+    ),
+    Setting(
+        "compression.type",
+        Kind.STRING,
+        "producer",
+        "How batches are compressed.",
+        choices=COMPRESSION_TYPES,
+        synonyms=(("compression.type", 1),),
+    ),
+    Setting(
+        "file.delete.delay.ms",
+        Kind.LONG,
+        60_000,
+        "How long deleted files stay, renamed.",
+        minimum=0,
+        synonyms=(("log.segment.delete.delay.ms", 1),),
+    ),
+    Setting(
+        "flush.messages",
+        Kind.LONG,
+        LONG_MAX,
+        "Records between flushes with odradek.flush=os.",
+        minimum=1,
+        synonyms=(("log.flush.interval.messages", 1),),
+    ),
+    Setting(
+        "flush.ms",
+        Kind.LONG,
+        LONG_MAX,
+        "Time between flushes with odradek.flush=os.",
+        minimum=0,
+        synonyms=(("log.flush.interval.ms", 1), ("log.flush.scheduler.interval.ms", 1)),
+    ),
+    Setting(
+        "index.interval.bytes",
+        Kind.INT,
+        4096,
+        "Bytes of log between two index entries.",
+        minimum=0,
+        synonyms=(("log.index.interval.bytes", 1),),
+    ),
+    Setting(
+        "max.message.bytes",
+        Kind.INT,
+        1_048_588,
+        "Bytes of the largest record batch.",
+        minimum=0,
+        synonyms=(("message.max.bytes", 1),),
+    ),
+    Setting(
+        "message.timestamp.type",
+        Kind.STRING,
+        "CreateTime",
+        "Whose time a record carries.",
+        choices=("CreateTime", "LogAppendTime"),
+        synonyms=(("log.message.timestamp.type", 1),),
+    ),
+    Setting(
+        "message.timestamp.before.max.ms",
+        Kind.LONG,
+        LONG_MAX,
+        "How old a record's time may be.",
+        minimum=0,
+        synonyms=(("log.message.timestamp.before.max.ms", 1),),
+    ),
+    Setting(
+        "message.timestamp.after.max.ms",
+        Kind.LONG,
+        3_600_000,
+        "How far ahead a record's time may be.",
+        minimum=0,
+        synonyms=(("log.message.timestamp.after.max.ms", 1),),
+    ),
+    Setting(
+        "retention.bytes",
+        Kind.LONG,
+        -1,
+        "Bytes above which old segments are deleted.",
+        synonyms=(("log.retention.bytes", 1),),
+    ),
+    Setting(
+        "retention.ms",
+        Kind.LONG,
+        7 * _DAY_MS,
+        "Age at which a segment is deleted; -1 for never.",
+        minimum=-1,
+        synonyms=(("log.retention.ms", 1), ("log.retention.minutes", 60_000), ("log.retention.hours", 3_600_000)),
+    ),
+    Setting(
+        "segment.bytes",
+        Kind.INT,
+        1_073_741_824,
+        "Bytes of a segment.",
+        minimum=1_048_576,
+        synonyms=(("log.segment.bytes", 1),),
+    ),
+    Setting(
+        "segment.index.bytes",
+        Kind.INT,
+        10_485_760,
+        "Bytes of an index.",
+        minimum=4,
+        synonyms=(("log.index.size.max.bytes", 1),),
+    ),
+    Setting(
+        "segment.jitter.ms",
+        Kind.LONG,
+        0,
+        "Random part of segment.ms.",
+        minimum=0,
+        synonyms=(("log.roll.jitter.ms", 1), ("log.roll.jitter.hours", 3_600_000)),
+    ),
+    Setting(
+        "segment.ms",
+        Kind.LONG,
+        7 * _DAY_MS,
+        "Age at which a segment is rolled.",
+        minimum=1,
+        synonyms=(("log.roll.ms", 1), ("log.roll.hours", 3_600_000)),
+    ),
+    Setting(
+        "odradek.flush",
+        Kind.STRING,
+        "disk",
+        "Whether acks=all means on disk, or in the page cache.",
+        choices=("disk", "os"),
+        synonyms=(("odradek.flush", 1),),
+    ),
+)
+
+
+class BrokerConfig:
+    """The broker's settings: given ones over defaults, checked when made. Unknown names are kept apart."""
+
+    def __init__(self, given: Mapping[str, str] | None = None) -> None:
+        self.given: dict[str, str] = dict(given or {})
+        self.unknown = [name for name in self.given if name not in BROKER_SETTINGS]
+        self._values: dict[str, Any] = {name: setting.default for name, setting in BROKER_SETTINGS.items()}
+        for name, text in self.given.items():
+            if name in BROKER_SETTINGS:
+                self._values[name] = parse_value(BROKER_SETTINGS[name], text)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def int(self, name: str) -> int:
+        value = self._values[name]
+        assert isinstance(value, int), name
+        return value
+
+    def str(self, name: str) -> str:
+        value = self._values[name]
+        assert isinstance(value, str), name
+        return value
+
+    def bool(self, name: str) -> bool:
+        value = self._values[name]
+        assert isinstance(value, bool), name
+        return value
+
+    def list(self, name: str) -> list[str]:  # type: ignore[valid-type]
+        value = self._values[name]
+        assert isinstance(value, list), name
+        return value
+
+    def topic_value(self, name: str, overrides: Mapping[str, str]) -> Any:  # type: ignore[valid-type]
+        """The effective value of a topic's setting: its override, else the broker's, else the default."""
+        setting = TOPIC_SETTINGS[name]
+        if name in overrides:
+            return parse_value(setting, overrides[name])
+        for broker_name, factor in setting.synonyms:
+            value = self._values.get(broker_name)
+            if broker_name in self.given and value is not None:
+                return value if factor == 1 or value < 0 else value * factor
+        return setting.default
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """What a partition and its log need of the topic's settings, parsed. Times in ms, sizes in bytes."""
+
+    cleanup_policy: tuple[str, ...] = ("delete",)
+    compression_type: str = "producer"
+    file_delete_delay_ms: int = 60_000
+    flush: str = "disk"
+    flush_messages: int = LONG_MAX
+    flush_ms: int = LONG_MAX
+    index_interval_bytes: int = 4096
+    max_message_bytes: int = 1_048_588
+    timestamp_type: str = "CreateTime"
+    timestamp_before_max_ms: int = LONG_MAX
+    timestamp_after_max_ms: int = 3_600_000
+    retention_bytes: int = -1
+    retention_ms: int = 7 * _DAY_MS
+    segment_bytes: int = 1_073_741_824
+    segment_index_bytes: int = 10_485_760
+    segment_jitter_ms: int = 0
+    segment_ms: int = 7 * _DAY_MS
+
+    @classmethod
+    def of(cls, broker: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig:
+        """The effective settings of a topic with these overrides."""
+
+        def value(name: str) -> Any:
+            return broker.topic_value(name, overrides)
+
+        return cls(
+            cleanup_policy=tuple(value("cleanup.policy")),
+            compression_type=value("compression.type"),
+            file_delete_delay_ms=value("file.delete.delay.ms"),
+            flush=value("odradek.flush"),
+            flush_messages=value("flush.messages"),
+            flush_ms=value("flush.ms"),
+            index_interval_bytes=value("index.interval.bytes"),
+            max_message_bytes=value("max.message.bytes"),
+            timestamp_type=value("message.timestamp.type"),
+            timestamp_before_max_ms=value("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms=value("message.timestamp.after.max.ms"),
+            retention_bytes=value("retention.bytes"),
+            retention_ms=value("retention.ms"),
+            segment_bytes=value("segment.bytes"),
+            segment_index_bytes=value("segment.index.bytes"),
+            segment_jitter_ms=value("segment.jitter.ms"),
+            segment_ms=value("segment.ms"),
+        )

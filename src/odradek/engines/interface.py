@@ -1,0 +1,244 @@
+"""The contract between the broker and whatever keeps its logs. Everything above is written against this page.
+
+A `PartitionLog` is an append-only sequence of record batches with offsets. One broker serves it at a time, under a
+leader epoch that the engine owns. The contract is made to fit a log on local disk, one in memory, and one in object
+storage with an index in a database:
+
+- **Offsets are fixed early, durability is awaited.** `append` gives offsets at once; `durable` tells when they may
+  be acknowledged and read.
+- **Nobody reads what a crash can take back.** `durable_end` is the high watermark's source. With `odradek.flush=os`
+  an engine counts a written batch as durable: the user's bargain, made by a setting.
+- **A failure is never smoothed over.** After a failed append or flush the log is `failed`: every open `durable`
+  fails, later appends fail, and whoever holds state derived from the log drops it and opens the log again, at its
+  durable end and under a higher epoch.
+- **No disk wait on the event loop.** What may wait is awaitable, or says in its docstring that it blocks and belongs
+  into a thread.
+
+`tests/engines/contract.py` says the same in code; a new behaviour of an engine starts there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from odradek.config import LogConfig
+from odradek.records.batch import BatchHeader, Buffer, RecordBatch
+
+
+class LogFailure(Exception):
+    """The storage failed under a log; what the outcome of an append was is said by the subclass."""
+
+
+class Refused(LogFailure):
+    """Nothing was written: the epoch is old, or the log does not end where the caller expected."""
+
+
+class Unknown(LogFailure):
+    """The batches may or may not have been kept (a failed write or flush). Treat them as lost until a reopened log
+    shows them."""
+
+
+class StorageFull(LogFailure):
+    """Nothing was written: there is no room. The log stays usable; try again when there is."""
+
+
+class OffsetOutOfRange(Exception):
+    """A read below the start or above the end of the log."""
+
+
+class LogIdentity(NamedTuple):
+    """What a log is called. `topic_id` is 16 bytes and outlives a name that is used again."""
+
+    topic: str
+    topic_id: bytes
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class Appended(NamedTuple):
+    """What an append gives at once: the first batch's base offset, the log's end after the last, and the future
+    that resolves (to None) when all of it is durable, or fails with a `LogFailure`. Appends that share a flush share
+    the future. It is already done where the engine needs no flush."""
+
+    base_offset: int
+    end_offset: int
+    durable: asyncio.Future[None]
+
+
+class EpochEnd(NamedTuple):
+    """The largest leader epoch not above the one asked for that the log has, and the offset where it ends."""
+
+    epoch: int
+    end_offset: int
+
+
+class Found(NamedTuple):
+    """Where to look for a record: the base offset of its batch, and that batch's max timestamp."""
+
+    base_offset: int
+    max_timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """How engines differ, declared instead of silently different."""
+
+    durable: bool
+    """What was acknowledged survives the process."""
+    replicated: bool
+    """Replication factors above 1 mean something."""
+    files: bool
+    """The log is files in a directory that DescribeLogDirs can name."""
+
+
+class PartitionLog(ABC):
+    """One open log. All methods without `async`, and not said to block, return at once and are called on the event
+    loop only."""
+
+    identity: LogIdentity
+    config: LogConfig
+    """Effective settings; replaced as a whole by `configure`."""
+    epoch: int
+    """The leader epoch under which this opening appends: higher than that of every batch in the log."""
+    start_offset: int
+    end_offset: int
+    """The next append's base offset."""
+    durable_end: int
+    """Everything before is durable; start_offset <= durable_end <= end_offset."""
+    failed: LogFailure | None
+    """Set once by the failure that ended this opening."""
+    established: bool
+    """Whether `epoch` itself is durable. Until then (the first append of an opening) no append may be answered
+    before its `durable`, whatever its acks: else an epoch could be used twice."""
+
+    @abstractmethod
+    def append(self, batches: Sequence[RecordBatch], epoch: int, expected_end: int | None = None) -> Appended:
+        """Adds batches at the end, giving them offsets and the leader epoch `epoch`.
+
+        Raises `Refused` where `epoch` is not the log's, or `expected_end` is given and is not `end_offset`;
+        `StorageFull` or `Unknown` where the write failed; the earlier failure where the log has `failed`.
+        Rolls segments as the settings say. A batch is never split."""
+
+    @abstractmethod
+    def read(
+        self, offset: int, max_bytes: int, upto: int, minimum_one: bool = True
+    ) -> list[Buffer] | Awaitable[list[Buffer]]:
+        """Buffers of consecutive batches: the first contains `offset` (and may begin before it); none begins at or
+        above `upto`. At most `max_bytes`, but with `minimum_one` the first batch comes whole, whatever its size. The
+        last batch may be cut short, as Kafka's are. Empty where there is nothing between `offset` and `upto`.
+
+        Returns a list where the bytes are at hand, else an awaitable. Raises `OffsetOutOfRange` where `offset` is
+        below `start_offset` or above `end_offset`."""
+
+    @abstractmethod
+    def headers(self, offset: int) -> Iterator[BatchHeader]:
+        """The headers of all batches from the one that contains `offset` to the end. Blocks: run it in a thread."""
+
+    @abstractmethod
+    async def find_by_timestamp(self, timestamp_ms: int, upto: int) -> Found | None:
+        """The first batch below `upto`, at or after the start, whose max timestamp is at or above `timestamp_ms`."""
+
+    @abstractmethod
+    async def find_max_timestamp(self, upto: int) -> Found | None:
+        """The batch below `upto` with the highest max timestamp (the first of equals)."""
+
+    @abstractmethod
+    def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
+        """For OffsetForLeaderEpoch (KIP-320): the largest epoch <= `epoch` that has batches and where it ends (at
+        the next epoch's start, or `upto` for the last). None where the log knows no such epoch."""
+
+    @abstractmethod
+    def last_epoch(self) -> int | None:
+        """The epoch of the last batch, None while the log has none."""
+
+    @abstractmethod
+    async def truncate_before(self, offset: int) -> None:
+        """Makes `offset` the start (DeleteRecords); durable when it returns. Whole segments below are deleted, in the
+        background. `offset` <= durable_end. Does nothing below the start."""
+
+    @abstractmethod
+    async def retain(self, now_ms: int, upto: int) -> int:
+        """Deletes segments that `retention.ms` and `retention.bytes` no longer keep and that end at or below `upto`;
+        rolls the active one when it has expired. Returns how many bytes went."""
+
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """Bytes of batches held, from the first segment's start on."""
+
+    @abstractmethod
+    def segment_base_offset(self) -> int:
+        """The active segment's base offset: when it changes, a snapshot of producer state is due (Kafka writes one at
+        every roll). Engines without segments return 0."""
+
+    @abstractmethod
+    def configure(self, config: LogConfig) -> None:
+        """Puts changed settings into force."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Returns when all that was appended before is on the storage, whatever `odradek.flush` says."""
+
+    @abstractmethod
+    async def save_snapshot(self, kind: str, offset: int, data: bytes) -> None:
+        """Keeps `data` as the state of `kind` ("producer", "coordinator", "metadata") made from every record below
+        `offset`; durable when it returns. Older ones of the kind may go: the newest two are kept."""
+
+    @abstractmethod
+    async def load_snapshot(self, kind: str, upto: int) -> tuple[int, bytes] | None:
+        """The newest snapshot of `kind` with an offset at or below `upto`: (offset, data). The data is as saved, or
+        as damaged since: the caller checks it."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Flushes, marks the log as cleanly closed, and gives back files. Idempotent."""
+
+
+class Engine(ABC):
+    """A place where logs are kept."""
+
+    capabilities: Capabilities
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Takes the place into possession (locks it) and learns what is there. Raises `StorageError` in words a
+        person can act on."""
+
+    @abstractmethod
+    def identities(self) -> list[LogIdentity]:
+        """The logs found at `start`, with their topic ids."""
+
+    @abstractmethod
+    async def open(self, identity: LogIdentity, config: LogConfig) -> PartitionLog:
+        """Opens a log, or makes one that takes up storage from its first append on. After an unclean stop it is
+        recovered first. One opening at a time; after `close` or a failure it can be opened again."""
+
+    @abstractmethod
+    async def delete(self, identity: LogIdentity) -> None:
+        """Deletes a log, open or not. When it returns the log cannot come back, also after a crash; its bytes go in
+        the background."""
+
+    @abstractmethod
+    def unflushed_bytes(self) -> int:
+        """Bytes appended and not yet durable, over all logs: `odradek.unflushed.max.bytes` bounds it."""
+
+    @abstractmethod
+    async def room(self) -> None:
+        """Returns when `unflushed_bytes` is below its bound."""
+
+    @abstractmethod
+    def usage(self) -> tuple[str, int, int]:
+        """The place's path, its total bytes and its usable bytes (-1 where unknown), for DescribeLogDirs."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Closes every log, and marks the stop as clean. Idempotent."""
+
+
+class StorageError(Exception):
+    """The storage cannot be used at all: locked by another broker, another cluster's, or broken."""

@@ -1,0 +1,190 @@
+"""The language in which messages are declared: types, versions, and the base classes `Struct` and `Message`.
+
+A structure is one class for all its versions:
+
+    class FetchPartition(Struct):
+        partition: int32 = field("0+")
+        current_leader_epoch: int32 = field("9+", default=-1)
+
+Names are Kafka's, in snake case; versions are written in Kafka's own words ("0+", "3-12", "none"). The declaration
+is all there is: `compiler.py` makes constructors and codecs from it on first use, so that importing a message costs
+next to nothing. Nothing here reads or writes bytes.
+
+Invariants: a structure's instances have exactly the declared fields (slots); a field that a version lacks holds its
+default after decoding; arrays are lists, uuids are 16 bytes, `records` are views of the received bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
+
+MAX_VERSION = 32767
+
+boolean = Annotated[bool, "bool"]
+int8 = Annotated[int, "int8"]
+int16 = Annotated[int, "int16"]
+int32 = Annotated[int, "int32"]
+int64 = Annotated[int, "int64"]
+uint16 = Annotated[int, "uint16"]
+uint32 = Annotated[int, "uint32"]
+float64 = Annotated[float, "float64"]
+string = Annotated[str, "string"]
+uuid = Annotated[bytes, "uuid"]
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+byte_string = Annotated[Buffer, "bytes"]
+# Record batches: one view when decoded; when encoded also a sequence of buffers, sent without being joined.
+Records: TypeAlias = "Buffer | Sequence[Buffer]"
+record_buffers = Annotated[Records, "records"]
+
+ZERO_UUID = bytes(16)
+
+
+class Versions(NamedTuple):
+    """An inclusive range of versions; empty when `first > last`."""
+
+    first: int
+    last: int
+
+    def __contains__(self, version: object) -> bool:
+        return isinstance(version, int) and self.first <= version <= self.last
+
+    @classmethod
+    def parse(cls, text: str) -> Versions:
+        """Reads Kafka's notation: "3", "0-12", "9+" or "none"."""
+        if text == "none":
+            return cls(1, 0)
+        if text.endswith("+"):
+            return cls(int(text[:-1]), MAX_VERSION)
+        first, _, last = text.partition("-")
+        return cls(int(first), int(last or first))
+
+    def __str__(self) -> str:
+        if self.first > self.last:
+            return "none"
+        if self.last == MAX_VERSION:
+            return f"{self.first}+"
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+NONE = Versions(1, 0)
+
+
+class _Unset:
+    """The default of a field that names none: zero, empty, or null-free, by its type."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = _Unset()
+
+
+class Field:
+    """One declared field. `type` and `struct` are filled in by `resolve_fields` on first use of the class."""
+
+    __slots__ = (
+        "default",
+        "element",
+        "flexible",
+        "is_array",
+        "name",
+        "nullable",
+        "struct",
+        "tag",
+        "tagged",
+        "versions",
+    )
+
+    def __init__(
+        self, versions: Versions, default: object, nullable: Versions, tag: int | None, tagged: Versions, flexible: bool
+    ) -> None:
+        self.name = ""
+        self.versions = versions
+        self.default = default
+        self.nullable = nullable
+        self.tag = tag
+        self.tagged = tagged
+        self.flexible = flexible
+        self.is_array = False
+        self.element = ""  # a primitive's name in Kafka's words, or "" for a structure
+        self.struct: type[Struct] | None = None
+
+
+def field(
+    versions: str,
+    *,
+    default: object = UNSET,
+    nullable: str = "none",
+    tag: int | None = None,
+    tagged: str | None = None,
+    flexible: bool = True,
+) -> Any:
+    """Declares a field: the versions that carry it, its default, the versions in which it may be null, its tag and
+    (if not all of `versions`) the versions in which it is tagged. `flexible=False` keeps the old encoding in flexible
+    versions (only the request header's client id needs it)."""
+    own = Versions.parse(versions)
+    tagged_versions = NONE if tag is None else Versions.parse(tagged or versions)
+    return Field(own, default, Versions.parse(nullable), tag, tagged_versions, flexible)
+
+
+class StructType(type):
+    """Turns field declarations into slots; costs a dictionary per class at import, everything else waits."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> StructType:
+        declared = {key: value for key, value in namespace.items() if isinstance(value, Field)}
+        for key, value in declared.items():
+            value.name = key
+            del namespace[key]
+        namespace["__slots__"] = tuple(declared)
+        namespace["__declared__"] = tuple(declared.values())
+        return super().__new__(mcs, name, bases, namespace, **keywords)
+
+
+@dataclass_transform(kw_only_default=True)
+class Struct(metaclass=StructType):
+    """A structure of the protocol. Every field is an optional keyword of the constructor."""
+
+    __slots__ = ()
+    __declared__: ClassVar[tuple[Field, ...]] = ()
+
+    def __init__(self, **values: Any) -> None:
+        # The first instance compiles the class's real constructor, which replaces this one.
+        from odradek.protocol.compiler import compile_constructor
+
+        compile_constructor(type(self))
+        self.__init__(**values)  # type: ignore[misc]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, f.name) == getattr(other, f.name) for f in self.__declared__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{f.name}={getattr(self, f.name)!r}" for f in self.__declared__)
+        return f"{type(self).__name__}({inside})"
+
+
+class Message(Struct):
+    """A structure that stands at the top: a request, a response, a header, or an internal record.
+
+    `api_key` is -1 for headers; for an internal record it is the type's number (metadata records) or -1.
+    """
+
+    __slots__ = ()
+    api_key: ClassVar[int] = -1
+    valid_versions: ClassVar[Versions] = NONE
+    flexible_versions: ClassVar[Versions] = NONE
+    decoders: ClassVar[dict[int, Callable[..., Any]]]
+    encoders: ClassVar[dict[int, Callable[..., Any]]]
+
+    def __init_subclass__(cls, *, versions: str, flexible: str, api_key: int = -1) -> None:
+        super().__init_subclass__()
+        cls.api_key = api_key
+        cls.valid_versions = Versions.parse(versions)
+        cls.flexible_versions = Versions.parse(flexible)
+        cls.decoders = {}
+        cls.encoders = {}

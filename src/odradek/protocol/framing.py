@@ -1,0 +1,113 @@
+"""Request and response frames: the 4 bytes of length are the network's, the headers are here.
+
+Sans-IO. A request is `request header, body`, a response `response header, body`. Header versions follow from the API
+and its version: flexible versions have a header with tags, and the response to ApiVersions never has them (a client
+that does not know our versions must be able to read it, KIP-511).
+
+Invariants: `read_request_header` reads in bounds or raises `DecodeError`. `encode_response` gives the frame's pieces
+with the length in front; record buffers among them are not copied.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from odradek.protocol.compiler import DecodeError, decode, encode, encoder
+from odradek.protocol.fields import Buffer, Message, field, int16, int32, string
+
+API_VERSIONS_KEY = 18
+_FIXED = struct.Struct(">hhi")
+_FIXED_AND_LENGTH = struct.Struct(">hhih")
+_RESPONSE = struct.Struct(">ii")
+# Pieces of a response smaller than this are joined; a bigger one goes to the socket as it is.
+JOIN_BYTES = 16_384
+
+
+class RequestHeader(Message, versions="1-2", flexible="2+"):
+    request_api_key: int16 = field("0+")
+    request_api_version: int16 = field("0+")
+    correlation_id: int32 = field("0+")
+    client_id: string | None = field("1+", nullable="1+", flexible=False)
+
+
+class ResponseHeader(Message, versions="0-1", flexible="1+"):
+    correlation_id: int32 = field("0+")
+
+
+class Request(NamedTuple):
+    """What a request header says, and where the body begins."""
+
+    api_key: int
+    api_version: int
+    correlation_id: int
+    client_id: str | None
+    body_position: int
+
+
+def peek_api(frame: bytes | bytearray) -> tuple[int, int, int]:
+    """The API key, version and correlation id with which every request begins. Raises `DecodeError`."""
+    if len(frame) < _FIXED.size:
+        raise DecodeError(f"a request of {len(frame)} bytes is shorter than its header")
+    key, version, correlation_id = _FIXED.unpack_from(frame, 0)
+    return key, version, correlation_id
+
+
+def read_request_header(frame: bytes | bytearray, flexible: bool) -> Request:
+    """Reads a request header; `flexible` says whether the API's version has tags in it. Raises `DecodeError`."""
+    try:
+        key, version, correlation_id, length = _FIXED_AND_LENGTH.unpack_from(frame, 0)
+    except struct.error:
+        raise DecodeError(f"a request of {len(frame)} bytes is shorter than its header") from None
+    position = 10 + max(length, 0)
+    if length < -1 or position > len(frame):
+        raise DecodeError(f"a client id of length {length} does not fit in the request")
+    try:
+        client_id = None if length < 0 else frame[10:position].decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"the client id is not UTF-8: {error}") from None
+    if flexible:
+        if position < len(frame) and frame[position] == 0:
+            position += 1
+        else:
+            _, position = decode(RequestHeader, 2, frame)
+    return Request(key, version, correlation_id, client_id, position)
+
+
+def encode_request(message: Message, version: int, correlation_id: int, client_id: str | None) -> bytes:
+    """A whole request frame with its length, for clients."""
+    header = RequestHeader(
+        request_api_key=message.api_key,
+        request_api_version=version,
+        correlation_id=correlation_id,
+        client_id=client_id,
+    )
+    flexible = version in message.flexible_versions
+    body = encode(header, 2 if flexible else 1) + encode(message, version)
+    return struct.pack(">i", len(body)) + body
+
+
+def encode_response(message: Message, version: int, correlation_id: int) -> list[Buffer]:
+    """The pieces of a whole response frame, its length first; small neighbours are joined."""
+    cls = type(message)
+    pieces: list[Buffer] = [b""]
+    (cls.encoders.get(version) or encoder(cls, version))(message, pieces.append)
+    flexible = version in cls.flexible_versions and cls.api_key != API_VERSIONS_KEY
+    length = sum(map(len, pieces)) + (5 if flexible else 4)
+    head = _RESPONSE.pack(length, correlation_id)
+    pieces[0] = head + b"\0" if flexible else head
+    if length <= JOIN_BYTES:
+        return [b"".join(pieces)]
+    out: list[Buffer] = []
+    small: list[Buffer] = []
+    for piece in pieces:
+        if len(piece) < JOIN_BYTES:
+            small.append(piece)
+            continue
+        if small:
+            out.append(b"".join(small))
+            small = []
+        out.append(piece)
+    if small:
+        out.append(b"".join(small))
+    return out

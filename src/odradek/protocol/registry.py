@@ -1,0 +1,64 @@
+"""Every API this broker serves: its key, its messages, and the versions it announces.
+
+The one table from which ApiVersions answers, the dispatcher decodes, and the README's table is made. An API that is
+not here is not served, and is not announced.
+
+`announced` may be wider than what is `served` in one case, taken from Kafka: Produce 0-2 are announced because
+librdkafka reads compression support from that range, yet a request in those versions closes the connection
+(KAFKA-18659).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+from odradek.protocol.fields import Message, Versions
+
+
+class Api(NamedTuple):
+    """One API: how it is called, and the versions served and announced."""
+
+    name: str
+    key: int
+    module: str
+    served: Versions
+    announced: Versions
+
+    @property
+    def request(self) -> type[Message]:
+        return getattr(import_module(f"odradek.protocol.messages.{self.module}"), f"{self.name}Request")  # type: ignore[no-any-return]
+
+    @property
+    def response(self) -> type[Message]:
+        return getattr(import_module(f"odradek.protocol.messages.{self.module}"), f"{self.name}Response")  # type: ignore[no-any-return]
+
+
+def _api(name: str, key: int, module: str, served: str, announced: str | None = None) -> Api:
+    return Api(name, key, module, Versions.parse(served), Versions.parse(announced or served))
+
+
+APIS: tuple[Api, ...] = (
+    _api("Produce", 0, "produce", "3-13", announced="0-13"),
+    _api("Fetch", 1, "fetch", "4-18"),
+    _api("ListOffsets", 2, "list_offsets", "1-11"),
+    _api("Metadata", 3, "metadata", "0-13"),
+    _api("ApiVersions", 18, "api_versions", "0-5"),
+    _api("CreateTopics", 19, "create_topics", "2-7"),
+    _api("DeleteTopics", 20, "delete_topics", "1-6"),
+    _api("DeleteRecords", 21, "delete_records", "0-2"),
+    _api("InitProducerId", 22, "init_producer_id", "0-5"),
+    _api("OffsetForLeaderEpoch", 23, "offset_for_leader_epoch", "2-4"),
+    _api("DescribeConfigs", 32, "describe_configs", "1-4"),
+    _api("AlterConfigs", 33, "alter_configs", "0-2"),
+    _api("DescribeLogDirs", 35, "describe_log_dirs", "1-5"),
+    _api("CreatePartitions", 37, "create_partitions", "0-3"),
+    _api("IncrementalAlterConfigs", 44, "incremental_alter_configs", "0-1"),
+    _api("DescribeCluster", 60, "describe_cluster", "0-2"),
+    _api("DescribeProducers", 61, "describe_producers", "0"),
+    _api("ListConfigResources", 74, "list_config_resources", "0-1"),
+    _api("DescribeTopicPartitions", 75, "describe_topic_partitions", "0"),
+)
+
+BY_KEY: dict[int, Api] = {api.key: api for api in APIS}
+BY_NAME: dict[str, Api] = {api.name: api for api in APIS}

@@ -1,0 +1,221 @@
+"""The record batch, magic 2: its header, the checks made of it on the way in, and the patches the log makes.
+
+Sans-IO. A batch on the wire and on disk is the same bytes:
+
+    position  0 base_offset int64 | 8 batch_length int32 | 12 partition_leader_epoch int32 | 16 magic int8
+    17 crc uint32 (CRC-32C of everything from position 21) | 21 attributes int16 | 23 last_offset_delta int32
+    27 base_timestamp int64 | 35 max_timestamp int64 | 43 producer_id int64 | 51 producer_epoch int16
+    53 base_sequence int32 | 57 record_count int32 | 61 records
+
+The log may rewrite bytes 0-7 and 12-15 (offset, leader epoch), which the CRC leaves out, without touching the rest:
+so a received batch is stored by writing 16 new bytes and a view. Records are never parsed here; `records/iteration`
+does that for those who must.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+Buffer = bytes | bytearray | memoryview
+
+HEADER = struct.Struct(">qiibIhiqqqhii")
+HEADER_BYTES = HEADER.size  # 61
+PREFIX = struct.Struct(">qii")  # what the log rewrites: base_offset, batch_length, partition_leader_epoch
+PREFIX_BYTES = PREFIX.size  # 16
+LENGTH_OVERHEAD = 12  # batch_length counts what comes after itself
+_OFFSET_AND_LENGTH = struct.Struct(">qi")
+_CRC_START = 21
+_TAIL = struct.Struct(">hiqqqhii")  # attributes .. record_count, what a change of the header must checksum again
+
+CODEC_MASK = 0x07
+TIMESTAMP_TYPE_BIT = 0x08
+TRANSACTIONAL_BIT = 0x10
+CONTROL_BIT = 0x20
+DELETE_HORIZON_BIT = 0x40
+KNOWN_ATTRIBUTES = 0x7F
+
+NO_TIMESTAMP = -1
+NO_PRODUCER_ID = -1
+NO_PRODUCER_EPOCH = -1
+NO_SEQUENCE = -1
+
+
+class BatchHeader(NamedTuple):
+    """The 61 bytes before a batch's records, in their order."""
+
+    base_offset: int
+    batch_length: int
+    leader_epoch: int
+    magic: int
+    crc: int
+    attributes: int
+    last_offset_delta: int
+    base_timestamp: int
+    max_timestamp: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    record_count: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole batch."""
+        return self.batch_length + LENGTH_OVERHEAD
+
+    @property
+    def last_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta
+
+    @property
+    def next_offset(self) -> int:
+        return self.base_offset + self.last_offset_delta + 1
+
+    @property
+    def codec(self) -> int:
+        """0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."""
+        return self.attributes & CODEC_MASK
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(self.attributes & TRANSACTIONAL_BIT)
+
+    @property
+    def is_control(self) -> bool:
+        return bool(self.attributes & CONTROL_BIT)
+
+    @property
+    def has_log_append_time(self) -> bool:
+        return bool(self.attributes & TIMESTAMP_TYPE_BIT)
+
+    @property
+    def has_producer_id(self) -> bool:
+        return self.producer_id >= 0
+
+    @property
+    def last_sequence(self) -> int:
+        """The sequence number of the last record; numbers wrap to 0 after 2^31 - 1."""
+        if self.base_sequence < 0:
+            return self.base_sequence
+        return (self.base_sequence + self.last_offset_delta) & 0x7FFFFFFF
+
+
+class InvalidBatch(ValueError):
+    """Bytes that are not a record batch. `reason` is one of the classes below, so that callers map it to a code."""
+
+
+class CorruptBatch(InvalidBatch):
+    """Wrong length or checksum (Kafka: CORRUPT_MESSAGE)."""
+
+
+class UnsupportedMagic(InvalidBatch):
+    """A message set of magic 0 or 1, or of the future (Kafka: UNSUPPORTED_FOR_MESSAGE_FORMAT)."""
+
+
+class MalformedBatch(InvalidBatch):
+    """Fields that contradict each other (Kafka: INVALID_RECORD)."""
+
+
+class RecordBatch:
+    """One batch: its parsed header and the buffers that hold it.
+
+    `buffers` are the whole batch's bytes in order; the first holds at least the first 16 bytes. They are views of
+    what was received, or new bytes where something was rewritten.
+    """
+
+    __slots__ = ("buffers", "header")
+
+    def __init__(self, header: BatchHeader, buffers: tuple[Buffer, ...]) -> None:
+        self.header = header
+        self.buffers = buffers
+
+    @property
+    def size(self) -> int:
+        return self.header.batch_length + LENGTH_OVERHEAD
+
+    def placed_at(self, base_offset: int, leader_epoch: int) -> tuple[Buffer, ...]:
+        """The batch's buffers with this offset and leader epoch; the body is not copied, the CRC stays true."""
+        first, *rest = self.buffers
+        prefix = PREFIX.pack(base_offset, self.header.batch_length, leader_epoch)
+        return (prefix, memoryview(first)[PREFIX_BYTES:], *rest)
+
+    def with_log_append_time(self, now_ms: int) -> RecordBatch:
+        """The batch with LogAppendTime: the type bit set, every record's time overridden by `max_timestamp`
+        (KIP-32), and a new CRC."""
+        h = self.header
+        attributes = h.attributes | TIMESTAMP_TYPE_BIT
+        return self.with_header(h._replace(attributes=attributes, max_timestamp=now_ms))
+
+    def with_header(self, header: BatchHeader) -> RecordBatch:
+        """The batch with other header fields and the CRC made anew; the records stay the same views."""
+        body = _skip(self.buffers, HEADER_BYTES)
+        tail = _TAIL.pack(*header[5:])
+        crc = crc32c(tail)
+        for piece in body:
+            crc = crc32c(piece, crc)
+        header = header._replace(crc=crc)
+        return RecordBatch(header, (HEADER.pack(*header), *body))
+
+
+def _skip(buffers: tuple[Buffer, ...], count: int) -> tuple[Buffer, ...]:
+    """The buffers without their first `count` bytes."""
+    out: list[Buffer] = []
+    for piece in buffers:
+        if count >= len(piece):
+            count -= len(piece)
+            continue
+        out.append(memoryview(piece)[count:])
+        count = 0
+    return tuple(out)
+
+
+def read_header(data: Buffer, position: int = 0) -> BatchHeader:
+    """Reads a batch's header without checking anything; needs 61 bytes."""
+    return BatchHeader._make(HEADER.unpack_from(data, position))
+
+
+def check_batch(data: Buffer) -> RecordBatch:
+    """The one batch that fills `data`, checked by its header: length, magic, CRC, and that count, offsets and
+    attributes agree. Raises `CorruptBatch`, `UnsupportedMagic` or `MalformedBatch`.
+
+    The records themselves are not parsed: a body that lies is for its readers to survive.
+    """
+    size = len(data)
+    if size < HEADER_BYTES:
+        if size > PREFIX_BYTES and data[PREFIX_BYTES] in (0, 1):
+            raise UnsupportedMagic(f"magic {data[PREFIX_BYTES]} message sets are not supported, only magic 2")
+        raise CorruptBatch(f"{size} bytes are fewer than a batch header's {HEADER_BYTES}")
+    header = BatchHeader._make(HEADER.unpack_from(data, 0))
+    if header.magic != 2:
+        raise UnsupportedMagic(f"magic {header.magic} is not supported, only magic 2")
+    if header.batch_length + LENGTH_OVERHEAD != size:
+        if HEADER_BYTES <= header.batch_length + LENGTH_OVERHEAD < size:
+            raise MalformedBatch("more than one batch, or bytes after the batch")
+        raise CorruptBatch(f"the batch says it has {header.batch_length + LENGTH_OVERHEAD} bytes, but {size} came")
+    view = memoryview(data)
+    if crc32c(view[_CRC_START:]) != header.crc:
+        raise CorruptBatch("the checksum (CRC-32C) does not match")
+    if header.record_count < 1 or header.record_count != header.last_offset_delta + 1:
+        raise MalformedBatch(
+            f"the batch says it has {header.record_count} records, but its last offset delta is "
+            f"{header.last_offset_delta}"
+        )
+    if header.attributes & CODEC_MASK > 4:
+        raise MalformedBatch(f"compression codec {header.attributes & CODEC_MASK} is unknown")
+    return RecordBatch(header, (view,))
+
+
+def split_batches(data: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
+    """The whole batches that `data` begins with, unchecked; a cut last batch ends the iteration, as readers of a
+    Fetch response do."""
+    view = memoryview(data)
+    position = 0
+    while position + HEADER_BYTES <= len(view):
+        header = read_header(view, position)
+        if header.size < HEADER_BYTES or position + header.size > len(view):
+            return
+        yield header, view[position : position + header.size]
+        position += header.size
