@@ -522,27 +522,27 @@ class BrokerConfig:
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
 
-    def int(self, name: str) -> int:
+    def integer(self, name: str) -> int:
         value = self._values[name]
         assert isinstance(value, int), name
         return value
 
-    def str(self, name: str) -> str:
+    def text(self, name: str) -> str:
         value = self._values[name]
         assert isinstance(value, str), name
         return value
 
-    def bool(self, name: str) -> bool:
+    def flag(self, name: str) -> bool:
         value = self._values[name]
         assert isinstance(value, bool), name
         return value
 
-    def list(self, name: str) -> list[str]:  # type: ignore[valid-type]
+    def names(self, name: str) -> list[str]:
         value = self._values[name]
         assert isinstance(value, list), name
         return value
 
-    def topic_value(self, name: str, overrides: Mapping[str, str]) -> Any:  # type: ignore[valid-type]
+    def topic_value(self, name: str, overrides: Mapping[str, str]) -> Any:
         """The effective value of a topic's setting: its override, else the broker's, else the default."""
         setting = TOPIC_SETTINGS[name]
         if name in overrides:

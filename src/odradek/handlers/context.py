@@ -1,0 +1,59 @@
+"""What a handler is given beside its request: who asks, in which version, and the broker's parts.
+
+A handler is `handle(request, context) -> Response | Awaitable[Response]`. A plain response is written at once; an
+awaitable is written when it completes, in request order. Handlers hold no state of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from odradek.protocol.fields import Message
+
+if TYPE_CHECKING:
+    from odradek.clock import Clock
+    from odradek.config import BrokerConfig
+    from odradek.engines.interface import Engine
+    from odradek.handlers.fetch_sessions import FetchSessions
+    from odradek.metadata.metadata import Metadata
+    from odradek.partitions.registry import Partitions
+
+
+@dataclass(slots=True)
+class Broker:
+    """The parts of a running broker that handlers delegate to."""
+
+    config: BrokerConfig
+    clock: Clock
+    engine: Engine
+    metadata: Metadata
+    partitions: Partitions
+    fetch_sessions: FetchSessions
+    advertised: dict[str, tuple[str, int]]
+    """For each listener's name, the host and port that clients are told."""
+    cluster_id: str
+    node_id: int
+
+
+class RequestContext:
+    """One request's circumstances."""
+
+    __slots__ = ("api_version", "broker", "client_host", "client_id", "listener")
+
+    def __init__(self, broker: Broker, listener: str, client_host: str, client_id: str | None, api_version: int) -> None:
+        self.broker = broker
+        self.listener = listener
+        self.client_host = client_host
+        self.client_id = client_id
+        self.api_version = api_version
+
+
+class NoResponse:
+    """What Produce with acks=0 answers: nothing."""
+
+
+NO_RESPONSE = NoResponse()
+Answer = Message | NoResponse
+Handler = Callable[[Any, RequestContext], Answer | Awaitable[Answer]]
