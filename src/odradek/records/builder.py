@@ -1,0 +1,232 @@
+"""Makes record batches from records: for the metadata log, the coordinators, the command line and tests.
+
+Role: the writing side of `iteration`, as a producer does it. Offsets are 0, 1, 2, ... inside the batch; the log gives
+the real ones. The first record's time is the base timestamp, the leader epoch is -1 until the log writes its own.
+
+Invariants: what `build` returns passes `batch.check_batch` and is read back by `iteration` as it was given. Values
+that do not fit (a negative control type, an offset beyond 32 bits) are our own mistakes and raise as assertions or
+`struct.error`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from odradek.records.batch import (
+    CONTROL_BIT,
+    HEADER_BYTES,
+    LENGTH_OVERHEAD,
+    NO_PRODUCER_EPOCH,
+    NO_PRODUCER_ID,
+    NO_SEQUENCE,
+    NO_TIMESTAMP,
+    TIMESTAMP_TYPE_BIT,
+    TRANSACTIONAL_BIT,
+    BatchHeader,
+    RecordBatch,
+)
+from odradek.records.compression import compress
+
+NO_LEADER_EPOCH = -1
+_INT_MAX = 2**31 - 1
+_CONTROL_KEY = struct.Struct(">hh")
+
+# Types of control records: ends of transactions (KIP-98) and the metadata log's own (KIP-595, KIP-630, KIP-853).
+CONTROL_ABORT = 0
+CONTROL_COMMIT = 1
+CONTROL_LEADER_CHANGE = 2
+CONTROL_SNAPSHOT_HEADER = 3
+CONTROL_SNAPSHOT_FOOTER = 4
+CONTROL_KRAFT_VERSION = 5
+CONTROL_KRAFT_VOTERS = 6
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class NewRecord(NamedTuple):
+    """A record to be written. `timestamp` in ms, -1 for none."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int = NO_TIMESTAMP
+    headers: Headers = ()
+
+
+def control_key(control_type: int, version: int = 0) -> bytes:
+    """The key of a control record: version and type."""
+    return _CONTROL_KEY.pack(version, control_type)
+
+
+def read_control_key(key: bytes | None) -> tuple[int, int] | None:
+    """(version, type) of a control record's key; None where it is none. Later versions may be longer."""
+    if key is None or len(key) < _CONTROL_KEY.size:
+        return None
+    version, control_type = _CONTROL_KEY.unpack_from(key)
+    return version, control_type
+
+
+def encode_varint(value: int) -> bytes:
+    """A zigzag varint of a number of up to 64 bits."""
+    value = value << 1 if value >= 0 else (-value << 1) - 1
+    if value < 0x80:
+        return _SMALL[value]
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_SMALL = [bytes([value]) for value in range(0x80)]
+_NULL = b"\x01"
+
+
+class BatchBuilder:
+    """Collects the records of one batch. `size` is the bytes of the batch so far, uncompressed, header included, so
+    that a producer can close it in time."""
+
+    __slots__ = ("_base_timestamp", "_max_timestamp", "_pieces", "count", "size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._base_timestamp = NO_TIMESTAMP
+        self._max_timestamp = NO_TIMESTAMP
+        self.count = 0
+        self.size = HEADER_BYTES
+
+    def append(
+        self, key: bytes | None, value: bytes | None, timestamp: int = NO_TIMESTAMP, headers: Headers = ()
+    ) -> None:
+        """Adds a record; `timestamp` in ms."""
+        if self.count == 0:
+            self._base_timestamp = timestamp
+        if timestamp > self._max_timestamp:
+            self._max_timestamp = timestamp
+        parts = [
+            b"\0",
+            encode_varint(timestamp - self._base_timestamp),
+            encode_varint(self.count),
+            *((_NULL,) if key is None else (encode_varint(len(key)), key)),
+            *((_NULL,) if value is None else (encode_varint(len(value)), value)),
+            encode_varint(len(headers)),
+        ]
+        for name, content in headers:
+            encoded = name.encode("utf-8", "surrogateescape")
+            parts += encode_varint(len(encoded)), encoded
+            parts += (_NULL,) if content is None else (encode_varint(len(content)), content)
+        body = b"".join(parts)
+        length = encode_varint(len(body))
+        self._pieces.append(length)
+        self._pieces.append(body)
+        self.count += 1
+        self.size += len(length) + len(body)
+
+    def build(
+        self,
+        *,
+        codec: int = 0,
+        level: int | None = None,
+        base_offset: int = 0,
+        leader_epoch: int = NO_LEADER_EPOCH,
+        producer_id: int = NO_PRODUCER_ID,
+        producer_epoch: int = NO_PRODUCER_EPOCH,
+        base_sequence: int = NO_SEQUENCE,
+        transactional: bool = False,
+        control: bool = False,
+        append_time_ms: int | None = None,
+    ) -> RecordBatch:
+        """The batch, in one buffer per header and records. `append_time_ms` makes it a LogAppendTime batch of that
+        time. A batch has at least one record."""
+        assert 0 < self.count <= _INT_MAX, self.count
+        body = b"".join(self._pieces)
+        if codec:
+            body = compress(codec, body, level)
+        attributes = codec
+        if transactional:
+            attributes |= TRANSACTIONAL_BIT
+        if control:
+            attributes |= CONTROL_BIT
+        max_timestamp = self._max_timestamp
+        if append_time_ms is not None:
+            attributes |= TIMESTAMP_TYPE_BIT
+            max_timestamp = append_time_ms
+        header = BatchHeader(
+            base_offset=base_offset,
+            batch_length=HEADER_BYTES - LENGTH_OVERHEAD + len(body),
+            leader_epoch=leader_epoch,
+            magic=2,
+            crc=0,
+            attributes=attributes,
+            last_offset_delta=self.count - 1,
+            base_timestamp=self._base_timestamp,
+            max_timestamp=max_timestamp,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            base_sequence=base_sequence,
+            record_count=self.count,
+        )
+        return RecordBatch(header, (bytes(HEADER_BYTES), body)).with_header(header)
+
+
+def build_batch(
+    records: Iterable[NewRecord],
+    *,
+    codec: int = 0,
+    level: int | None = None,
+    base_offset: int = 0,
+    leader_epoch: int = NO_LEADER_EPOCH,
+    producer_id: int = NO_PRODUCER_ID,
+    producer_epoch: int = NO_PRODUCER_EPOCH,
+    base_sequence: int = NO_SEQUENCE,
+    transactional: bool = False,
+    control: bool = False,
+    append_time_ms: int | None = None,
+) -> RecordBatch:
+    """One batch of these records (at least one); the arguments are `BatchBuilder.build`'s. `batch_bytes` joins it."""
+    builder = BatchBuilder()
+    for record in records:
+        builder.append(record.key, record.value, record.timestamp, record.headers)
+    return builder.build(
+        codec=codec,
+        level=level,
+        base_offset=base_offset,
+        leader_epoch=leader_epoch,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        base_sequence=base_sequence,
+        transactional=transactional,
+        control=control,
+        append_time_ms=append_time_ms,
+    )
+
+
+def build_control_batch(
+    control_type: int,
+    value: bytes,
+    timestamp: int,
+    *,
+    base_offset: int = 0,
+    leader_epoch: int = NO_LEADER_EPOCH,
+    producer_id: int = NO_PRODUCER_ID,
+    producer_epoch: int = NO_PRODUCER_EPOCH,
+    transactional: bool = False,
+) -> RecordBatch:
+    """A batch of one control record: the end of a transaction (with its producer), or a record of the metadata log
+    such as a snapshot's header. `value` is the encoded control message, its version included."""
+    return build_batch(
+        [NewRecord(control_key(control_type), value, timestamp)],
+        base_offset=base_offset,
+        leader_epoch=leader_epoch,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        transactional=transactional,
+        control=True,
+    )
+
+
+def batch_bytes(batch: RecordBatch) -> bytes:
+    """A batch in one piece, as it stands on the wire."""
+    return b"".join(batch.buffers)
