@@ -52,6 +52,8 @@ _XERIAL_BLOCK_BYTES = 32_768  # xerial's default block
 _LENGTH = struct.Struct(">i")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _FIRST_GUESS_BYTES = 65_536
+# Members of one gzip stream: writers make one, and each costs a copy of what follows it.
+_GZIP_MEMBERS = 64
 
 
 class CompressionError(ValueError):
@@ -119,6 +121,8 @@ def _decompress_gzip(data: Buffer, max_bytes: int) -> bytes:
     room = max_bytes
     rest: Buffer = data
     while len(rest):  # a gzip stream may have several members, as java.util.zip reads them
+        if len(out) == _GZIP_MEMBERS:
+            raise CompressionError(f"a gzip stream of more than {_GZIP_MEMBERS} members")
         inflate = zlib.decompressobj(31)
         try:
             piece = inflate.decompress(rest, room + 1)
