@@ -104,7 +104,7 @@ def parse_value(setting: Setting, text: str) -> Any:
         raise InvalidSetting(setting.name, text, f"Value must be no more than {setting.maximum}")
     if setting.choices is not None:
         for part in value if isinstance(value, list) else [value]:
-            if part not in setting.choices:
+            if str(part) not in setting.choices:
                 raise InvalidSetting(setting.name, text, f"String must be one of: {', '.join(setting.choices)}")
     return value
 
@@ -123,6 +123,7 @@ def _table(*settings: Setting) -> dict[str, Setting]:
 
 
 _DAY_MS = 86_400_000
+GZIP_LEVELS = ("-1", *(str(level) for level in range(1, 10)))
 COMPRESSION_TYPES = ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")
 
 BROKER_SETTINGS: dict[str, Setting] = _table(
@@ -205,6 +206,39 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         "How batches are compressed.",
         choices=COMPRESSION_TYPES,
         update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "compression.gzip.level",
+        Kind.INT,
+        -1,
+        "Level of compression.type gzip.",
+        choices=GZIP_LEVELS,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "compression.lz4.level",
+        Kind.INT,
+        9,
+        "Level of compression.type lz4.",
+        minimum=1,
+        maximum=17,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "compression.zstd.level",
+        Kind.INT,
+        3,
+        "Level of compression.type zstd.",
+        minimum=-131_072,
+        maximum=22,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "odradek.batch.decompressed.max.bytes",
+        Kind.INT,
+        134_217_728,
+        "Bytes that one batch may hold when decompressed, where the broker must look into it.",
+        minimum=1_048_576,
     ),
     Setting(
         "log.cleanup.policy",
@@ -387,6 +421,32 @@ TOPIC_SETTINGS: dict[str, Setting] = _table(
         synonyms=(("compression.type", 1),),
     ),
     Setting(
+        "compression.gzip.level",
+        Kind.INT,
+        -1,
+        "Level of compression.type gzip.",
+        choices=GZIP_LEVELS,
+        synonyms=(("compression.gzip.level", 1),),
+    ),
+    Setting(
+        "compression.lz4.level",
+        Kind.INT,
+        9,
+        "Level of compression.type lz4.",
+        minimum=1,
+        maximum=17,
+        synonyms=(("compression.lz4.level", 1),),
+    ),
+    Setting(
+        "compression.zstd.level",
+        Kind.INT,
+        3,
+        "Level of compression.type zstd.",
+        minimum=-131_072,
+        maximum=22,
+        synonyms=(("compression.zstd.level", 1),),
+    ),
+    Setting(
         "file.delete.delay.ms",
         Kind.LONG,
         60_000,
@@ -560,6 +620,9 @@ class LogConfig:
 
     cleanup_policy: tuple[str, ...] = ("delete",)
     compression_type: str = "producer"
+    compression_gzip_level: int = -1
+    compression_lz4_level: int = 9
+    compression_zstd_level: int = 3
     file_delete_delay_ms: int = 60_000
     flush: str = "disk"
     flush_messages: int = LONG_MAX
@@ -586,6 +649,9 @@ class LogConfig:
         return cls(
             cleanup_policy=tuple(value("cleanup.policy")),
             compression_type=value("compression.type"),
+            compression_gzip_level=value("compression.gzip.level"),
+            compression_lz4_level=value("compression.lz4.level"),
+            compression_zstd_level=value("compression.zstd.level"),
             file_delete_delay_ms=value("file.delete.delay.ms"),
             flush=value("odradek.flush"),
             flush_messages=value("flush.messages"),
