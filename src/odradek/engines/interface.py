@@ -141,8 +141,9 @@ class PartitionLog(ABC):
         """The headers of all batches from the one that contains `offset` to the end. Blocks: run it in a thread."""
 
     @abstractmethod
-    async def find_by_timestamp(self, timestamp_ms: int, upto: int) -> Found | None:
-        """The first batch below `upto`, at or after the start, whose max timestamp is at or above `timestamp_ms`."""
+    async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
+        """The first batch below `upto` that ends above both the start and `from_offset`, and whose max timestamp is
+        at or above `timestamp_ms`."""
 
     @abstractmethod
     async def find_max_timestamp(self, upto: int) -> Found | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from odradek.clock import Clock
     from odradek.config import BrokerConfig
     from odradek.engines.interface import Engine
+    from odradek.handlers.deadlines import Deadlines
     from odradek.handlers.fetch_sessions import FetchSessions
     from odradek.metadata.metadata import Metadata
     from odradek.partitions.registry import Partitions
@@ -31,6 +32,7 @@ class Broker:
     metadata: Metadata
     partitions: Partitions
     fetch_sessions: FetchSessions
+    deadlines: Deadlines
     advertised: dict[str, tuple[str, int]]
     """For each listener's name, the host and port that clients are told."""
     cluster_id: str
@@ -42,7 +44,9 @@ class RequestContext:
 
     __slots__ = ("api_version", "broker", "client_host", "client_id", "listener")
 
-    def __init__(self, broker: Broker, listener: str, client_host: str, client_id: str | None, api_version: int) -> None:
+    def __init__(
+        self, broker: Broker, listener: str, client_host: str, client_id: str | None, api_version: int
+    ) -> None:
         self.broker = broker
         self.listener = listener
         self.client_host = client_host
@@ -51,9 +55,15 @@ class RequestContext:
 
 
 class NoResponse:
-    """What Produce with acks=0 answers: nothing."""
+    """What Produce with acks=0 answers: nothing, or by closing the connection."""
+
+    __slots__ = ("close",)
+
+    def __init__(self, close: bool) -> None:
+        self.close = close
 
 
-NO_RESPONSE = NoResponse()
+NO_RESPONSE = NoResponse(close=False)
+CLOSE_CONNECTION = NoResponse(close=True)
 Answer = Message | NoResponse
 Handler = Callable[[Any, RequestContext], Answer | Awaitable[Answer]]

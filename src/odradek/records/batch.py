@@ -108,15 +108,15 @@ class InvalidBatch(ValueError):
 
 
 class CorruptBatch(InvalidBatch):
-    """Wrong length or checksum (Kafka: CORRUPT_MESSAGE)."""
+    """Wrong checksum, impossible length, unknown magic (Kafka: CORRUPT_MESSAGE, upon which clients try again)."""
 
 
 class UnsupportedMagic(InvalidBatch):
-    """A message set of magic 0 or 1, or of the future (Kafka: UNSUPPORTED_FOR_MESSAGE_FORMAT)."""
+    """A message set of magic 0 or 1 (Kafka: INVALID_RECORD)."""
 
 
 class MalformedBatch(InvalidBatch):
-    """Fields that contradict each other (Kafka: INVALID_RECORD)."""
+    """Not one whole batch, or fields that contradict each other (Kafka: INVALID_RECORD)."""
 
 
 class RecordBatch:
@@ -184,17 +184,20 @@ def check_batch(data: Buffer) -> RecordBatch:
     The records themselves are not parsed: a body that lies is for its readers to survive.
     """
     size = len(data)
+    if size > PREFIX_BYTES and data[PREFIX_BYTES] != 2:
+        magic = data[PREFIX_BYTES]
+        if magic in (0, 1):
+            raise UnsupportedMagic(f"message sets of magic {magic} are not supported, only batches of magic 2")
+        raise CorruptBatch(f"magic {magic} is unknown")
     if size < HEADER_BYTES:
-        if size > PREFIX_BYTES and data[PREFIX_BYTES] in (0, 1):
-            raise UnsupportedMagic(f"magic {data[PREFIX_BYTES]} message sets are not supported, only magic 2")
-        raise CorruptBatch(f"{size} bytes are fewer than a batch header's {HEADER_BYTES}")
+        raise MalformedBatch(f"{size} bytes are fewer than a batch header's {HEADER_BYTES}")
     header = BatchHeader._make(HEADER.unpack_from(data, 0))
-    if header.magic != 2:
-        raise UnsupportedMagic(f"magic {header.magic} is not supported, only magic 2")
     if header.batch_length + LENGTH_OVERHEAD != size:
-        if HEADER_BYTES <= header.batch_length + LENGTH_OVERHEAD < size:
+        if header.batch_length + LENGTH_OVERHEAD < HEADER_BYTES:
+            raise CorruptBatch(f"batch length {header.batch_length} is less than a header's")
+        if header.batch_length + LENGTH_OVERHEAD < size:
             raise MalformedBatch("more than one batch, or bytes after the batch")
-        raise CorruptBatch(f"the batch says it has {header.batch_length + LENGTH_OVERHEAD} bytes, but {size} came")
+        raise MalformedBatch(f"the batch says it has {header.batch_length + LENGTH_OVERHEAD} bytes, but {size} came")
     view = memoryview(data)
     if crc32c(view[_CRC_START:]) != header.crc:
         raise CorruptBatch("the checksum (CRC-32C) does not match")

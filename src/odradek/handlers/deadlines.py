@@ -1,0 +1,54 @@
+"""Deadlines of many short-lived requests, at the cost of an append to a queue each.
+
+Nearly every request is answered long before its time is up, and nearly all have the same timeout: so each timeout
+has a queue, whose entries are in the order of their deadlines, and one timer looks at the fronts. A timer of the
+event loop for each request would cost as much as the request.
+
+Bound: an entry goes when it is at the front and done, or its time is up; requests open are bounded per connection.
+Timeouts are looked at every `RESOLUTION_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+RESOLUTION_S = 0.1
+
+
+class Deadlines:
+    """Calls `expire` for each added future that is not done when its timeout is over."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queues: dict[int, deque[tuple[float, asyncio.Future[Any], Callable[[], None]]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, timeout_ms: int, future: asyncio.Future[Any], expire: Callable[[], None]) -> None:
+        queue = self._queues.get(timeout_ms)
+        if queue is None:
+            queue = self._queues[timeout_ms] = deque()
+        while queue and queue[0][1].done():
+            queue.popleft()
+        queue.append((self._loop.time() + timeout_ms / 1000, future, expire))
+        if self._timer is None:
+            self._timer = self._loop.call_later(RESOLUTION_S, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for timeout_ms, queue in list(self._queues.items()):
+            while queue and (queue[0][1].done() or queue[0][0] <= now):
+                _, future, expire = queue.popleft()
+                if not future.done():
+                    expire()
+            if not queue:
+                del self._queues[timeout_ms]
+        self._timer = self._loop.call_later(RESOLUTION_S, self._look) if self._queues else None
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._queues.clear()

@@ -1,0 +1,45 @@
+"""DeleteRecords (API key 21), versions 0-2.
+
+Card: moves a partition's start; -1 means up to the high watermark (KIP-107). An offset above it is refused with
+OFFSET_OUT_OF_RANGE, one below the start changes nothing. Answered when the new start is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.partitions.partition import Partition
+from odradek.protocol.messages.delete_records import (
+    DeleteRecordsPartitionResult,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DeleteRecordsTopicResult,
+)
+
+
+async def handle(request: DeleteRecordsRequest, context: RequestContext) -> DeleteRecordsResponse:
+    """Moves the starts of all partitions side by side."""
+    response = DeleteRecordsResponse()
+    work = []
+    for topic in request.topics:
+        results = DeleteRecordsTopicResult(name=topic.name)
+        response.topics.append(results)
+        for wanted in topic.partitions:
+            result = DeleteRecordsPartitionResult(partition_index=wanted.partition_index, low_watermark=-1)
+            results.partitions.append(result)
+            partition = context.broker.partitions.get(topic.name, wanted.partition_index)
+            if partition is None:
+                result.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            else:
+                work.append(_delete(partition, wanted.offset, result))
+    await asyncio.gather(*work)
+    return response
+
+
+async def _delete(partition: Partition, offset: int, result: DeleteRecordsPartitionResult) -> None:
+    try:
+        result.low_watermark = await partition.delete_records(offset)
+    except KafkaError as error:
+        result.error_code = error.code

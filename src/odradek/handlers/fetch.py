@@ -1,0 +1,262 @@
+"""Fetch (API key 1), versions 4-18.
+
+Card:
+- 4 read_committed (all is stable until there are transactions), 5 log start offset, 7 sessions (KIP-227), 9 leader
+  epochs (KIP-320), 10 zstd, 11 rack, 12 last fetched epoch and divergence (KIP-595), 13 topics by id (KIP-516),
+  15 replica state, 16 node endpoints (never needed with one broker).
+- Long poll: a response waits until `min_bytes` are there, something is wrong, or `max_wait_ms` is over.
+- Bytes are counted as Kafka counts them (KIP-74): partitions in the order asked; the first batch of the first
+  partition that has data comes whole, whatever its size; after that `max_bytes` and `partition_max_bytes` hold, and
+  a partition's last batch may be cut short.
+- Only consumers fetch here: a request in the name of a replica is answered like any other.
+
+Records are the engine's buffers and are never parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+import structlog
+
+from odradek.engines.interface import LogFailure
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import Broker, RequestContext
+from odradek.handlers.fetch_sessions import CachedPartition, FetchContext
+from odradek.partitions.parked_fetches import ParkedFetch
+from odradek.partitions.partition import Partition
+from odradek.protocol.fields import Buffer
+from odradek.protocol.messages.fetch import (
+    EpochEndOffset,
+    FetchableTopicResponse,
+    FetchPartition,
+    FetchRequest,
+    FetchResponse,
+    PartitionData,
+)
+
+log = structlog.get_logger("odradek.fetch")
+
+ZSTD_SINCE = 10
+
+
+def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse]:
+    """Reads what is asked; waits for more where there is too little."""
+    broker = context.broker
+    try:
+        fetch = broker.fetch_sessions.begin(request, context.api_version, broker.clock.monotonic())
+    except KafkaError as error:
+        return FetchResponse(error_code=error.code)
+    return _Fetch(request, context, fetch).begin()
+
+
+class _Look:
+    """What one pass over the partitions gave: the answers in order, their bytes, whether something cannot wait."""
+
+    __slots__ = ("answers", "left", "total", "urgent")
+
+    def __init__(self, max_bytes: int) -> None:
+        self.answers: list[PartitionData] = []
+        self.total = 0
+        self.left = max_bytes
+        self.urgent = False
+
+    def add(self, answer: PartitionData, records: list[Buffer]) -> None:
+        size = sum(map(len, records))
+        answer.records = records
+        self.total += size
+        self.left = max(0, self.left - size)
+        self.urgent = self.urgent or answer.error_code != 0 or answer.diverging_epoch.epoch >= 0
+        self.answers.append(answer)
+
+
+class _Fetch:
+    """One request, from its first look to its response."""
+
+    def __init__(self, request: FetchRequest, context: RequestContext, fetch: FetchContext) -> None:
+        self.request = request
+        self.broker: Broker = context.broker
+        self.version = context.api_version
+        self.fetch = fetch
+        self.max_bytes = max(0, min(request.max_bytes, self.broker.config.integer("fetch.max.bytes")))
+        self.min_bytes = min(request.min_bytes, self.max_bytes)
+        self.deadline = 0.0
+        self.parked: ParkedFetch | None = None
+        self.response: asyncio.Future[FetchResponse] | None = None
+
+    def begin(self) -> FetchResponse | Awaitable[FetchResponse]:
+        look = self._look()
+        if not isinstance(look, _Look):
+            return self._slow(look)
+        if self._enough(look):
+            return self._respond(look.answers)
+        loop = asyncio.get_running_loop()
+        self.deadline = loop.time() + self.request.max_wait_ms / 1000
+        self.response = loop.create_future()
+        self.response.add_done_callback(self._abandoned)
+        self._park(look.total)
+        return self.response
+
+    def _enough(self, look: _Look) -> bool:
+        return look.urgent or look.total >= self.min_bytes or self.request.max_wait_ms <= 0 or not self.fetch.partitions
+
+    # --- waiting -------------------------------------------------------------------------------------------------
+
+    def _park(self, total: int) -> None:
+        loop = asyncio.get_running_loop()
+        partitions = {id(p): p for cached in self.fetch.partitions if (p := self._find(cached)) is not None}
+        missing = max(1, self.min_bytes - total)
+        wait_s = max(0.0, self.deadline - loop.time())
+        self.parked = ParkedFetch(loop, list(partitions.values()), missing, wait_s, self._ready)
+
+    def _ready(self, expired: bool) -> None:
+        assert self.response is not None
+        self.parked = None
+        if self.response.done():
+            return
+        look = self._look()
+        if not isinstance(look, _Look):
+            # Data that is not in memory: read it, then answer with what came.
+            task = asyncio.ensure_future(self._slow(look))
+            task.add_done_callback(self._relay)
+        elif expired or self._enough(look):
+            self.response.set_result(self._respond(look.answers))
+        else:
+            self._park(look.total)
+
+    def _relay(self, task: asyncio.Future[FetchResponse]) -> None:
+        assert self.response is not None
+        if self.response.done():
+            task.exception()
+        elif (error := task.exception()) is not None:
+            self.response.set_exception(error)
+        else:
+            self.response.set_result(task.result())
+
+    def _abandoned(self, response: asyncio.Future[FetchResponse]) -> None:
+        """The connection is gone: give the place up."""
+        if response.cancelled() and self.parked is not None:
+            self.parked.cancel()
+            self.parked = None
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    def _look(self) -> _Look | Awaitable[_Look]:
+        """Reads every partition once; an awaitable where the disk must be waited for."""
+        look = _Look(self.max_bytes)
+        for position, cached in enumerate(self.fetch.partitions):
+            answer, records = self._read(cached.request, self._find(cached), look)
+            if not isinstance(records, list):
+                return self._look_on(look, position, answer, records)
+            look.add(answer, records)
+        return look
+
+    async def _look_on(
+        self, look: _Look, position: int, answer: PartitionData, records: Awaitable[list[Buffer]]
+    ) -> _Look:
+        """`_look`, from the partition at `position` on, whose data is not in memory."""
+        look.add(*await self._wait_for_disk(position, answer, records))
+        for later in range(position + 1, len(self.fetch.partitions)):
+            cached = self.fetch.partitions[later]
+            answer, found = self._read(cached.request, self._find(cached), look)
+            if isinstance(found, list):
+                look.add(answer, found)
+            else:
+                look.add(*await self._wait_for_disk(later, answer, found))
+        return look
+
+    async def _wait_for_disk(
+        self, position: int, answer: PartitionData, records: Awaitable[list[Buffer]]
+    ) -> tuple[PartitionData, list[Buffer]]:
+        try:
+            return answer, await records
+        except (LogFailure, OSError) as failure:
+            cached = self.fetch.partitions[position]
+            log.error("read failed", topic=cached.key.topic, partition=cached.key.partition, why=str(failure))
+            return _refused(cached.request, ErrorCode.KAFKA_STORAGE_ERROR), []
+
+    async def _slow(self, looking: Awaitable[_Look]) -> FetchResponse:
+        """What came from the disk is answered at once: it was there before the request."""
+        return self._respond((await looking).answers)
+
+    def _find(self, cached: CachedPartition) -> Partition | None:
+        key = cached.key
+        if key.topic:
+            return self.broker.partitions.get(key.topic, key.partition)
+        topic = self.broker.partitions.topics_by_id.get(key.topic_id)
+        if topic is None or not 0 <= key.partition < len(topic.partitions):
+            return None
+        return topic.partitions[key.partition]
+
+    def _read(
+        self, asked: FetchPartition, partition: Partition | None, look: _Look
+    ) -> tuple[PartitionData, list[Buffer] | Awaitable[list[Buffer]]]:
+        """One partition: its answer without records, and the records."""
+        if partition is None:
+            return _refused(asked, self._unknown()), []
+        try:
+            opened = partition.opened()
+            partition.check_epoch(asked.current_leader_epoch)
+            answer = PartitionData(
+                partition_index=asked.partition,
+                high_watermark=opened.durable_end,
+                last_stable_offset=opened.durable_end,
+                log_start_offset=opened.start_offset,
+                aborted_transactions=None if self.request.isolation_level == 0 else [],
+            )
+            if asked.last_fetched_epoch >= 0 and asked.last_fetched_epoch != opened.epoch:
+                end = partition.epoch_end(asked.last_fetched_epoch)
+                if end is None:
+                    return _refused(asked, ErrorCode.OFFSET_OUT_OF_RANGE), []
+                if end.epoch < asked.last_fetched_epoch or end.end_offset < asked.fetch_offset:
+                    answer.diverging_epoch = EpochEndOffset(epoch=end.epoch, end_offset=end.end_offset)
+                    return answer, []
+            if self.version < ZSTD_SINCE and partition.config.compression_type == "zstd":
+                return _refused(asked, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE), []
+            max_bytes = max(0, min(asked.partition_max_bytes, look.left))
+            return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0)
+        except KafkaError as error:
+            refused = _refused(asked, error.code)
+            if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and partition.log is not None:
+                refused.log_start_offset = partition.log.start_offset
+                refused.high_watermark = partition.log.durable_end
+                refused.last_stable_offset = partition.log.durable_end
+            return refused, []
+
+    def _unknown(self) -> ErrorCode:
+        return ErrorCode.UNKNOWN_TOPIC_ID if self.version >= 13 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    # --- answering -----------------------------------------------------------------------------------------------
+
+    def _respond(self, answers: list[PartitionData]) -> FetchResponse:
+        session = self.fetch.session
+        topics: list[FetchableTopicResponse] = []
+        current: Any = None
+        for cached, answer in zip(self.fetch.partitions, answers, strict=True):
+            key = cached.key
+            if session is not None:
+                tell = cached.must_tell(answer)
+                if self.fetch.incremental:
+                    if not tell:
+                        continue
+                    if answer.records and key in session.partitions:
+                        session.partitions.move_to_end(key)
+            if current is None or current.topic != key.topic or current.topic_id != key.topic_id:
+                current = FetchableTopicResponse(topic=key.topic, topic_id=key.topic_id)
+                topics.append(current)
+            current.partitions.append(answer)
+        return FetchResponse(session_id=self.fetch.session_id, responses=topics)
+
+
+def _refused(asked: FetchPartition, code: ErrorCode) -> PartitionData:
+    return PartitionData(
+        partition_index=asked.partition,
+        error_code=code,
+        high_watermark=-1,
+        last_stable_offset=-1,
+        log_start_offset=-1,
+        aborted_transactions=None,
+        records=b"",
+    )

@@ -1,0 +1,40 @@
+"""OffsetForLeaderEpoch (API key 23), versions 2-4.
+
+Card: 2 current leader epoch (KIP-320), 3 replica id, 4 flexible. Tells a consumer where the epoch of its last record
+ends here, so that it notices records that were taken back. -1 and -1 where no such epoch is known.
+"""
+
+from __future__ import annotations
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.protocol.messages.offset_for_leader_epoch import (
+    EpochEndOffset,
+    OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+    OffsetForLeaderTopicResult,
+)
+
+
+def handle(request: OffsetForLeaderEpochRequest, context: RequestContext) -> OffsetForLeaderEpochResponse:
+    """The end offset of each epoch asked for."""
+    response = OffsetForLeaderEpochResponse()
+    for topic in request.topics:
+        answers = OffsetForLeaderTopicResult(topic=topic.topic)
+        response.topics.append(answers)
+        for wanted in topic.partitions:
+            answer = EpochEndOffset(partition=wanted.partition)
+            answers.partitions.append(answer)
+            partition = context.broker.partitions.get(topic.topic, wanted.partition)
+            if partition is None:
+                answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                continue
+            try:
+                partition.check_epoch(wanted.current_leader_epoch)
+                end = partition.epoch_end(wanted.leader_epoch)
+            except KafkaError as error:
+                answer.error_code = error.code
+                continue
+            if end is not None:
+                answer.leader_epoch, answer.end_offset = end
+    return response

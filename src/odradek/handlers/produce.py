@@ -1,0 +1,198 @@
+"""Produce (API key 0), versions 3-13; 0-2 are announced and close the connection, as in Kafka (KAFKA-18659).
+
+Card:
+- 3 record batches of magic 2, one a partition; 5 log start offset; 7 zstd; 8 record errors (KIP-467); 10 current
+  leader (never needed with one broker); 13 topics by id (KIP-516).
+- acks=all is answered when the batch is durable; acks=1 when it is written, which is before it can be read; acks=0
+  not at all: where something was wrong, the connection is closed, the only sign such a producer understands.
+- A request open longer than its `timeout_ms` gets REQUEST_TIMED_OUT; what it wrote may still become durable.
+- Transactional batches are refused with INVALID_TXN_STATE until transactions are served.
+
+Order: batches are appended before `handle` returns, in the order of arrival; only their acknowledgement waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, cast
+
+from odradek.errors import ErrorCode
+from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, Broker, RequestContext
+from odradek.partitions.partition import AppendResult, Partition
+from odradek.protocol.fields import Buffer
+from odradek.protocol.messages.produce import (
+    BatchIndexAndErrorMessage,
+    PartitionProduceResponse,
+    ProduceRequest,
+    ProduceResponse,
+    TopicProduceResponse,
+)
+
+ACKS_ALL = -1
+TOPIC_ID_SINCE = 13
+ZSTD_SINCE = 7
+_CODEC_POSITION = 22  # of a batch: the low byte of its attributes
+_ZSTD = 4
+
+
+def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
+    """Appends every batch and answers, or waits for what `acks` asks."""
+    broker = context.broker
+    by_id = context.api_version >= TOPIC_ID_SINCE
+    acks = request.acks
+    topics: list[TopicProduceResponse] = []
+    pending: _Pending | None = None
+    failed = False
+    for topic in request.topic_data:
+        found = (
+            broker.partitions.topics_by_id.get(topic.topic_id) if by_id else broker.partitions.topics.get(topic.name)
+        )
+        answers: list[PartitionProduceResponse] = []
+        for data in topic.partition_data:
+            answer = PartitionProduceResponse(index=data.index, base_offset=-1, log_start_offset=-1)
+            answers.append(answer)
+            result: Any = None
+            partition: Partition | None = None
+            if acks not in (ACKS_ALL, 0, 1):
+                result = AppendResult(ErrorCode.INVALID_REQUIRED_ACKS)
+            elif found is None or not 0 <= data.index < len(found.partitions):
+                unknown = (
+                    ErrorCode.UNKNOWN_TOPIC_ID if by_id and found is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                )
+                result = AppendResult(unknown)
+            elif not data.records:
+                result = AppendResult(ErrorCode.INVALID_RECORD, message="the request has no record batch")
+            elif context.api_version < ZSTD_SINCE and _is_zstd(data.records):
+                result = AppendResult(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
+            else:
+                partition = found.partitions[data.index]
+                result = partition.append(cast(Buffer, data.records))
+            if isinstance(result, AppendResult):
+                failed = failed or result.error != ErrorCode.NONE
+                _fill(answer, result)
+                durable = result.durable
+                if (
+                    durable is None
+                    or durable.done()
+                    or not (acks == ACKS_ALL or (acks == 1 and partition is not None and partition.must_wait()))
+                ):
+                    if durable is not None and durable.done() and durable.exception() is not None:
+                        _storage_failed(answer)
+                    continue
+                if pending is None:
+                    pending = _Pending(broker, request.timeout_ms)
+                pending.wait_durable(answer, durable)
+            else:
+                if pending is None:
+                    pending = _Pending(broker, request.timeout_ms)
+                pending.wait_append(answer, result, acks, partition)
+        topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
+    if acks == 0:
+        return CLOSE_CONNECTION if failed else NO_RESPONSE
+    response = ProduceResponse(responses=topics)
+    # Acknowledged here, or by `_Pending` when the last of its batches is durable; nowhere else.
+    return response if pending is None else pending.begin(response)
+
+
+def _is_zstd(records: Any) -> bool:
+    return len(records) > _CODEC_POSITION and records[_CODEC_POSITION] & 7 == _ZSTD
+
+
+def _fill(answer: PartitionProduceResponse, result: AppendResult) -> None:
+    answer.error_code = result.error
+    answer.base_offset = result.base_offset
+    answer.log_append_time_ms = result.log_append_time_ms
+    answer.log_start_offset = result.log_start_offset
+    answer.error_message = result.message
+    if result.record_errors:
+        answer.record_errors = [
+            BatchIndexAndErrorMessage(batch_index=index, batch_index_error_message=why)
+            for index, why in result.record_errors
+        ]
+
+
+def _storage_failed(answer: PartitionProduceResponse) -> None:
+    answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+    answer.base_offset = -1
+    answer.log_append_time_ms = -1
+    answer.log_start_offset = -1
+    answer.error_message = "the log failed before the batch was durable"
+
+
+class _Pending:
+    """A response that waits for flushes (and, on topics that look at records, for appends)."""
+
+    __slots__ = ("broker", "open", "response", "result", "timeout_ms", "waiting")
+
+    def __init__(self, broker: Broker, timeout_ms: int) -> None:
+        self.broker = broker
+        self.timeout_ms = timeout_ms
+        self.open = 0
+        # Answers by the future they wait for: most requests have one of each.
+        self.waiting: dict[asyncio.Future[Any], list[PartitionProduceResponse]] = {}
+        self.response: ProduceResponse | None = None
+        self.result: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def wait_durable(self, answer: PartitionProduceResponse, durable: asyncio.Future[None]) -> None:
+        answers = self.waiting.get(durable)
+        if answers is None:
+            self.waiting[durable] = [answer]
+            self.open += 1
+            durable.add_done_callback(self._durable)
+        else:
+            answers.append(answer)
+
+    def wait_append(
+        self,
+        answer: PartitionProduceResponse,
+        task: asyncio.Task[AppendResult],
+        acks: int,
+        partition: Partition | None,
+    ) -> None:
+        self.waiting[task] = [answer]
+        self.open += 1
+
+        def appended(done: asyncio.Task[AppendResult]) -> None:
+            self.waiting.pop(done)
+            self.open -= 1
+            result = done.result()
+            _fill(answer, result)
+            durable = result.durable
+            waits = acks == ACKS_ALL or (acks == 1 and partition is not None and partition.must_wait())
+            if durable is not None and waits:
+                self.wait_durable(answer, durable)
+            self._finish()
+
+        task.add_done_callback(appended)
+
+    def begin(self, response: ProduceResponse) -> Awaitable[Answer]:
+        self.response = response
+        if self.timeout_ms >= 0:
+            self.broker.deadlines.add(self.timeout_ms, self.result, self.expire)
+        return self.result
+
+    def _durable(self, durable: asyncio.Future[None]) -> None:
+        answers = self.waiting.pop(durable, None)
+        if answers is None:
+            return
+        self.open -= 1
+        if durable.exception() is not None:
+            for answer in answers:
+                _storage_failed(answer)
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.open == 0 and self.response is not None and not self.result.done():
+            self.result.set_result(self.response)
+
+    def expire(self) -> None:
+        """`timeout_ms` is over: what still waits has timed out."""
+        for answers in self.waiting.values():
+            for answer in answers:
+                answer.error_code = ErrorCode.REQUEST_TIMED_OUT
+                answer.base_offset = -1
+                answer.error_message = "the batch was not durable in time; it may still become so"
+        self.waiting.clear()
+        if self.response is not None and not self.result.done():
+            self.result.set_result(self.response)

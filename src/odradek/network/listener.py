@@ -1,0 +1,116 @@
+"""Listening sockets: accepts connections within their bounds, and closes those that went silent.
+
+Bounds: `max.connections` over all listeners and `max.connections.per.ip`; a connection beyond is closed at once, with
+a log line. A connection with nothing under way that was silent for `connections.max.idle.ms` is closed; so is one
+that began a request and sent no byte of it for that long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+from odradek.config import BrokerConfig
+from odradek.network.connection import Connection, Shared
+
+log = structlog.get_logger("odradek.network")
+
+# How often idle connections are looked for, at the most and at the least.
+IDLE_LOOKS_PER_TIMEOUT = 10
+IDLE_LOOK_MAX_S = 10.0
+BACKLOG = 1024
+
+
+class Listeners:
+    """All listening sockets of a broker."""
+
+    def __init__(self, shared: Shared, config: Callable[[], BrokerConfig]) -> None:
+        self.shared = shared
+        self.config = config
+        self._servers: list[asyncio.Server] = []
+        self._by_host: Counter[str] = Counter()
+        self._idle_look: asyncio.TimerHandle | None = None
+
+    async def listen(self, name: str, host: str, port: int) -> tuple[str, int]:
+        """Begins to accept on an address; returns the one bound (a port of 0 chooses a free one). Raises `OSError`."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            lambda: _Counted(self, self.shared, name), host or None, port, backlog=BACKLOG, start_serving=True
+        )
+        self._servers.append(server)
+        if self._idle_look is None:
+            self._look_for_idle()
+        bound = server.sockets[0].getsockname()
+        return bound[0], bound[1]
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether a new connection is within the bounds; counts it if so."""
+        config = self.config()
+        host = connection.client_host
+        if len(self.shared.connections) > config.integer("max.connections"):
+            log.warning("connection refused", peer=connection.peer, why="max.connections is reached")
+            return False
+        if self._by_host[host] >= config.integer("max.connections.per.ip"):
+            log.warning("connection refused", peer=connection.peer, why="max.connections.per.ip is reached")
+            return False
+        self._by_host[host] += 1
+        return True
+
+    def release(self, host: str) -> None:
+        self._by_host[host] -= 1
+        if self._by_host[host] <= 0:
+            del self._by_host[host]
+
+    def _look_for_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        idle_ms = self.config().integer("connections.max.idle.ms")
+        wait_s = IDLE_LOOK_MAX_S
+        if idle_ms >= 0:
+            wait_s = min(IDLE_LOOK_MAX_S, max(0.01, idle_ms / 1000 / IDLE_LOOKS_PER_TIMEOUT))
+            before = loop.time() - idle_ms / 1000
+            for connection in list(self.shared.connections):
+                if connection.idle and connection.last_active < before:
+                    log.info("idle connection closed", peer=connection.peer)
+                    connection.close()
+        self._idle_look = loop.call_later(wait_s, self._look_for_idle)
+
+    def stop_accepting(self) -> None:
+        for server in self._servers:
+            server.close()
+
+    async def close(self, grace_s: float) -> None:
+        """Lets requests under way finish for up to `grace_s` seconds, then closes every connection."""
+        self.stop_accepting()
+        if self._idle_look is not None:
+            self._idle_look.cancel()
+        for connection in list(self.shared.connections):
+            connection.drain()
+        if self.shared.connections:
+            self.shared.all_closed = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self.shared.all_closed], timeout=grace_s)
+        for connection in list(self.shared.connections):
+            connection.abort()
+        await asyncio.gather(*(server.wait_closed() for server in self._servers))
+
+
+class _Counted(Connection):
+    """A connection that counts against the bounds."""
+
+    def __init__(self, listeners: Listeners, shared: Shared, name: str) -> None:
+        super().__init__(shared, name)
+        self._listeners = listeners
+        self._admitted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._admitted = self._listeners.admit(self)
+        if not self._admitted:
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if self._admitted:
+            self._listeners.release(self.client_host)

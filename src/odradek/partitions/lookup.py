@@ -1,0 +1,101 @@
+"""Records found by their time: the engine finds the batch, here its records are read.
+
+Reading records takes a thread: batches may be large and compressed. A batch whose inside is damaged, which the
+produce path does not look at, is passed over and the search goes on behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from odradek.engines.interface import PartitionLog
+from odradek.partitions.partition import Partition
+from odradek.records.batch import BatchHeader, Buffer, split_batches
+from odradek.records.iteration import MalformedRecords, first_at_or_after, max_timestamp_record
+
+log = structlog.get_logger("odradek.partition")
+
+# Batches looked into for one request: damaged ones are few, and an attacker's many must not take for ever.
+MAX_BATCHES_TRIED = 100
+_SEARCH = Callable[[BatchHeader, bytes], tuple[int, int] | None]
+
+
+class FoundRecord(NamedTuple):
+    """A record's offset, its time in ms, and the leader epoch of its batch."""
+
+    offset: int
+    timestamp_ms: int
+    leader_epoch: int
+
+
+def epoch_at(partition: Partition, offset: int) -> int:
+    """The leader epoch of the batch at `offset`, or the present one where there is none."""
+    opened = partition.opened()
+    if offset >= opened.end_offset:
+        return opened.epoch
+    # The smallest epoch that ends above the offset; epochs are few.
+    epoch = opened.last_epoch()
+    while epoch is not None and epoch > 0:
+        earlier = opened.epoch_end(epoch - 1, opened.end_offset)
+        if earlier is None or earlier.end_offset <= offset:
+            break
+        epoch = earlier.epoch
+    return opened.epoch if epoch is None else epoch
+
+
+async def find_by_timestamp(partition: Partition, timestamp_ms: int) -> FoundRecord | None:
+    """The first readable record at or after `timestamp_ms`. Raises `KafkaError`, `LogFailure`."""
+    opened = partition.opened()
+    upto = opened.durable_end
+    from_offset = opened.start_offset
+    for _ in range(MAX_BATCHES_TRIED):
+        found = await opened.find_by_timestamp(timestamp_ms, upto, from_offset)
+        if found is None:
+            return None
+
+        def search(header: BatchHeader, data: bytes) -> tuple[int, int] | None:
+            return first_at_or_after(header, data, timestamp_ms, from_offset=opened.start_offset)
+
+        header, record = await _search(partition, opened, found.base_offset, upto, search)
+        if record is not None:
+            return FoundRecord(record[0], record[1], header.leader_epoch)
+        from_offset = header.next_offset
+    return None
+
+
+async def find_max_timestamp(partition: Partition) -> FoundRecord | None:
+    """The first record with the highest time. Raises `KafkaError`, `LogFailure`."""
+    opened = partition.opened()
+    upto = opened.durable_end
+    found = await opened.find_max_timestamp(upto)
+    if found is None or found.max_timestamp < 0:
+        return None
+    header, record = await _search(partition, opened, found.base_offset, upto, max_timestamp_record)
+    if record is None:
+        # A damaged batch: its header still says when and where.
+        return FoundRecord(header.last_offset, header.max_timestamp, header.leader_epoch)
+    return FoundRecord(record[0], record[1], header.leader_epoch)
+
+
+async def _search(
+    partition: Partition, opened: PartitionLog, offset: int, upto: int, search: _SEARCH
+) -> tuple[BatchHeader, tuple[int, int] | None]:
+    buffers = opened.read(max(offset, opened.start_offset), 1, upto)
+    if not isinstance(buffers, list):
+        buffers = await buffers
+
+    def run(pieces: list[Buffer]) -> tuple[BatchHeader, tuple[int, int] | None]:
+        header, data = next(split_batches(b"".join(pieces)))
+        try:
+            return header, search(header, bytes(data))
+        except MalformedRecords as error:
+            log.warning(
+                "a batch cannot be read", partition=str(partition.identity), offset=header.base_offset, why=str(error)
+            )
+            return header, None
+
+    return await asyncio.get_running_loop().run_in_executor(partition.executor, run, buffers)

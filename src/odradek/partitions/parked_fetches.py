@@ -1,0 +1,53 @@
+"""Fetches that wait for data: woken by what is appended, or by their deadline.
+
+A parked fetch holds no data and no buffers, only where it wants to read. It is counted in bytes, as Kafka's is: when
+the partitions it reads have grown by what it lacks, it is tried again. Each wake costs a comparison, not a read.
+
+Bounds: a connection has at most one (its later requests wait), so connections bound their number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from odradek.partitions.partition import Partition
+
+
+class ParkedFetch:
+    """Calls `ready` once: when the partitions have grown by `missing_bytes`, when one of them went offline, came
+    back or was deleted, or after `wait_s` seconds; with True in the last case."""
+
+    __slots__ = ("_base_bytes", "_handle", "_missing_bytes", "_partitions", "_ready", "_states")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        partitions: Sequence[Partition],
+        missing_bytes: int,
+        wait_s: float,
+        ready: Callable[[bool], None],
+    ) -> None:
+        self._partitions = partitions
+        self._missing_bytes = missing_bytes
+        self._ready = ready
+        self._base_bytes = sum(partition.readable_bytes for partition in partitions)
+        self._states = [partition.log for partition in partitions]
+        self._handle = loop.call_later(wait_s, self._finish, True)
+        for partition in partitions:
+            partition.wait(self._wake)
+
+    def _wake(self) -> None:
+        grown = sum(partition.readable_bytes for partition in self._partitions) - self._base_bytes
+        if grown >= self._missing_bytes or [partition.log for partition in self._partitions] != self._states:
+            self._finish(False)
+
+    def _finish(self, expired: bool) -> None:
+        self.cancel()
+        self._ready(expired)
+
+    def cancel(self) -> None:
+        """Takes the fetch out of every partition; `ready` is not called any more."""
+        self._handle.cancel()
+        for partition in self._partitions:
+            partition.stop_waiting(self._wake)

@@ -1,0 +1,473 @@
+"""One partition as producers and consumers see it: append, read, watermarks, lookups.
+
+Role: stand between handlers and a `PartitionLog`. An append is checked (size, times, sequence), placed, and noted in
+the producer state; a read is bounded by the high watermark; parked fetches are woken when it moves.
+
+Invariants:
+- The high watermark is the log's durable end: nothing above it is ever handed out.
+- Appends are placed in the order in which `append` was called, also when a topic's settings make a batch pass through
+  a thread first (recompression, key checks).
+- State derived from the log (producer state) never outlives an opening of it: after a failure the log is opened
+  again, at its durable end and under a higher epoch, and the state is made anew from it.
+
+What a request may do, and how errors look in a response, is the handlers' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import structlog
+
+from odradek.clock import Clock
+from odradek.config import LONG_MAX, LogConfig
+from odradek.engines.interface import (
+    Engine,
+    EpochEnd,
+    LogFailure,
+    LogIdentity,
+    OffsetOutOfRange,
+    PartitionLog,
+    Refused,
+    StorageError,
+    StorageFull,
+)
+from odradek.errors import ErrorCode, KafkaError
+from odradek.partitions.preparation import Preparation, RecordsRefused
+from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
+from odradek.records.batch import (
+    TIMESTAMP_TYPE_BIT,
+    Buffer,
+    CorruptBatch,
+    InvalidBatch,
+    RecordBatch,
+    check_batch,
+)
+
+log = structlog.get_logger("odradek.partition")
+
+# A log that failed is opened again after this long, doubled each time up to the maximum, for as long as it takes.
+REOPEN_FIRST_DELAY_S = 0.05
+REOPEN_MAX_DELAY_S = 10.0
+
+
+class AppendResult(NamedTuple):
+    """What became of one batch. `durable` is None for a refused one, and done where nothing needs to be awaited."""
+
+    error: ErrorCode
+    base_offset: int = -1
+    log_append_time_ms: int = -1
+    log_start_offset: int = -1
+    message: str | None = None
+    durable: asyncio.Future[None] | None = None
+    record_errors: tuple[tuple[int, str], ...] = ()
+    """For refused records: their index in the batch, and why (KIP-467)."""
+
+
+class Offsets(NamedTuple):
+    """A partition's offsets, read at one moment."""
+
+    high_watermark: int
+    last_stable_offset: int
+    log_start_offset: int
+
+
+class Partition:
+    """One partition. Made by `Partitions`; used on the event loop only."""
+
+    def __init__(
+        self, engine: Engine, identity: LogIdentity, config: LogConfig, clock: Clock, executor: Executor
+    ) -> None:
+        self.identity = identity
+        self.engine = engine
+        self.clock = clock
+        self.executor = executor
+        self.config = config
+        self.log: PartitionLog | None = None
+        self.producers = ProducerState()
+        self.deleted = False
+        self.readable_bytes = 0
+        """Bytes that have come below the high watermark since the start: parked fetches compare two readings."""
+        self._epoch = 0
+        self._waiters: set[Callable[[], None]] = set()
+        self._appended_bytes = 0
+        # Open flushes in their order, each with `_appended_bytes` after its last batch so far.
+        self._flushes: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._segment_base = 0
+        self._snapshot_offset = -1
+        self._preparing: asyncio.Task[AppendResult] | None = None
+        self._preparation: Preparation | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._configure(config)
+
+    # --- opening and closing -------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Opens the log and makes the producer state from it. Raises `LogFailure` or `StorageError`."""
+        opened = await self.engine.open(self.identity, self.config)
+        producers, snapshot_offset = await self._load_producers(opened)
+        self.producers = producers
+        self._snapshot_offset = snapshot_offset
+        self._segment_base = opened.segment_base_offset()
+        self._flushes.clear()
+        self._epoch = opened.epoch
+        self.log = opened
+
+    async def _load_producers(self, opened: PartitionLog) -> tuple[ProducerState, int]:
+        upto = opened.end_offset
+        producers, start = ProducerState(), opened.start_offset
+        snapshot_offset = -1
+        while (found := await opened.load_snapshot("producer", upto)) is not None:
+            try:
+                producers = ProducerState.from_snapshot(found[1])
+            except SnapshotDamaged as damage:
+                log.warning("producer snapshot ignored", partition=str(self.identity), offset=found[0], why=str(damage))
+                upto = found[0] - 1
+                continue
+            snapshot_offset = found[0]
+            start = max(start, snapshot_offset)
+            break
+        if start < opened.end_offset:
+            loop = asyncio.get_running_loop()
+            now_ms = self.clock.now_ms()
+            await loop.run_in_executor(self.executor, lambda: producers.replay(opened.headers(start), now_ms))
+        return producers, snapshot_offset
+
+    async def close(self) -> None:
+        """Lets open appends become durable, keeps the producer state, closes the log."""
+        opened, self.log = self.log, None
+        if opened is None:
+            return
+        for task in list(self._background):
+            await asyncio.gather(task, return_exceptions=True)
+        try:
+            await opened.flush()
+            if opened.end_offset > 0 and opened.end_offset != self._snapshot_offset:
+                await opened.save_snapshot("producer", opened.end_offset, self.producers.to_snapshot())
+            await opened.close()
+        except LogFailure as failure:
+            log.error("log not closed cleanly", partition=str(self.identity), why=str(failure))
+        self._wake()
+
+    async def delete(self) -> None:
+        """Deletes the partition's log; parked fetches learn of it."""
+        self.deleted = True
+        self.log = None
+        for task in list(self._background):
+            task.cancel()
+        await self.engine.delete(self.identity)
+        self._wake()
+
+    def configure(self, config: LogConfig) -> None:
+        """Puts changed topic settings into force."""
+        self._configure(config)
+        if self.log is not None:
+            self.log.configure(config)
+
+    def _configure(self, config: LogConfig) -> None:
+        self.config = config
+        self._preparation = Preparation.of(config)
+        self._has_log_append_time = config.timestamp_type == "LogAppendTime"
+        self._max_message_bytes = config.max_message_bytes
+        self._timestamp_after_max_ms = config.timestamp_after_max_ms
+        self._timestamp_before_max_ms = config.timestamp_before_max_ms
+
+    # --- watermarks ----------------------------------------------------------------------------------------------
+
+    @property
+    def leader_epoch(self) -> int:
+        """The epoch under which this broker serves the partition; the last one known while the log is closed."""
+        return self.log.epoch if self.log is not None else self._epoch
+
+    def opened(self) -> PartitionLog:
+        """The open log. Raises `KafkaError` with KAFKA_STORAGE_ERROR while there is none."""
+        if self.log is None:
+            if self.deleted:
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is offline")
+        return self.log
+
+    def offsets(self) -> Offsets:
+        """High watermark, last stable offset (the same until there are transactions) and start offset."""
+        opened = self.opened()
+        return Offsets(opened.durable_end, opened.durable_end, opened.start_offset)
+
+    def check_epoch(self, current_leader_epoch: int) -> None:
+        """Compares a client's idea of the leader epoch (KIP-320); -1 is none. Raises `KafkaError`."""
+        if current_leader_epoch < 0 or current_leader_epoch == self.leader_epoch:
+            return
+        if current_leader_epoch < self.leader_epoch:
+            raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH)
+        raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH)
+
+    def epoch_end(self, epoch: int) -> EpochEnd | None:
+        """Where the largest epoch not above `epoch` ends, up to the high watermark; None if there is none."""
+        opened = self.opened()
+        if epoch == opened.epoch:
+            return EpochEnd(epoch, opened.durable_end)
+        if epoch > opened.epoch or epoch < 0:
+            return None
+        return opened.epoch_end(epoch, opened.durable_end)
+
+    # --- append --------------------------------------------------------------------------------------------------
+
+    def append(self, data: Buffer) -> AppendResult | asyncio.Task[AppendResult]:
+        """Checks and appends the one batch in `data`, as a producer sent it.
+
+        Returns a result, or a task of one where the topic's settings need the records looked at. Never raises for
+        what the peer or the disk did."""
+        try:
+            batch = check_batch(data)
+        except CorruptBatch as error:
+            return AppendResult(ErrorCode.CORRUPT_MESSAGE, message=str(error))
+        except InvalidBatch as error:
+            return AppendResult(ErrorCode.INVALID_RECORD, message=str(error))
+        if self._preparing is not None or (self._preparation is not None and self._preparation.wanted(batch)):
+            return self._append_prepared(batch)
+        return self._append_checked(batch)
+
+    def _append_prepared(self, batch: RecordBatch) -> asyncio.Task[AppendResult]:
+        task = asyncio.ensure_future(self._prepare_then_append(batch, self._preparing))
+        self._preparing = task
+        return task
+
+    async def _prepare_then_append(
+        self, batch: RecordBatch, earlier: asyncio.Task[AppendResult] | None
+    ) -> AppendResult:
+        """Prepares a batch in a thread; appends it when the one before it has been."""
+        this = asyncio.current_task()
+        refused: AppendResult | None = None
+        try:
+            if self._preparation is not None and self._preparation.wanted(batch):
+                loop = asyncio.get_running_loop()
+                prepare, now_ms = self._preparation.prepare, self.clock.now_ms()
+                try:
+                    batch = await loop.run_in_executor(self.executor, prepare, batch, now_ms)
+                except RecordsRefused as error:
+                    refused = AppendResult(error.code, message=str(error), record_errors=error.record_errors)
+            if earlier is not None:
+                await asyncio.wait([earlier])
+            return refused if refused is not None else self._append_checked(batch)
+        finally:
+            if self._preparing is this:
+                self._preparing = None
+
+    def _append_checked(self, batch: RecordBatch) -> AppendResult:
+        opened = self.log
+        if opened is None:
+            if self.deleted:
+                return AppendResult(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message="the partition's log is offline")
+        header = batch.header
+        if batch.size > self._max_message_bytes:
+            return AppendResult(
+                ErrorCode.MESSAGE_TOO_LARGE,
+                message=f"the batch has {batch.size} bytes, max.message.bytes is {self._max_message_bytes}",
+            )
+        if batch.size > self.config.segment_bytes:
+            return AppendResult(
+                ErrorCode.RECORD_LIST_TOO_LARGE,
+                message=f"the batch has {batch.size} bytes, segment.bytes is {self.config.segment_bytes}",
+            )
+        if header.attributes & 0x30:
+            if header.is_control:
+                return AppendResult(ErrorCode.INVALID_RECORD, message="clients may not write control batches")
+            return AppendResult(ErrorCode.INVALID_TXN_STATE, message="transactions are not served yet")
+        now_ms = self.clock.now_ms()
+        append_time_ms = -1
+        if self._has_log_append_time:
+            batch = batch.with_log_append_time(now_ms)
+            append_time_ms = now_ms
+        else:
+            if header.max_timestamp - now_ms > self._timestamp_after_max_ms or (
+                self._timestamp_before_max_ms != LONG_MAX
+                and 0 <= header.base_timestamp < now_ms - self._timestamp_before_max_ms
+            ):
+                return AppendResult(
+                    ErrorCode.INVALID_TIMESTAMP, message=self._time_message(header.max_timestamp, now_ms)
+                )
+            if header.attributes & TIMESTAMP_TYPE_BIT:
+                batch = batch.with_header(header._replace(attributes=header.attributes & ~TIMESTAMP_TYPE_BIT))
+        if header.producer_id >= 0:
+            if header.base_sequence < 0 or header.producer_epoch < 0:
+                return AppendResult(
+                    ErrorCode.INVALID_RECORD, message="a batch with a producer id needs an epoch and a sequence number"
+                )
+            try:
+                kept = self.producers.check(header)
+            except KafkaError as error:
+                return AppendResult(error.code, message=error.message)
+            if kept is not None:
+                # A repetition: not appended again, but acknowledged only when the first copy is durable, which the
+                # newest future covers, since futures resolve in offset order.
+                time_ms = kept.timestamp_ms if self._has_log_append_time else -1
+                durable = self._flushes[-1][0] if self._flushes else _resolved()
+                return AppendResult(ErrorCode.NONE, kept.base_offset, time_ms, opened.start_offset, durable=durable)
+        try:
+            base_offset, _, durable = opened.append((batch,), opened.epoch)
+        except StorageFull as failure:
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))
+        except (Refused, LogFailure) as failure:
+            self._fail(failure)
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))
+        if opened.segment_base_offset() != self._segment_base:
+            # The log rolled before this batch: Kafka keeps the producer state of a segment's beginning.
+            self._segment_base = opened.segment_base_offset()
+            self._run(self._save_producers(opened, base_offset, self.producers.to_snapshot()))
+        if header.producer_id >= 0:
+            self.producers.record(header, base_offset, now_ms)
+        self._appended_bytes += batch.size
+        flushes = self._flushes
+        if flushes and flushes[-1][0] is durable:
+            flushes[-1] = (durable, self._appended_bytes)
+        elif durable.done():
+            self.readable_bytes = self._appended_bytes
+            self._wake()
+        else:
+            flushes.append((durable, self._appended_bytes))
+            durable.add_done_callback(self._on_durable)
+        return AppendResult(ErrorCode.NONE, base_offset, append_time_ms, opened.start_offset, durable=durable)
+
+    def _time_message(self, timestamp_ms: int, now_ms: int) -> str:
+        return (
+            f"timestamp {timestamp_ms} is out of range: the broker's time is {now_ms}, "
+            f"message.timestamp.before.max.ms is {self._timestamp_before_max_ms} and "
+            f"message.timestamp.after.max.ms is {self._timestamp_after_max_ms}"
+        )
+
+    def must_wait(self) -> bool:
+        """Whether even an acks=1 append waits for its flush: the leader epoch itself is not durable yet."""
+        return self.log is not None and not self.log.established
+
+    def _on_durable(self, durable: asyncio.Future[None]) -> None:
+        if not self._flushes or self._flushes[0][0] is not durable:
+            # Of an opening that is over: `_fail` has seen to it.
+            durable.exception()
+            return
+        _, readable_bytes = self._flushes.popleft()
+        failure = durable.exception()
+        if failure is None:
+            self.readable_bytes = readable_bytes
+            self._wake()
+        elif isinstance(failure, LogFailure):
+            if self.log is not None and self.log.failed is not None:
+                self._fail(failure)
+        else:
+            raise failure
+
+    # --- failure and recovery ------------------------------------------------------------------------------------
+
+    def _fail(self, failure: LogFailure) -> None:
+        """Takes the log offline and begins to open it again."""
+        if self.log is None or self.deleted:
+            return
+        log.error("log failed, opening it again", partition=str(self.identity), why=str(failure))
+        self._epoch = self.log.epoch
+        failed, self.log = self.log, None
+        self._flushes.clear()
+        self._wake()
+        self._run(self._reopen(failed))
+
+    async def _reopen(self, failed: PartitionLog | None) -> None:
+        delay_s = REOPEN_FIRST_DELAY_S
+        while not self.deleted:
+            try:
+                if failed is not None:
+                    await failed.close()
+                await self.open()
+            except (LogFailure, StorageError, OSError) as failure:
+                log.error("log still offline", partition=str(self.identity), why=str(failure), retry_s=delay_s)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, REOPEN_MAX_DELAY_S)
+                continue
+            assert self.log is not None
+            log.warning(
+                "log back", partition=str(self.identity), end_offset=self.log.end_offset, leader_epoch=self.log.epoch
+            )
+            self._wake()
+            return
+
+    def begin_offline(self, failure: LogFailure | StorageError) -> None:
+        """Serves nothing until a log that failed to open does open."""
+        log.error("log not opened, trying again", partition=str(self.identity), why=str(failure))
+        self._run(self._reopen(None))
+
+    def _run(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _save_producers(self, opened: PartitionLog, offset: int, snapshot: bytes) -> None:
+        try:
+            await opened.save_snapshot("producer", offset, snapshot)
+        except (LogFailure, OSError) as failure:
+            # Not fatal: the state is made again from the log's headers.
+            log.warning("producer snapshot not saved", partition=str(self.identity), why=str(failure))
+            return
+        self._snapshot_offset = max(self._snapshot_offset, offset)
+
+    # --- read ----------------------------------------------------------------------------------------------------
+
+    def read(self, offset: int, max_bytes: int, minimum_one: bool) -> list[Buffer] | Awaitable[list[Buffer]]:
+        """Batches from the one that contains `offset` up to the high watermark; see `PartitionLog.read`. Raises
+        `KafkaError`: OFFSET_OUT_OF_RANGE below the start or above the end."""
+        opened = self.opened()
+        if offset > opened.end_offset or offset < opened.start_offset:
+            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        high_watermark = opened.durable_end
+        if offset >= high_watermark:
+            return []
+        try:
+            return opened.read(offset, max_bytes, high_watermark, minimum_one)
+        except OffsetOutOfRange:
+            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE) from None
+
+    def wait(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` whenever the high watermark may have moved, or the partition changed its state."""
+        self._waiters.add(wake)
+
+    def stop_waiting(self, wake: Callable[[], None]) -> None:
+        self._waiters.discard(wake)
+
+    def _wake(self) -> None:
+        if self._waiters:
+            for wake in list(self._waiters):
+                wake()
+
+    # --- the rest ------------------------------------------------------------------------------------------------
+
+    async def delete_records(self, offset: int) -> int:
+        """Moves the start to `offset` (-1: the high watermark); returns the new start. Raises `KafkaError`."""
+        opened = self.opened()
+        high_watermark = opened.durable_end
+        if offset == -1:
+            offset = high_watermark
+        if offset < 0 or offset > high_watermark:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE, f"offset {offset} is above the high watermark {high_watermark}"
+            )
+        try:
+            await opened.truncate_before(offset)
+        except LogFailure as failure:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(failure)) from failure
+        return opened.start_offset
+
+    async def retain(self, now_ms: int) -> int:
+        """Deletes what retention no longer keeps; returns the bytes."""
+        opened = self.log
+        if opened is None or "delete" not in self.config.cleanup_policy:
+            return 0
+        return await opened.retain(now_ms, opened.durable_end)
+
+    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+        self.producers.expire(now_ms, expiration_ms)
+
+
+def _resolved() -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future

@@ -1,0 +1,129 @@
+"""All partitions that this broker serves, by topic name and by topic id.
+
+Role: follow the metadata (topics made, deleted, enlarged, settings changed), open and close partitions, and run the
+periodic work over them. The metadata says what should exist; nothing here decides that.
+
+Invariants: a partition in the table is open or on its way back from a failure; a topic's partitions are all in the
+table when the change that made them is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Executor
+
+import structlog
+
+from odradek.clock import Clock
+from odradek.config import LogConfig
+from odradek.engines.interface import Engine, LogFailure, LogIdentity
+from odradek.partitions.partition import Partition
+
+log = structlog.get_logger("odradek.partitions")
+
+# Logs opened side by side when a broker starts; what waits for the disk is in the engine's threads.
+OPEN_AT_ONCE = 64
+
+
+class Topic:
+    """A topic's partitions, by index."""
+
+    __slots__ = ("name", "partitions", "topic_id")
+
+    def __init__(self, name: str, topic_id: bytes) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.partitions: list[Partition] = []
+
+
+class Partitions:
+    """The table of partitions."""
+
+    def __init__(self, engine: Engine, clock: Clock, executor: Executor) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.executor = executor
+        self.topics: dict[str, Topic] = {}
+        self.topics_by_id: dict[bytes, Topic] = {}
+
+    def __iter__(self) -> Iterator[Partition]:
+        for topic in list(self.topics.values()):
+            yield from list(topic.partitions)
+
+    def get(self, topic: str, index: int) -> Partition | None:
+        """A partition by its topic's name."""
+        found = self.topics.get(topic)
+        if found is None or not 0 <= index < len(found.partitions):
+            return None
+        return found.partitions[index]
+
+    async def add(self, name: str, topic_id: bytes, count: int, config: LogConfig) -> None:
+        """Opens a topic's partitions up to `count`; those that it has stay as they are."""
+        topic = self.topics.get(name)
+        if topic is None:
+            topic = Topic(name, topic_id)
+        added = [
+            Partition(self.engine, LogIdentity(name, topic_id, index), config, self.clock, self.executor)
+            for index in range(len(topic.partitions), count)
+        ]
+        gate = asyncio.Semaphore(OPEN_AT_ONCE)
+
+        async def open_one(partition: Partition) -> None:
+            async with gate:
+                try:
+                    await partition.open()
+                except LogFailure as failure:
+                    partition.begin_offline(failure)
+
+        if len(added) == 1:
+            await open_one(added[0])
+        else:
+            await asyncio.gather(*(open_one(partition) for partition in added))
+        topic.partitions.extend(added)
+        self.topics[name] = topic
+        self.topics_by_id[topic_id] = topic
+
+    async def remove(self, name: str) -> None:
+        """Deletes a topic's partitions and their logs."""
+        topic = self.topics.pop(name, None)
+        if topic is None:
+            return
+        self.topics_by_id.pop(topic.topic_id, None)
+        for partition in topic.partitions:
+            await partition.delete()
+
+    def configure(self, name: str, config: LogConfig) -> None:
+        """Puts a topic's changed settings into force."""
+        topic = self.topics.get(name)
+        if topic is not None:
+            for partition in topic.partitions:
+                partition.configure(config)
+
+    async def retain(self) -> None:
+        """Applies retention to every partition, one after the other."""
+        now_ms = self.clock.now_ms()
+        for partition in self:
+            try:
+                freed = await partition.retain(now_ms)
+            except (LogFailure, OSError) as failure:
+                log.error("retention failed", partition=str(partition.identity), why=str(failure))
+                continue
+            if freed:
+                log.info("retention deleted segments", partition=str(partition.identity), bytes=freed)
+
+    def expire_producers(self, expiration_ms: int) -> None:
+        """Forgets producers that were silent too long, on every partition."""
+        now_ms = self.clock.now_ms()
+        for partition in self:
+            partition.expire_producers(now_ms, expiration_ms)
+
+    async def close(self) -> None:
+        """Closes every partition, `OPEN_AT_ONCE` at a time."""
+        gate = asyncio.Semaphore(OPEN_AT_ONCE)
+
+        async def close_one(partition: Partition) -> None:
+            async with gate:
+                await partition.close()
+
+        await asyncio.gather(*(close_one(partition) for partition in self))
