@@ -1,0 +1,76 @@
+"""The `odradek` command: which subcommands there are, and how every one of them ends.
+
+Role: the tree of commands (cyclopts reads options from the functions' signatures and help from their docstrings) and
+the mapping of outcomes to exit codes. A subcommand's module is imported when it is the one asked for, and rich,
+sockets and the broker only inside it: start-up time is a feature of `serve`.
+
+Invariants: exit code 0 for success, 1 for a failure at run time, 2 for wrong use; a failure is one sentence on stderr,
+never a traceback; a reader that closes our pipe early (`| head`) is not a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+from cyclopts.exceptions import UnknownCommandError
+
+from odradek import __version__
+from odradek.cli.failures import WRONG_USE, CommandFailed
+
+app = App(
+    name="odradek",
+    help="An event streaming broker that speaks Apache Kafka's protocol, and a client to it.",
+    version=__version__,
+    help_format="markdown",
+    result_action="return_value",
+)
+app.command("odradek.cli.serve:serve", help="Run a broker.")
+topic = App(name="topic", help="List, create, describe and delete topics.", result_action="return_value")
+topic.command("odradek.cli.topics:list_topics", name="list", help="List topics.")
+topic.command("odradek.cli.topics:create", help="Create a topic.")
+topic.command("odradek.cli.topics:describe", help="Describe topics: partitions, offsets, settings.")
+topic.command("odradek.cli.topics:delete", help="Delete topics.")
+app.command(topic)
+app.command("odradek.cli.produce:produce", help="Write lines, or JSON lines, to a topic.")
+app.command("odradek.cli.consume:consume", help="Read a topic's records.")
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _fail(_first_sentence(error), WRONG_USE)
+    except CommandFailed as error:
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader has gone. What is still buffered must not be tried again when the interpreter closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _first_sentence(error: CycloptsError) -> str:
+    if isinstance(error, UnknownCommandError):  # its own text would import every command to guess what was meant
+        return f"there is no command {(error.unused_tokens or ['?'])[0]!r}; see `odradek --help`."
+    return " ".join(str(error).split())
+
+
+def _fail(sentence: str, exit_code: int) -> int:
+    print(f"odradek: {sentence}", file=sys.stderr)
+    return exit_code
+
+
+def main() -> NoReturn:
+    """The entry point of the installed command."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""`odradek topic list|create|describe|delete`.
+
+Role: one request each (describe: a few), and its answer printed. Names and numbers come from the broker; nothing is
+guessed where it did not say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+from cyclopts import Parameter
+
+from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.output import Output, print_json, print_rows
+
+if TYPE_CHECKING:
+    from odradek.cli.client import Client
+    from odradek.protocol.messages.metadata import MetadataResponseTopic
+
+_TOPIC_RESOURCE = 2
+_CHANGED_HERE = 1  # DescribeConfigs' source of a value that the topic itself sets
+_PARTITION_COLUMNS = ("topic", "partition", "leader", "replicas", "isr", "first_offset", "end_offset")
+
+Bootstrap = Annotated[str | None, Parameter(name="--bootstrap-server")]
+
+
+def _client(bootstrap_server: str | None, timeout: float) -> Client:
+    from odradek.cli.client import Client, bootstrap_address
+
+    return Client(bootstrap_address(bootstrap_server), timeout)
+
+
+def _id(topic_id: bytes) -> str | None:
+    """A topic id in Kafka's own form, URL-safe base64 without padding; None where the broker gave none."""
+    if not any(topic_id):
+        return None
+    import base64
+
+    return base64.urlsafe_b64encode(UUID(bytes=topic_id).bytes).decode().rstrip("=")
+
+
+def list_topics(
+    *,
+    internal: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """List topics.
+
+    Parameters
+    ----------
+    internal
+        Also the broker's own.
+    output
+        auto: a table on a terminal, else lines with tabs. json: one array.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+    """
+    with _client(bootstrap_server, timeout) as client:
+        topics = sorted(client.metadata(None).topics, key=lambda topic: topic.name or "")
+    rows = [
+        {
+            "name": topic.name,
+            "partitions": len(topic.partitions),
+            "replication_factor": max((len(p.replica_nodes) for p in topic.partitions), default=0),
+            "id": _id(topic.topic_id),
+            "internal": topic.is_internal,
+        }
+        for topic in topics
+        if internal or not topic.is_internal
+    ]
+    if output == "json":
+        print_json(rows)
+    else:
+        print_rows(("name", "partitions", "replication_factor", "id", *(("internal",) if internal else ())), rows)
+
+
+def create(
+    topic: str,
+    /,
+    *,
+    partitions: int | None = None,
+    replication_factor: int | None = None,
+    config: Annotated[list[str] | None, Parameter(negative="")] = None,
+    if_not_exists: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Create a topic.
+
+    Parameters
+    ----------
+    topic
+        Its name.
+    partitions
+        How many; without it the broker's num.partitions.
+    replication_factor
+        How many copies; without it the broker's default.replication.factor.
+    config
+        NAME=VALUE of a topic's setting, such as retention.ms=3600000; may be repeated.
+    if_not_exists
+        Succeed if the topic is there.
+    output
+        auto: a line. json: one object.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+    """
+    for name, value in (("--partitions", partitions), ("--replication-factor", replication_factor)):
+        if value is not None and not 0 < value < 32768:
+            raise WrongUse(f"{name} must be at least 1, and less than 32768, not {value}.")
+    from odradek.cli.client import sentence
+    from odradek.errors import ErrorCode
+    from odradek.protocol.messages.create_topics import (
+        CreatableTopic,
+        CreatableTopicConfig,
+        CreateTopicsRequest,
+        CreateTopicsResponse,
+    )
+
+    configs = []
+    for option in config or ():
+        name, equals, text = option.partition("=")
+        if not equals or not name:
+            raise WrongUse(f"--config {option!r} is not NAME=VALUE.")
+        configs.append(CreatableTopicConfig(name=name, value=text))
+    request = CreateTopicsRequest(
+        topics=[
+            CreatableTopic(
+                name=topic,
+                num_partitions=-1 if partitions is None else partitions,
+                replication_factor=-1 if replication_factor is None else replication_factor,
+                configs=configs,
+            )
+        ],
+        timeout_ms=int(timeout * 1000),
+    )
+    with _client(bootstrap_server, timeout) as client:
+        response: CreateTopicsResponse = client.ask_controller(request, CreateTopicsResponse)
+        [result] = response.topics
+        exists = result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS
+        if result.error_code and not (exists and if_not_exists):
+            hint = "; --if-not-exists accepts that" if exists else ""
+            raise CommandFailed(
+                f"cannot create topic {topic!r}: {sentence(result.error_code, result.error_message)}{hint}."
+            )
+        if output == "json":
+            print_json({"name": topic, "id": _id(result.topic_id), "created": not exists})
+        else:
+            print(f"Topic {topic} {'exists' if exists else 'created'}.")
+
+
+def describe(
+    *topics: str,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Describe topics: partitions with their offsets, and the settings that differ from the broker's.
+
+    Parameters
+    ----------
+    topics
+        Their names; without any, all but the broker's own.
+    output
+        auto: a table on a terminal, else lines with tabs. json: one array.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+    """
+    with _client(bootstrap_server, timeout) as client:
+        if topics:
+            found = [client.topic(name) for name in dict.fromkeys(topics)]
+        else:
+            found = sorted(
+                (t for t in client.metadata(None).topics if not t.is_internal), key=lambda topic: topic.name or ""
+            )
+        settings = _settings(client, [topic.name or "" for topic in found])
+        described = [_describe(client, topic, settings[topic.name or ""]) for topic in found]
+    if output == "json":
+        print_json(described)
+        return
+    rows = [{"topic": topic["name"], **partition} for topic in described for partition in topic["partitions"]]
+    print_rows(_PARTITION_COLUMNS, rows)
+    changed = [
+        {"topic": topic["name"], "config": name, "value": value}
+        for topic in described
+        for name, value in topic["configs"].items()
+    ]
+    if changed:
+        print()
+        print_rows(("topic", "config", "value"), changed)
+
+
+def _describe(client: Client, topic: MetadataResponseTopic, settings: dict[str, str | None]) -> dict[str, Any]:
+    from odradek.cli.client import EARLIEST, LATEST
+
+    name = topic.name or ""
+    indexes = [p.partition_index for p in topic.partitions]
+    firsts = client.offsets(name, dict.fromkeys(indexes, EARLIEST))
+    ends = client.offsets(name, dict.fromkeys(indexes, LATEST))
+    return {
+        "name": name,
+        "id": _id(topic.topic_id),
+        "internal": topic.is_internal,
+        "configs": settings,
+        "partitions": [
+            {
+                "partition": p.partition_index,
+                "leader": p.leader_id,
+                "leader_epoch": p.leader_epoch,
+                "replicas": p.replica_nodes,
+                "isr": p.isr_nodes,
+                "first_offset": firsts[p.partition_index],
+                "end_offset": ends[p.partition_index],
+            }
+            for p in sorted(topic.partitions, key=lambda p: p.partition_index)
+        ],
+    }
+
+
+def _settings(client: Client, names: list[str]) -> dict[str, dict[str, str | None]]:
+    """For each topic the settings of its own."""
+    from odradek.cli.client import sentence
+    from odradek.protocol.messages.describe_configs import (
+        DescribeConfigsRequest,
+        DescribeConfigsResource,
+        DescribeConfigsResponse,
+    )
+
+    out: dict[str, dict[str, str | None]] = {}
+    if not names:
+        return out
+    resources = [
+        DescribeConfigsResource(resource_type=_TOPIC_RESOURCE, resource_name=name, configuration_keys=None)
+        for name in names
+    ]
+    response: DescribeConfigsResponse = client.ask_any(
+        DescribeConfigsRequest(resources=resources), DescribeConfigsResponse
+    )
+    for result in response.results:
+        if result.error_code:
+            raise CommandFailed(
+                f"cannot describe topic {result.resource_name!r}: {sentence(result.error_code, result.error_message)}."
+            )
+        out[result.resource_name] = {
+            config.name: config.value for config in result.configs if config.config_source == _CHANGED_HERE
+        }
+    return out
+
+
+def delete(
+    *topics: str,
+    if_exists: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Delete topics, with all their records.
+
+    Parameters
+    ----------
+    topics
+        Their names.
+    if_exists
+        Succeed if a topic is not there.
+    output
+        auto: a line each. json: one array.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+    """
+    if not topics:
+        raise WrongUse("`odradek topic delete` needs a topic's name.")
+    from odradek.cli.client import sentence
+    from odradek.errors import ErrorCode
+    from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse, DeleteTopicState
+
+    names = list(dict.fromkeys(topics))
+    request = DeleteTopicsRequest(
+        topics=[DeleteTopicState(name=name) for name in names], topic_names=names, timeout_ms=int(timeout * 1000)
+    )
+    failures = []
+    rows = []
+    with _client(bootstrap_server, timeout) as client:
+        response: DeleteTopicsResponse = client.ask_controller(request, DeleteTopicsResponse)
+    for result in response.responses:
+        missing = result.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if result.error_code and not (missing and if_exists):
+            why = "it does not exist; --if-exists accepts that"
+            if not missing:
+                why = sentence(result.error_code, result.error_message)
+            failures.append(f"cannot delete topic {result.name!r}: {why}.")
+        else:
+            rows.append({"name": result.name, "deleted": not missing})
+    if output == "json":
+        print_json(rows)
+    else:
+        for row in rows:
+            print(f"Topic {row['name']} {'deleted' if row['deleted'] else 'does not exist'}.")
+    if failures:
+        raise CommandFailed(" ".join(failures))
