@@ -1,0 +1,53 @@
+# make run    installs Odradek into .venv and starts the broker on 127.0.0.1:9092
+# make test   installs what the tests need and runs all of them, with ruff, mypy and import-linter
+# make bench  first figures beside Apache Kafka (needs Java and Maven)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_READY := $(VENV)/.run-ready
+TEST_READY := $(VENV)/.test-ready
+
+.PHONY: run test lint types imports format bench system-packages clean
+
+run: $(RUN_READY)
+	$(BIN)/odradek serve
+
+test: $(TEST_READY) system-packages lint types imports
+	$(BIN)/python -m pytest
+
+lint: $(TEST_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(TEST_READY)
+	$(BIN)/mypy
+
+imports: $(TEST_READY)
+	$(BIN)/lint-imports
+
+format: $(TEST_READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(TEST_READY)
+	$(BIN)/python -m benchmarks.first_figures
+
+$(RUN_READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(TEST_READY): pyproject.toml requirements-test.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable . --requirement requirements-test.txt
+	@touch $(RUN_READY) $@
+
+# kcat comes from Debian; elsewhere, or without root, its tests say that they were skipped.
+system-packages:
+	@command -v kcat >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends kcat >/dev/null; } \
+		|| echo "kcat is not installed: its tests will be skipped"
+
+clean:
+	rm -rf $(VENV) dist

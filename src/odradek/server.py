@@ -1,0 +1,202 @@
+"""The composition root: makes a broker from its settings, starts it and stops it, each in a fixed order.
+
+The only file that names a concrete engine. Start: storage, metadata, partitions, sockets; so that the first client
+finds everything there. Stop is the reverse: no more requests, answers to those that have started, partitions, storage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from odradek.clock import Clock, SystemClock
+from odradek.config import BrokerConfig, InvalidSetting
+from odradek.engines.interface import Engine, StorageError
+from odradek.handlers.context import Broker
+from odradek.handlers.deadlines import Deadlines
+from odradek.handlers.fetch_sessions import FetchSessions
+from odradek.handlers.table import HANDLERS
+from odradek.metadata.metadata import Delta, Metadata
+from odradek.network.connection import ConnectionLimits, Shared
+from odradek.network.dispatch import Dispatch
+from odradek.network.listener import Listeners
+from odradek.network.request_memory import RequestMemory
+from odradek.partitions.registry import Partitions
+
+log = structlog.get_logger("odradek.server")
+
+# How long a stop waits for requests that have started.
+STOP_GRACE_S = 10.0
+# Threads for what takes CPU or may wait: records looked at, snapshots, recovery's headers.
+WORK_THREADS = 4
+
+
+def parse_endpoint(setting: str, text: str) -> tuple[str, str, int]:
+    """Reads "NAME://host:port" into its parts; an empty host is all addresses. Raises `InvalidSetting`."""
+    name, separator, address = text.partition("://")
+    host, colon, port = address.rpartition(":")
+    if not separator or not colon or not port.isdigit() or int(port) > 65535:
+        raise InvalidSetting(setting, text, "expected NAME://HOST:PORT")
+    return name.upper(), host.strip("[]"), int(port)
+
+
+class Server:
+    """One broker. `start` once, `stop` once."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        *,
+        memory: bool = False,
+        clock: Clock | None = None,
+        choose: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.memory = memory
+        self.clock = clock or SystemClock()
+        self.choose = choose or random.SystemRandom()
+        self.bound: dict[str, tuple[str, int]] = {}
+        """For each listener's name, the host and port it is bound to, once started."""
+        self.engine: Engine = self._make_engine()
+        self.executor = ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="odradek-work")
+        self.partitions = Partitions(self.engine, self.clock, self.executor)
+        self.metadata: Metadata | None = None
+        self.listeners: Listeners | None = None
+        self.deadlines: Deadlines | None = None
+        self._periodic: list[asyncio.Task[None]] = []
+        self._stopped = False
+
+    def _make_engine(self) -> Engine:
+        if self.memory:
+            from odradek.engines.memory.engine import MemoryEngine
+
+            return MemoryEngine()
+        from odradek.engines.local.engine import LocalEngine
+
+        directories = self.config.names("log.dirs")
+        if len(directories) != 1:
+            raise InvalidSetting("log.dirs", ",".join(directories), "exactly one data directory is supported")
+        return LocalEngine(directories[0], self.config, self.clock, node_id=self.config.integer("node.id"))
+
+    # --- start ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Returns when clients can connect. Raises `StorageError`, `InvalidSetting` or `OSError`; what was started
+        is stopped then."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        await self.engine.start()
+        self.metadata = Metadata(self.engine, self.config, self.clock, self.choose)
+        await self.metadata.open()
+        await self._open_partitions(self.metadata)
+        self.metadata.subscribe(self._metadata_changed)
+        self.deadlines = Deadlines(asyncio.get_running_loop())
+        endpoints = [parse_endpoint("listeners", text) for text in self.config.names("listeners")]
+        broker = Broker(
+            config=self.config,
+            clock=self.clock,
+            engine=self.engine,
+            metadata=self.metadata,
+            partitions=self.partitions,
+            fetch_sessions=FetchSessions(
+                self.config.integer("max.incremental.fetch.session.cache.slots"),
+                self.config.integer("odradek.fetch.session.eviction.ms") / 1000,
+                self.choose,
+            ),
+            deadlines=self.deadlines,
+            advertised={},
+            cluster_id=self.metadata.cluster_id,
+            node_id=self.config.integer("node.id"),
+        )
+        dispatch = Dispatch(broker, HANDLERS, self.config.integer("odradek.request.max.elements"))
+        memory = RequestMemory(self.config.integer("queued.max.request.bytes"))
+        shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config))
+        self.listeners = Listeners(shared, lambda: self.config)
+        for name, host, port in endpoints:
+            self.bound[name] = await self.listeners.listen(name, host, port)
+        broker.advertised.update(self._advertised(endpoints))
+        self._every("log.retention.check.interval.ms", self.partitions.retain)
+        self._every("producer.id.expiration.check.interval.ms", self._expire_producers)
+
+    def _advertised(self, endpoints: list[tuple[str, str, int]]) -> dict[str, tuple[str, int]]:
+        told = {name: (host or "127.0.0.1", self.bound[name][1]) for name, host, _ in endpoints}
+        for text in self.config.names("advertised.listeners"):
+            name, host, port = parse_endpoint("advertised.listeners", text)
+            if name in told:
+                told[name] = (host, port or self.bound[name][1])
+        return told
+
+    async def _open_partitions(self, metadata: Metadata) -> None:
+        image = metadata.image
+        known = {topic.id for topic in image.topics.values()}
+        for identity in self.engine.identities():
+            if identity.topic_id in known or metadata.is_own(identity):
+                continue
+            if metadata.is_new:
+                raise StorageError(
+                    f"the data directory has a log of {identity}, but no metadata that knows it: "
+                    "bring the metadata log back, or use another directory"
+                )
+            # Its topic was deleted just before a stop: the metadata is what counts.
+            log.warning("log of a deleted topic removed", partition=str(identity))
+            await self.engine.delete(identity)
+        for topic in image.topics.values():
+            await self.partitions.add(topic.name, topic.id, topic.partitions, metadata.log_config(topic.name))
+
+    async def _metadata_changed(self, delta: Delta) -> None:
+        """Follows a change of the metadata; the request that made it is answered afterwards."""
+        assert self.metadata is not None
+        for name in delta.deleted:
+            await self.partitions.remove(name)
+        for topic in (*delta.created, *delta.enlarged):
+            await self.partitions.add(topic.name, topic.id, topic.partitions, self.metadata.log_config(topic.name))
+        for name in delta.configured:
+            self.partitions.configure(name, self.metadata.log_config(name))
+
+    # --- work done now and then ----------------------------------------------------------------------------------
+
+    def _every(self, setting: str, work: Callable[[], Awaitable[None]]) -> None:
+        async def repeat() -> None:
+            while True:
+                await asyncio.sleep(self.config.integer(setting) / 1000)
+                await work()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("periodic work ended", setting=setting, exc_info=error)
+
+        task = asyncio.ensure_future(repeat())
+        task.add_done_callback(ended)
+        self._periodic.append(task)
+
+    async def _expire_producers(self) -> None:
+        self.partitions.expire_producers(self.config.integer("producer.id.expiration.ms"))
+
+    # --- stop ----------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Answers what has started, closes every log cleanly, gives everything back. Idempotent."""
+        if self._stopped:
+            return
+        self._stopped = True
+        for task in self._periodic:
+            task.cancel()
+        await asyncio.gather(*self._periodic, return_exceptions=True)
+        if self.listeners is not None:
+            await self.listeners.close(STOP_GRACE_S)
+        if self.deadlines is not None:
+            self.deadlines.close()
+        await self.partitions.close()
+        if self.metadata is not None:
+            await self.metadata.close()
+        await self.engine.stop()
+        self.executor.shutdown(wait=True)

@@ -1,0 +1,147 @@
+"""What a partition remembers of idempotent producers: repetitions, order, fencing, expiry, snapshots."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from crc32c import crc32c
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.partitions.producer_state import BATCHES_KEPT, ProducerState, SnapshotDamaged
+from odradek.records.batch import BatchHeader
+from odradek.records.builder import NewRecord, build_batch
+
+
+def header(producer_id: int = 7, epoch: int = 0, sequence: int = 0, count: int = 1) -> BatchHeader:
+    records = [NewRecord(None, b"v", 1000 + index) for index in range(count)]
+    batch = build_batch(records, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence)
+    return batch.header
+
+
+def append(state: ProducerState, h: BatchHeader, base_offset: int, now_ms: int = 5000) -> None:
+    assert state.check(h) is None
+    state.record(h, base_offset, now_ms)
+
+
+def test_a_repeated_batch_is_known_with_its_first_offset() -> None:
+    state = ProducerState()
+    append(state, header(sequence=0, count=3), 100)
+    append(state, header(sequence=3, count=2), 103)
+    kept = state.check(header(sequence=0, count=3))
+    assert kept is not None and kept.base_offset == 100 and kept.last_offset == 102
+    kept = state.check(header(sequence=3, count=2))
+    assert kept is not None and kept.base_offset == 103
+
+
+def test_the_last_five_batches_are_known_and_no_more() -> None:
+    state = ProducerState()
+    for sequence in range(BATCHES_KEPT + 1):
+        append(state, header(sequence=sequence), 10 + sequence)
+    for sequence in range(1, BATCHES_KEPT + 1):
+        kept = state.check(header(sequence=sequence))
+        assert kept is not None and kept.base_offset == 10 + sequence
+    with pytest.raises(KafkaError) as caught:
+        state.check(header(sequence=0))
+    assert caught.value.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+@pytest.mark.parametrize("sequence", [1, 5, 2**31 - 1])
+def test_a_gap_is_refused(sequence: int) -> None:
+    state = ProducerState()
+    append(state, header(sequence=0, count=3), 0)
+    if sequence == 3:
+        return
+    with pytest.raises(KafkaError) as caught:
+        state.check(header(sequence=sequence))
+    assert caught.value.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_sequences_wrap_to_zero() -> None:
+    state = ProducerState()
+    first = header(sequence=2**31 - 2, count=4)
+    assert first.last_sequence == 1
+    append(state, first, 50)
+    append(state, header(sequence=2), 54)
+    kept = state.check(first)
+    assert kept is not None and kept.base_offset == 50
+
+
+def test_an_unknown_producer_may_begin_anywhere() -> None:
+    assert ProducerState().check(header(sequence=17)) is None
+
+
+def test_epochs_fence() -> None:
+    state = ProducerState()
+    append(state, header(epoch=1, sequence=0), 0)
+    with pytest.raises(KafkaError) as caught:
+        state.check(header(epoch=0, sequence=1))
+    assert caught.value.code == ErrorCode.INVALID_PRODUCER_EPOCH
+    with pytest.raises(KafkaError) as caught:
+        state.check(header(epoch=2, sequence=1))
+    assert caught.value.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    append(state, header(epoch=2, sequence=0), 1)
+    assert len(state.producers[7].batches) == 1
+
+
+def test_silent_producers_are_forgotten() -> None:
+    state = ProducerState()
+    append(state, header(producer_id=1), 0, now_ms=1000)
+    append(state, header(producer_id=2), 1, now_ms=2000)
+    assert state.expire(now_ms=3000, expiration_ms=1500) == 1
+    assert set(state.producers) == {2}
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), max_size=60))
+def test_a_snapshot_gives_back_the_same_state(appends: list[tuple[int, int]]) -> None:
+    state = ProducerState()
+    offset = 0
+    sequences = dict.fromkeys(range(6), 0)
+    for producer_id, count in appends:
+        append(state, header(producer_id=producer_id, sequence=sequences[producer_id], count=count), offset, offset)
+        sequences[producer_id] += count
+        offset += count
+    again = ProducerState.from_snapshot(state.to_snapshot())
+    assert again.to_snapshot() == state.to_snapshot()
+    for producer_id, producer in state.producers.items():
+        other = again.producers[producer_id]
+        assert list(other.batches) == list(producer.batches)
+        assert (other.epoch, other.last_timestamp_ms) == (producer.epoch, producer.last_timestamp_ms)
+
+
+def test_a_snapshot_without_our_trailer_is_kafkas() -> None:
+    entry = struct.pack(">qhiqiqiq", 7, 3, 12, 112, 2, 5000, -1, -1)
+    body = struct.pack(">i", 1) + entry
+    data = struct.pack(">hI", 1, crc32c(body)) + body
+    state = ProducerState.from_snapshot(data)
+    (batch,) = state.producers[7].batches
+    assert (batch.first_sequence, batch.last_sequence, batch.base_offset) == (10, 12, 110)
+
+
+def test_every_damage_to_a_snapshot_is_noticed() -> None:
+    state = ProducerState()
+    for sequence in range(3):
+        append(state, header(sequence=sequence), sequence)
+    data = state.to_snapshot()
+    for cut in range(len(data)):
+        with pytest.raises(SnapshotDamaged):
+            ProducerState.from_snapshot(data[:cut])
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x10
+        with pytest.raises(SnapshotDamaged):
+            ProducerState.from_snapshot(bytes(damaged))
+
+
+def test_replay_of_headers_makes_the_state() -> None:
+    state, replayed = ProducerState(), ProducerState()
+    headers = []
+    for sequence in range(8):
+        h = header(sequence=sequence)._replace(base_offset=sequence)
+        headers.append(h)
+        append(state, h, sequence, now_ms=9)
+    replayed.replay(headers, now_ms=9)
+    assert replayed.to_snapshot() == state.to_snapshot()
