@@ -1,0 +1,149 @@
+"""`odradek serve`: a broker in this process, from its settings to a graceful stop.
+
+Role: settings (`settings`), logs on stderr, one line on stdout when clients can connect, and signals: SIGTERM or
+SIGINT stops gracefully with exit code 0, a second one at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from odradek.cli.failures import CommandFailed, WrongUse
+
+if TYPE_CHECKING:
+    from odradek.cli.settings import ServeSettings
+
+
+def serve(
+    *,
+    listen: str | None = None,
+    advertise: str | None = None,
+    data_dir: str | None = None,
+    config: Path | None = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    memory: Annotated[bool, Parameter(negative="")] = False,
+    allow_unauthenticated: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Run a broker. Without any option it listens on 127.0.0.1:9092 and keeps its data in ./odradek-data.
+
+    Parameters
+    ----------
+    listen
+        HOST:PORT to listen on, instead of listeners; port 0 takes a free one.
+    advertise
+        HOST:PORT where clients are told to connect, if they reach this broker under another address.
+    data_dir
+        The data directory, instead of log.dirs.
+    config
+        A Kafka server.properties.
+    set_
+        NAME=VALUE of a setting, with Kafka's names, over the file's; may be repeated.
+    memory
+        Keep everything in memory, nothing on disk.
+    allow_unauthenticated
+        Listen beyond this machine without authentication.
+    """
+    from odradek.cli.settings import serve_settings
+
+    settings = serve_settings(
+        file=config,
+        assignments=set_ or (),
+        listen=listen,
+        advertise=advertise,
+        data_dir=data_dir,
+        memory=memory,
+        allow_unauthenticated=allow_unauthenticated,
+    )
+    _set_up_logs()
+    _run(settings, memory)
+
+
+def _set_up_logs() -> None:
+    import structlog
+
+    render: structlog.typing.Processor
+    if sys.stderr.isatty():
+        render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    else:
+        render = structlog.processors.JSONRenderer()
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        render,
+    ]
+    if not sys.stderr.isatty():
+        processors.insert(2, structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(20),  # INFO
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _run(settings: ServeSettings, memory: bool) -> None:
+    import asyncio
+
+    import structlog
+
+    log = structlog.get_logger("odradek.serve")
+    for note in settings.notes:
+        log.info(note)
+    for warning in settings.warnings:
+        log.warning(warning)
+    directory = os.path.abspath(settings.config.names("log.dirs")[0])
+    place = "data in memory only" if memory else f"data in {directory}"
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):  # uvloop is not made for every platform
+        import uvloop
+
+        new_event_loop = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(settings, memory, place))
+
+
+async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
+    import asyncio
+    import signal
+
+    from odradek import __version__
+    from odradek.config import InvalidSetting
+    from odradek.engines.interface import StorageError
+    from odradek.server import Server
+
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        stopping.set()
+        # Whoever asks again does not want to wait.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        server = Server(settings.config, memory=memory)
+        await server.start()
+    except InvalidSetting as error:
+        raise WrongUse(f"{error}.") from None
+    except StorageError as error:
+        raise CommandFailed(f"{str(error).rstrip('.')}.") from None
+    except OSError as error:
+        listeners = ", ".join(settings.config.names("listeners"))
+        why = (error.strerror or str(error)).lower()
+        where = f"{error.filename}" if error.filename else f"with listeners {listeners}"
+        raise CommandFailed(f"cannot start {where}: {why}.") from None
+    try:
+        addresses = ", ".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in server.bound.values())
+        print(f"Odradek {__version__} is ready on {addresses} ({place})", flush=True)
+        await stopping.wait()
+    finally:
+        await server.stop()
