@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-COMMAND = [sys.executable, "-m", "odradek.cli.main"]
-RUN_TIMEOUT_S = 60
-READY_TIMEOUT_S = 30
-
-Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
-
-
-def read_line(process: subprocess.Popen[bytes], timeout_s: float = READY_TIMEOUT_S) -> str:
-    """A line of the process's stdout."""
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], timeout_s)
-    assert ready, "no line came in time"
-    return process.stdout.readline().decode()
+from tests.cli.command import COMMAND, READY_TIMEOUT_S, Run, read_line, runner
 
 
 @pytest.fixture(scope="session")
@@ -58,23 +42,6 @@ def bootstrap(request: pytest.FixtureRequest) -> str:
 def run(bootstrap: str, tmp_path: Path) -> Run:
     """Runs the command against the broker; returns what it wrote and its exit code."""
     return runner(bootstrap, tmp_path)
-
-
-def runner(bootstrap: str, folder: Path) -> Run:
-    def run(*arguments: str, input: bytes = b"", expect: int = 0) -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            input=input,
-            capture_output=True,
-            timeout=RUN_TIMEOUT_S,
-            cwd=folder,
-            env={**os.environ, "ODRADEK_BOOTSTRAP_SERVER": bootstrap, "COLUMNS": "80"},
-        )
-        assert done.returncode == expect, done.stderr.decode()
-        assert b"Traceback" not in done.stderr
-        return done
-
-    return run
 
 
 @pytest.fixture
