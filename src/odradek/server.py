@@ -20,7 +20,8 @@ from odradek.handlers.context import Broker
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
-from odradek.metadata.metadata import Delta, Metadata
+from odradek.metadata.image import Delta
+from odradek.metadata.metadata import Metadata
 from odradek.network.connection import ConnectionLimits, Shared
 from odradek.network.dispatch import Dispatch
 from odradek.network.listener import Listeners
@@ -124,8 +125,10 @@ class Server:
         for name, host, port in endpoints:
             self.bound[name] = await self.listeners.listen(name, host, port)
         broker.advertised.update(self._advertised(endpoints))
+        await self.metadata.register_broker((name, *address) for name, address in broker.advertised.items())
         self._every("log.retention.check.interval.ms", self.partitions.retain)
         self._every("producer.id.expiration.check.interval.ms", self._expire_producers)
+        self._every("odradek.metadata.maintenance.interval.ms", self.metadata.maintain)
 
     def _advertised(self, endpoints: list[tuple[str, str, int]]) -> dict[str, tuple[str, int]]:
         told = {name: (host or "127.0.0.1", self.bound[name][1]) for name, host, _ in endpoints}
@@ -150,15 +153,16 @@ class Server:
             log.warning("log of a deleted topic removed", partition=str(identity))
             await self.engine.delete(identity)
         for topic in image.topics.values():
-            await self.partitions.add(topic.name, topic.id, topic.partitions, metadata.log_config(topic.name))
+            await self.partitions.add(topic.name, topic.id, topic.partition_count, metadata.log_config(topic.name))
 
     async def _metadata_changed(self, delta: Delta) -> None:
         """Follows a change of the metadata; the request that made it is answered afterwards."""
         assert self.metadata is not None
         for name in delta.deleted:
             await self.partitions.remove(name)
-        for topic in (*delta.created, *delta.enlarged):
-            await self.partitions.add(topic.name, topic.id, topic.partitions, self.metadata.log_config(topic.name))
+        for topic in (*delta.created.values(), *delta.enlarged.values()):
+            config = self.metadata.log_config(topic.name)
+            await self.partitions.add(topic.name, topic.id, topic.partition_count, config)
         for name in delta.configured:
             self.partitions.configure(name, self.metadata.log_config(name))
 

@@ -204,6 +204,8 @@ class Engine(ABC):
     """A place where logs are kept."""
 
     capabilities: Capabilities
+    cluster_id: str
+    """The cluster this place belongs to, known after `start`: 16 random bytes in Kafka's base64."""
 
     @abstractmethod
     async def start(self) -> None:

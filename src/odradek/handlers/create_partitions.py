@@ -1,0 +1,40 @@
+"""CreatePartitions (API key 37), versions 0-3.
+
+Card: 2 flexible, 3 throttling. Adds partitions to topics; their number never falls. Answered when they are durable and
+open.
+"""
+
+from __future__ import annotations
+
+from odradek.errors import KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.handlers.topics import policy
+from odradek.metadata.changes import Outcome, create_partitions
+from odradek.metadata.image import MetadataImage, MetadataRecord
+from odradek.protocol.messages.create_partitions import (
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    CreatePartitionsTopicResult,
+)
+
+
+async def handle(request: CreatePartitionsRequest, context: RequestContext) -> CreatePartitionsResponse:
+    """Enlarges the topics, or says whether they could be enlarged."""
+    broker = context.broker
+
+    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+        records, outcomes = create_partitions(image, request.topics, policy(broker))
+        return ([] if request.validate_only else records), outcomes
+
+    try:
+        outcomes = await broker.metadata.change(create)
+    except KafkaError as error:
+        outcomes = [Outcome(topic.name, error.code, error.message) for topic in request.topics]
+    return CreatePartitionsResponse(
+        results=[
+            CreatePartitionsTopicResult(
+                name=outcome.name or "", error_code=outcome.error, error_message=outcome.message
+            )
+            for outcome in outcomes
+        ]
+    )

@@ -1,0 +1,61 @@
+"""CreateTopics (API key 19), versions 2-7.
+
+Card: 4 defaults for partitions and replication factor (KIP-464), 5 the topic's settings in the answer (KIP-525), 7 its
+id. Answered when the topic is durable and its partitions are open: the next request can use it. A replication factor
+above 1 is refused on an engine that keeps one copy, unless `odradek.replication.factor.accept` says otherwise.
+"""
+
+from __future__ import annotations
+
+from odradek.config import TOPIC_SETTINGS, BrokerConfig, format_value
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.handlers.topics import policy
+from odradek.metadata.changes import Outcome, create_topics
+from odradek.metadata.image import MetadataImage, MetadataRecord
+from odradek.protocol.messages.create_topics import (
+    CreatableTopicConfigs,
+    CreatableTopicResult,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
+
+CONFIGS_SINCE = 5
+
+
+async def handle(request: CreateTopicsRequest, context: RequestContext) -> CreateTopicsResponse:
+    """Makes the topics, or says whether they could be made."""
+    broker = context.broker
+
+    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+        records, outcomes = create_topics(image, request.topics, policy(broker))
+        return ([] if request.validate_only else records), outcomes
+
+    try:
+        outcomes = await broker.metadata.change(create)
+    except KafkaError as error:
+        outcomes = [Outcome(topic.name, error.code, error.message) for topic in request.topics]
+    with_configs = context.api_version >= CONFIGS_SINCE
+    return CreateTopicsResponse(topics=[_result(outcome, broker.config, with_configs) for outcome in outcomes])
+
+
+def _result(outcome: Outcome, config: BrokerConfig, with_configs: bool) -> CreatableTopicResult:
+    result = CreatableTopicResult(
+        name=outcome.name or "",
+        topic_id=outcome.topic_id,
+        error_code=outcome.error,
+        error_message=outcome.message,
+        num_partitions=outcome.partitions,
+        replication_factor=outcome.replication_factor,
+    )
+    if with_configs and outcome.error == ErrorCode.NONE:
+        result.configs = [
+            CreatableTopicConfigs(
+                name=name,
+                value=format_value(config.topic_value(name, outcome.overrides)),
+                config_source=config.topic_source(name, outcome.overrides),
+                is_sensitive=setting.sensitive,
+            )
+            for name, setting in sorted(TOPIC_SETTINGS.items())
+        ]
+    return result

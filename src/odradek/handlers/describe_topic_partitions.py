@@ -1,0 +1,86 @@
+"""DescribeTopicPartitions (API key 75), version 0 (KIP-966).
+
+Card: topics in the order of their names, partitions up to `response_partition_limit` (at most
+`max.request.partition.size.limit`), and a cursor where to go on. No topics means all of them.
+"""
+
+from __future__ import annotations
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.handlers.topics import INTERNAL_TOPICS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, leader_epoch
+from odradek.metadata.changes import check_name
+from odradek.protocol.messages.describe_topic_partitions import (
+    Cursor,
+    DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponsePartition,
+    DescribeTopicPartitionsResponseTopic,
+)
+
+
+def handle(request: DescribeTopicPartitionsRequest, context: RequestContext) -> DescribeTopicPartitionsResponse:
+    """A page of partitions."""
+    broker = context.broker
+    image = broker.metadata.image
+    asked = {topic.name for topic in request.topics}
+    cursor = request.cursor
+    if cursor is not None and (cursor.partition_index < 0 or (asked and cursor.topic_name not in asked)):
+        return DescribeTopicPartitionsResponse(
+            topics=[
+                DescribeTopicPartitionsResponseTopic(
+                    error_code=ErrorCode.INVALID_REQUEST,
+                    name=topic.name,
+                    topic_authorized_operations=OPERATIONS_NOT_ASKED,
+                )
+                for topic in request.topics
+            ]
+        )
+    first_name, first_index = (cursor.topic_name, cursor.partition_index) if cursor is not None else ("", 0)
+    left = max(1, min(request.response_partition_limit, broker.config.integer("max.request.partition.size.limit")))
+    response = DescribeTopicPartitionsResponse()
+    for name in sorted(asked or image.topics):
+        if name < first_name:
+            continue
+        topic = image.topics.get(name)
+        answer = DescribeTopicPartitionsResponseTopic(
+            name=name, is_internal=name in INTERNAL_TOPICS, topic_authorized_operations=TOPIC_OPERATIONS
+        )
+        if topic is None:
+            answer.error_code = _why_unknown(name)
+            response.topics.append(answer)
+            continue
+        if left == 0:
+            response.next_cursor = Cursor(topic_name=name, partition_index=0)
+            break
+        start = first_index if name == first_name else 0
+        indexes = [index for index in sorted(topic.partition_records) if index >= start]
+        answer.topic_id = topic.id
+        answer.partitions = [
+            DescribeTopicPartitionsResponsePartition(
+                partition_index=index,
+                leader_id=broker.node_id,
+                leader_epoch=leader_epoch(broker, name, index),
+                replica_nodes=[broker.node_id],
+                isr_nodes=[broker.node_id],
+                eligible_leader_replicas=[],
+                last_known_elr=[],
+            )
+            for index in indexes[:left]
+        ]
+        response.topics.append(answer)
+        if len(indexes) > left:
+            response.next_cursor = Cursor(topic_name=name, partition_index=indexes[left])
+            break
+        left -= len(indexes)
+    # Kafka names the unknown ones first.
+    response.topics.sort(key=lambda topic: topic.error_code == 0)
+    return response
+
+
+def _why_unknown(name: str) -> ErrorCode:
+    try:
+        check_name(name)
+    except KafkaError as error:
+        return error.code
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

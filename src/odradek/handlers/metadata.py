@@ -1,0 +1,174 @@
+"""Metadata (API key 3), versions 0-13.
+
+Card: 0 an empty list means all topics, later null does; 4 auto creation on request, 7 leader epochs, 8 authorized
+operations (KIP-430; there is no authorizer, so all), 10 topic ids, 12 topics by id (KIP-516), 13 a top-level error.
+- A topic that does not exist is made when the client allows it and `auto.create.topics.enable` does. The answer comes
+  when it can be used, so that a client need not ask again (Kafka answers UNKNOWN_TOPIC_OR_PARTITION first).
+- This broker is always there and always the controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.handlers.topics import (
+    CLUSTER_OPERATIONS,
+    INTERNAL_TOPICS,
+    OPERATIONS_NOT_ASKED,
+    TOPIC_OPERATIONS,
+    leader_epoch,
+    policy,
+)
+from odradek.metadata.changes import check_name, create_topics
+from odradek.metadata.image import MetadataImage, MetadataRecord, TopicImage
+from odradek.protocol.fields import ZERO_UUID
+from odradek.protocol.messages.create_topics import CreatableTopic
+from odradek.protocol.messages.metadata import (
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+
+AUTO_CREATION_FIELD_SINCE = 4
+OPERATIONS_SINCE = 8
+BY_ID_SINCE = 12
+
+
+def handle(request: MetadataRequest, context: RequestContext) -> MetadataResponse | Awaitable[MetadataResponse]:
+    """The broker, and the topics asked for."""
+    broker = context.broker
+    version = context.api_version
+    topics = request.topics
+    if topics is not None and any(_by_wrong_id(topic, version) for topic in topics):
+        return MetadataResponse(
+            controller_id=-1,
+            topics=[
+                MetadataResponseTopic(
+                    error_code=ErrorCode.INVALID_REQUEST,
+                    name=topic.name if version >= BY_ID_SINCE else topic.name or "",
+                    topic_id=topic.topic_id,
+                )
+                for topic in topics
+            ],
+        )
+    if topics is None or (version == 0 and not topics):
+        return _respond(request, context, [_describe(topic, request, context) for topic in _all(context)])
+    missing = [
+        topic.name
+        for topic in topics
+        if topic.name is not None and topic.topic_id == ZERO_UUID and topic.name not in broker.metadata.image.topics
+    ]
+    allowed = request.allow_auto_topic_creation or version < AUTO_CREATION_FIELD_SINCE
+    if missing and allowed and broker.config.flag("auto.create.topics.enable"):
+        return _create_then_answer(list(dict.fromkeys(missing)), request, context)
+    return _answer(request, context, {})
+
+
+def _by_wrong_id(topic: MetadataRequestTopic, version: int) -> bool:
+    """Before version 12 a topic must have a name and no id; later one of the two."""
+    if version < BY_ID_SINCE:
+        return topic.name is None or topic.topic_id != ZERO_UUID
+    return topic.name is None and topic.topic_id == ZERO_UUID
+
+
+def _all(context: RequestContext) -> list[TopicImage]:
+    return list(context.broker.metadata.image.topics.values())
+
+
+async def _create_then_answer(names: list[str], request: MetadataRequest, context: RequestContext) -> MetadataResponse:
+    broker = context.broker
+    failed: dict[str, ErrorCode] = {}
+
+    def create(image: MetadataImage) -> tuple[list[MetadataRecord], None]:
+        asked = [
+            CreatableTopic(name=name, num_partitions=-1, replication_factor=-1)
+            for name in names
+            if name not in image.topics
+        ]
+        records, outcomes = create_topics(image, asked, policy(broker))
+        failed.update({outcome.name or "": outcome.error for outcome in outcomes if outcome.error})
+        return records, None
+
+    try:
+        await broker.metadata.change(create)
+    except KafkaError:
+        # The clients' word for "ask again soon".
+        failed.update(dict.fromkeys(names, ErrorCode.LEADER_NOT_AVAILABLE))
+    return _answer(request, context, failed)
+
+
+def _answer(request: MetadataRequest, context: RequestContext, failed: dict[str, ErrorCode]) -> MetadataResponse:
+    image = context.broker.metadata.image
+    answers: dict[tuple[str | None, bytes], MetadataResponseTopic] = {}
+    for topic in request.topics or []:
+        key = (topic.name, topic.topic_id)
+        if key in answers:
+            continue
+        if topic.topic_id != ZERO_UUID:
+            found = image.topics_by_id.get(topic.topic_id)
+            unknown = MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=topic.topic_id)
+        else:
+            name = topic.name or ""
+            found = image.topics.get(name)
+            unknown = MetadataResponseTopic(
+                error_code=failed.get(name) or _why_unknown(name),
+                name=name,
+                is_internal=name in INTERNAL_TOPICS,
+                topic_authorized_operations=_operations(request, context),
+            )
+        answers[key] = unknown if found is None else _describe(found, request, context)
+    return _respond(request, context, list(answers.values()))
+
+
+def _why_unknown(name: str) -> ErrorCode:
+    try:
+        check_name(name)
+    except KafkaError as error:
+        return error.code
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def _operations(request: MetadataRequest, context: RequestContext) -> int:
+    asked = request.include_topic_authorized_operations and context.api_version >= OPERATIONS_SINCE
+    return TOPIC_OPERATIONS if asked else OPERATIONS_NOT_ASKED
+
+
+def _describe(topic: TopicImage, request: MetadataRequest, context: RequestContext) -> MetadataResponseTopic:
+    broker = context.broker
+    here = [broker.node_id]
+    return MetadataResponseTopic(
+        name=topic.name,
+        topic_id=topic.id,
+        is_internal=topic.name in INTERNAL_TOPICS,
+        partitions=[
+            MetadataResponsePartition(
+                partition_index=index,
+                leader_id=broker.node_id,
+                leader_epoch=leader_epoch(broker, topic.name, index),
+                replica_nodes=here,
+                isr_nodes=here,
+            )
+            for index in sorted(topic.partition_records)
+        ],
+        topic_authorized_operations=_operations(request, context),
+    )
+
+
+def _respond(
+    request: MetadataRequest, context: RequestContext, topics: list[MetadataResponseTopic]
+) -> MetadataResponse:
+    broker = context.broker
+    host, port = broker.advertised[context.listener]
+    asked = request.include_cluster_authorized_operations
+    return MetadataResponse(
+        brokers=[MetadataResponseBroker(node_id=broker.node_id, host=host, port=port, rack=None)],
+        cluster_id=broker.cluster_id,
+        controller_id=broker.node_id,
+        topics=topics,
+        cluster_authorized_operations=CLUSTER_OPERATIONS if asked else OPERATIONS_NOT_ASKED,
+    )

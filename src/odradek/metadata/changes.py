@@ -1,0 +1,355 @@
+"""Topics made, deleted and enlarged: from the image and what is asked, the records that make it so, or why not.
+
+Sans-IO and pure: nothing here changes the image. Each function returns an outcome for each item asked, in order, and
+the records of those that are good; the caller writes them as one change. Checks, codes and their order are Kafka's.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from odradek.config import TOPIC_SETTINGS, BrokerConfig, InvalidSetting, parse_value
+from odradek.errors import ErrorCode, KafkaError
+from odradek.metadata.image import (
+    PARTITION_VERSION,
+    TOPIC_RESOURCE,
+    MetadataImage,
+    MetadataRecord,
+    TopicImage,
+    record_of,
+)
+from odradek.protocol.fields import ZERO_UUID
+from odradek.protocol.messages.create_partitions import CreatePartitionsAssignment, CreatePartitionsTopic
+from odradek.protocol.messages.create_topics import CreatableReplicaAssignment, CreatableTopic
+from odradek.protocol.messages.delete_topics import DeleteTopicState
+from odradek.protocol.records.metadata import ConfigRecord, PartitionRecord, RemoveTopicRecord, TopicRecord
+
+T = TypeVar("T")
+NAME = re.compile(r"[a-zA-Z0-9._-]+")
+NAME_MAX_LENGTH = 249
+METADATA_TOPIC = "__cluster_metadata"
+MAX_PARTITIONS_PER_REQUEST = 10_000
+# In KRaft's records: replicas live in a directory that the broker chooses.
+UNASSIGNED_DIRECTORY = ZERO_UUID
+
+
+class Policy(NamedTuple):
+    """What changes depend on beside the image."""
+
+    config: BrokerConfig
+    node_id: int
+    replicated: bool
+    """Whether the engine makes sense of replication factors above 1."""
+    choose: random.Random
+
+
+class Outcome(NamedTuple):
+    """What became of one item: an error and its sentence, or the topic as it will be."""
+
+    name: str | None
+    error: ErrorCode = ErrorCode.NONE
+    message: str | None = None
+    topic_id: bytes = ZERO_UUID
+    partitions: int = -1
+    replication_factor: int = -1
+    overrides: dict[str, str] = {}
+
+
+def check_name(name: str) -> None:
+    """Raises `KafkaError` with INVALID_TOPIC_EXCEPTION for a name that no topic can have."""
+    why = None
+    if not name:
+        why = "the empty string is not allowed"
+    elif name in (".", ".."):
+        why = f"'{name}' is not allowed"
+    elif len(name) > NAME_MAX_LENGTH:
+        why = f"the length of '{name}' is longer than the max allowed length {NAME_MAX_LENGTH}"
+    elif NAME.fullmatch(name) is None:
+        why = f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+    if why is not None:
+        raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {why}")
+
+
+# --- create ----------------------------------------------------------------------------------------------------------
+
+
+def create_topics(
+    image: MetadataImage, asked: Sequence[CreatableTopic], policy: Policy
+) -> tuple[list[MetadataRecord], list[Outcome]]:
+    """The records of new topics. An item's errors do not touch the others, except that too many partitions in all
+    refuse every one."""
+    counts = Counter(topic.name for topic in asked)
+    default = policy.config.integer("num.partitions")
+    wanted = sum(
+        len(topic.assignments) or (topic.num_partitions if topic.num_partitions != -1 else default) for topic in asked
+    )
+    records: list[MetadataRecord] = []
+    outcomes: list[Outcome] = []
+    # Names whose "." and "_" are the same, as metrics see them.
+    folded = {name.replace(".", "_"): name for name in image.topics}
+    for topic in _once(asked, lambda topic: topic.name):
+        try:
+            if wanted > MAX_PARTITIONS_PER_REQUEST:
+                raise KafkaError(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
+            if counts[topic.name] > 1:
+                raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            made, outcome = _create(image, topic, policy, folded)
+        except KafkaError as error:
+            outcomes.append(Outcome(topic.name, error.code, error.message))
+            continue
+        folded[topic.name.replace(".", "_")] = topic.name
+        records += made
+        outcomes.append(outcome)
+    return records, outcomes
+
+
+def _once(items: Sequence[T], key: Callable[[T], object]) -> list[T]:
+    """The items with their repetitions left out."""
+    return list({key(item): item for item in reversed(items)}.values())[::-1]
+
+
+def _create(
+    image: MetadataImage, topic: CreatableTopic, policy: Policy, folded: dict[str, str]
+) -> tuple[list[MetadataRecord], Outcome]:
+    name = topic.name
+    check_name(name)
+    if name == METADATA_TOPIC:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Creation of internal topic {name} is prohibited.")
+    if name in image.topics:
+        raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+    collision = folded.get(name.replace(".", "_"))
+    if collision is not None:
+        raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {collision}")
+    overrides = _check_configs(topic)
+    if topic.assignments:
+        replicas = _check_assignments(topic, policy)
+    else:
+        replicas = _place(topic, policy)
+    topic_id = _new_id(image, policy)
+    records = [record_of(TopicRecord(name=name, topic_id=topic_id))]
+    records += [_partition(topic_id, index, brokers) for index, brokers in enumerate(replicas)]
+    records += [
+        record_of(ConfigRecord(resource_type=TOPIC_RESOURCE, resource_name=name, name=key, value=value))
+        for key, value in overrides.items()
+    ]
+    return records, Outcome(
+        name,
+        topic_id=topic_id,
+        partitions=len(replicas),
+        replication_factor=len(replicas[0]),
+        overrides=overrides,
+    )
+
+
+def _check_configs(topic: CreatableTopic) -> dict[str, str]:
+    overrides: dict[str, str] = {}
+    for entry in topic.configs:
+        setting = TOPIC_SETTINGS.get(entry.name)
+        if entry.value is None:
+            raise KafkaError(ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {entry.name}")
+        if setting is None:
+            raise KafkaError(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {entry.name}")
+        try:
+            parse_value(setting, entry.value)
+        except InvalidSetting as error:
+            raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
+        overrides[entry.name] = entry.value
+    return overrides
+
+
+def _place(topic: CreatableTopic, policy: Policy) -> list[list[int]]:
+    count, factor = topic.num_partitions, topic.replication_factor
+    if count == -1:
+        count = policy.config.integer("num.partitions")
+    if count <= 0:
+        raise KafkaError(ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.")
+    if factor == 0 or factor < -1:
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            "Replication factor must be larger than 0, or -1 to use the default value.",
+        )
+    if factor == -1:
+        factor = policy.config.integer("default.replication.factor")
+    if factor > 1 and not policy.replicated and not policy.config.flag("odradek.replication.factor.accept"):
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"Unable to replicate the partition {factor} time(s): only 1 broker(s) are registered. "
+            "Set odradek.replication.factor.accept=true to take any replication factor as 1.",
+        )
+    return [[policy.node_id] for _ in range(count)]
+
+
+def _check_assignments(topic: CreatableTopic, policy: Policy) -> list[list[int]]:
+    if topic.num_partitions != -1:
+        raise KafkaError(
+            ErrorCode.INVALID_REQUEST,
+            "A manual partition assignment was specified, but numPartitions was not set to -1.",
+        )
+    if topic.replication_factor != -1:
+        raise KafkaError(
+            ErrorCode.INVALID_REQUEST,
+            "A manual partition assignment was specified, but replication factor was not set to -1.",
+        )
+    by_index: dict[int, CreatableReplicaAssignment] = {}
+    for assignment in topic.assignments:
+        if assignment.partition_index in by_index:
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"Found multiple manual partition assignments for partition {assignment.partition_index}",
+            )
+        by_index[assignment.partition_index] = assignment
+        _check_brokers(assignment.broker_ids, policy)
+    if sorted(by_index) != list(range(len(by_index))):
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence"
+        )
+    return [by_index[index].broker_ids for index in range(len(by_index))]
+
+
+def _check_brokers(broker_ids: list[int], policy: Policy) -> None:
+    why = None
+    if not broker_ids:
+        why = "an empty replica list."
+    elif len(set(broker_ids)) < len(broker_ids):
+        twice = next(broker for broker, count in Counter(broker_ids).items() if count > 1)
+        why = f"the broker {twice} more than once."
+    else:
+        unknown = [broker for broker in broker_ids if broker != policy.node_id]
+        if unknown:
+            why = f"broker {unknown[0]}, but no such broker is registered."
+    if why is not None:
+        raise KafkaError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"The manual partition assignment includes {why}")
+
+
+def _new_id(image: MetadataImage, policy: Policy) -> bytes:
+    while True:
+        # A random (version 4) uuid, as Kafka's are. The first ones are reserved.
+        number = policy.choose.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (4 << 76) | (2 << 62)
+        topic_id = number.to_bytes(16, "big")
+        if topic_id not in image.topics_by_id:
+            return topic_id
+
+
+def _partition(topic_id: bytes, index: int, brokers: list[int]) -> MetadataRecord:
+    record = PartitionRecord(
+        partition_id=index,
+        topic_id=topic_id,
+        replicas=brokers,
+        isr=brokers,
+        leader=brokers[0],
+        leader_epoch=0,
+        partition_epoch=0,
+        directories=[UNASSIGNED_DIRECTORY for _ in brokers],
+    )
+    return record_of(record, PARTITION_VERSION)
+
+
+# --- delete ----------------------------------------------------------------------------------------------------------
+
+
+def delete_topics(
+    image: MetadataImage, asked: Sequence[DeleteTopicState], policy: Policy, old_client: bool
+) -> tuple[list[MetadataRecord], list[Outcome]]:
+    """The records that remove topics, named by name or by id. `old_client`: before version 3 clients do not know
+    TOPIC_DELETION_DISABLED and get INVALID_REQUEST."""
+    records: list[MetadataRecord] = []
+    outcomes: list[Outcome] = []
+    names = Counter(state.name for state in asked if state.name is not None)
+    ids = Counter(state.topic_id for state in asked if state.name is None)
+    for state in _once(asked, lambda state: (state.name, state.topic_id)):
+        try:
+            if not policy.config.flag("delete.topic.enable"):
+                code = ErrorCode.INVALID_REQUEST if old_client else ErrorCode.TOPIC_DELETION_DISABLED
+                raise KafkaError(code, "Topic deletion is disabled by delete.topic.enable.")
+            topic = _find(image, state, names, ids)
+        except KafkaError as error:
+            outcomes.append(Outcome(state.name, error.code, error.message, topic_id=state.topic_id))
+            continue
+        records.append(record_of(RemoveTopicRecord(topic_id=topic.id)))
+        outcomes.append(Outcome(topic.name, topic_id=topic.id))
+    return records, outcomes
+
+
+def _find(image: MetadataImage, state: DeleteTopicState, names: Counter[str], ids: Counter[bytes]) -> TopicImage:
+    if state.name is None:
+        if state.topic_id == ZERO_UUID:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "Neither topic name nor id were specified.")
+        if ids[state.topic_id] > 1:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic id.")
+        found = image.topics_by_id.get(state.topic_id)
+        if found is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "This server does not host this topic ID.")
+    else:
+        if state.topic_id != ZERO_UUID:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "You may not specify both topic name and topic id.")
+        if names[state.name] > 1:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+        found = image.topics.get(state.name)
+        if found is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
+        if ids[found.id]:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "The provided topic name maps to an ID that was given too.")
+    return found
+
+
+# --- enlarge ---------------------------------------------------------------------------------------------------------
+
+
+def create_partitions(
+    image: MetadataImage, asked: Sequence[CreatePartitionsTopic], policy: Policy
+) -> tuple[list[MetadataRecord], list[Outcome]]:
+    """The records of more partitions for topics that exist."""
+    counts = Counter(topic.name for topic in asked)
+    added = sum(
+        max(0, topic.count - image.topics[topic.name].partition_count) for topic in asked if topic.name in image.topics
+    )
+    records: list[MetadataRecord] = []
+    outcomes: list[Outcome] = []
+    for topic in _once(asked, lambda topic: topic.name):
+        try:
+            if added > MAX_PARTITIONS_PER_REQUEST:
+                raise KafkaError(
+                    ErrorCode.POLICY_VIOLATION, "Excessively large number of additional partitions per request."
+                )
+            if counts[topic.name] > 1:
+                raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            records += _enlarge(image, topic, policy)
+        except KafkaError as error:
+            outcomes.append(Outcome(topic.name, error.code, error.message or None))
+            continue
+        outcomes.append(Outcome(topic.name))
+    return records, outcomes
+
+
+def _enlarge(image: MetadataImage, topic: CreatePartitionsTopic, policy: Policy) -> list[MetadataRecord]:
+    found = image.topics.get(topic.name)
+    if found is None:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    have = found.partition_count
+    if topic.count == have:
+        raise KafkaError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {have} partition(s).")
+    if topic.count < have:
+        raise KafkaError(
+            ErrorCode.INVALID_PARTITIONS,
+            f"The topic {topic.name} currently has {have} partition(s); {topic.count} would not be an increase.",
+        )
+    replicas = _check_added(topic.assignments, topic.count - have, policy)
+    return [_partition(found.id, have + index, brokers) for index, brokers in enumerate(replicas)]
+
+
+def _check_added(assignments: list[CreatePartitionsAssignment] | None, added: int, policy: Policy) -> list[list[int]]:
+    if assignments is None:
+        return [[policy.node_id] for _ in range(added)]
+    if len(assignments) != added:
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            f"Attempted to add {added} additional partition(s), but only {len(assignments)} assignment(s) were "
+            "specified.",
+        )
+    for assignment in assignments:
+        _check_brokers(assignment.broker_ids, policy)
+    return [assignment.broker_ids for assignment in assignments]

@@ -1,0 +1,245 @@
+"""The metadata image: what the records of the metadata log add up to.
+
+Sans-IO. `replay` alone changes it, record by record; everything else reads. The records are KRaft's, so that the image
+can be made from a log that Apache Kafka wrote, too: records whose meaning is not served here (ACLs, quotas, ...) are
+kept as they are and written again into snapshots, whatever their type.
+
+Invariants: `records()` gives records whose replay makes the same image; a topic's partitions are numbered from 0
+without gaps once a change is complete. KRaft's metadata transactions (Begin, End, Abort) take effect at their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from odradek.protocol.compiler import DecodeError, decode, encode, encode_uvarint, read_uvarint
+from odradek.protocol.fields import Message
+from odradek.protocol.records.metadata import (
+    BY_TYPE,
+    AbortTransactionRecord,
+    BeginTransactionRecord,
+    ConfigRecord,
+    EndTransactionRecord,
+    FeatureLevelRecord,
+    NoOpRecord,
+    PartitionChangeRecord,
+    PartitionRecord,
+    ProducerIdsRecord,
+    RegisterBrokerRecord,
+    RemoveTopicRecord,
+    TopicRecord,
+    UnregisterBrokerRecord,
+)
+
+FRAME_VERSION = 1
+# Config resource types (Kafka's ConfigResource).
+TOPIC_RESOURCE = 2
+BROKER_RESOURCE = 4
+# Version 1 of PartitionRecord has the replicas' directories; 2 is for eligible leader replicas, which are not kept.
+PARTITION_VERSION = 1
+# In a PartitionChangeRecord: the leader did not change.
+NO_LEADER_CHANGE = -2
+
+
+class MetadataRecord(NamedTuple):
+    """One record of the log: its type and version, and its message, or its bytes where the type is not known."""
+
+    type: int
+    version: int
+    message: Message | None
+    raw: bytes = b""
+
+
+def encode_record(record: MetadataRecord) -> bytes:
+    """A record's value in KRaft's frame: frame version, type and version as varints, then the message."""
+    body = encode(record.message, record.version) if record.message is not None else record.raw
+    return encode_uvarint(FRAME_VERSION) + encode_uvarint(record.type) + encode_uvarint(record.version) + body
+
+
+def decode_record(value: bytes) -> MetadataRecord:
+    """Reads a record's value. A type or version that is not known keeps its bytes. Raises `DecodeError`."""
+    try:
+        frame, position = read_uvarint(value, 0)
+        record_type, position = read_uvarint(value, position)
+        version, position = read_uvarint(value, position)
+    except IndexError:
+        raise DecodeError("a metadata record is shorter than its frame") from None
+    if frame != FRAME_VERSION:
+        raise DecodeError(f"metadata record frame version {frame} is unknown")
+    cls = BY_TYPE.get(record_type)
+    if cls is None or version not in cls.valid_versions:
+        return MetadataRecord(record_type, version, None, value[position:])
+    message, _ = decode(cls, version, value, position)
+    return MetadataRecord(record_type, version, message)
+
+
+def record_of(message: Message, version: int | None = None) -> MetadataRecord:
+    """A record to be written, in the message's newest version unless told."""
+    return MetadataRecord(message.api_key, message.valid_versions.last if version is None else version, message)
+
+
+class TopicImage:
+    """A topic: its name, its id (16 bytes), its partitions' records by index."""
+
+    __slots__ = ("id", "name", "partition_records")
+
+    def __init__(self, name: str, topic_id: bytes) -> None:
+        self.name = name
+        self.id = topic_id
+        self.partition_records: dict[int, PartitionRecord] = {}
+
+    @property
+    def partition_count(self) -> int:
+        return len(self.partition_records)
+
+
+class Delta:
+    """What a change did, for those who follow the metadata."""
+
+    __slots__ = ("broker_configs", "configured", "created", "deleted", "enlarged")
+
+    def __init__(self) -> None:
+        self.created: dict[str, TopicImage] = {}
+        self.deleted: dict[str, TopicImage] = {}
+        self.enlarged: dict[str, TopicImage] = {}
+        self.configured: set[str] = set()
+        """Topics whose settings changed."""
+        self.broker_configs = False
+
+
+class MetadataImage:
+    """The whole state. `offset` is the end of what was replayed."""
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.topics: dict[str, TopicImage] = {}
+        self.topics_by_id: dict[bytes, TopicImage] = {}
+        self.configs: dict[tuple[int, str], dict[str, str]] = {}
+        """Settings by (resource type, resource name)."""
+        self.features: dict[str, int] = {}
+        self.features_offset = -1
+        """The offset of the last change of a feature."""
+        self.next_producer_id = 0
+        self.producer_ids_broker = (-1, -1)
+        self.brokers: dict[int, RegisterBrokerRecord] = {}
+        self._kept: list[MetadataRecord] = []
+        self._transaction: list[MetadataRecord] | None = None
+
+    @property
+    def open_transaction(self) -> bool:
+        """Whether a metadata transaction has begun and not ended."""
+        return self._transaction is not None
+
+    def topic_config(self, name: str) -> dict[str, str]:
+        """A topic's own settings."""
+        return self.configs.get((TOPIC_RESOURCE, name), {})
+
+    def replay(self, record: MetadataRecord, delta: Delta) -> None:
+        """Applies one record, and notes in `delta` what it did."""
+        message = record.message
+        if isinstance(message, BeginTransactionRecord):
+            self._transaction = []
+        elif isinstance(message, EndTransactionRecord | AbortTransactionRecord):
+            pending, self._transaction = self._transaction or [], None
+            if isinstance(message, EndTransactionRecord):
+                for earlier in pending:
+                    self._apply(earlier, delta)
+        elif self._transaction is not None:
+            self._transaction.append(record)
+        else:
+            self._apply(record, delta)
+
+    def _apply(self, record: MetadataRecord, delta: Delta) -> None:
+        message: Any = record.message
+        if isinstance(message, TopicRecord):
+            topic = TopicImage(message.name, message.topic_id)
+            self.topics[message.name] = self.topics_by_id[message.topic_id] = topic
+            delta.created[message.name] = topic
+        elif isinstance(message, PartitionRecord):
+            topic = self.topics_by_id[message.topic_id]
+            topic.partition_records[message.partition_id] = message
+            if topic.name not in delta.created:
+                delta.enlarged[topic.name] = topic
+        elif isinstance(message, PartitionChangeRecord):
+            self._change_partition(message)
+        elif isinstance(message, RemoveTopicRecord):
+            topic = self.topics_by_id.pop(message.topic_id)
+            del self.topics[topic.name]
+            self.configs.pop((TOPIC_RESOURCE, topic.name), None)
+            if delta.created.pop(topic.name, None) is None:
+                delta.deleted[topic.name] = topic
+            delta.enlarged.pop(topic.name, None)
+            delta.configured.discard(topic.name)
+        elif isinstance(message, ConfigRecord):
+            self._configure(message, delta)
+        elif isinstance(message, FeatureLevelRecord):
+            if message.feature_level:
+                self.features[message.name] = message.feature_level
+            else:
+                self.features.pop(message.name, None)
+            self.features_offset = self.offset
+        elif isinstance(message, ProducerIdsRecord):
+            self.next_producer_id = message.next_producer_id
+            self.producer_ids_broker = (message.broker_id, message.broker_epoch)
+        elif isinstance(message, RegisterBrokerRecord):
+            self.brokers[message.broker_id] = message
+        elif isinstance(message, UnregisterBrokerRecord):
+            self.brokers.pop(message.broker_id, None)
+        elif not isinstance(message, NoOpRecord):
+            self._kept.append(record)
+
+    def _change_partition(self, change: PartitionChangeRecord) -> None:
+        partition = self.topics_by_id[change.topic_id].partition_records[change.partition_id]
+        if change.isr is not None:
+            partition.isr = change.isr
+        if change.replicas is not None:
+            partition.replicas = change.replicas
+        if change.leader != NO_LEADER_CHANGE:
+            partition.leader = change.leader
+            partition.leader_epoch += 1
+        if change.directories is not None:
+            partition.directories = change.directories
+        if change.removing_replicas is not None:
+            partition.removing_replicas = change.removing_replicas
+        if change.adding_replicas is not None:
+            partition.adding_replicas = change.adding_replicas
+        partition.partition_epoch += 1
+
+    def _configure(self, record: ConfigRecord, delta: Delta) -> None:
+        key = (record.resource_type, record.resource_name)
+        settings = self.configs.setdefault(key, {})
+        if record.value is None:
+            settings.pop(record.name, None)
+            if not settings:
+                del self.configs[key]
+        else:
+            settings[record.name] = record.value
+        if record.resource_type == TOPIC_RESOURCE:
+            delta.configured.add(record.resource_name)
+        elif record.resource_type == BROKER_RESOURCE:
+            delta.broker_configs = True
+
+    def records(self) -> Iterator[MetadataRecord]:
+        """Records that make this image anew, for a snapshot. A transaction that is open is not part of it."""
+        for name, level in self.features.items():
+            yield record_of(FeatureLevelRecord(name=name, feature_level=level))
+        for broker in self.brokers.values():
+            yield record_of(broker)
+        for topic in self.topics.values():
+            yield record_of(TopicRecord(name=topic.name, topic_id=topic.id))
+            for partition in topic.partition_records.values():
+                yield record_of(partition, PARTITION_VERSION)
+        for (resource_type, resource_name), settings in self.configs.items():
+            for name, value in settings.items():
+                yield record_of(
+                    ConfigRecord(resource_type=resource_type, resource_name=resource_name, name=name, value=value)
+                )
+        if self.next_producer_id:
+            broker_id, broker_epoch = self.producer_ids_broker
+            yield record_of(
+                ProducerIdsRecord(
+                    broker_id=broker_id, broker_epoch=broker_epoch, next_producer_id=self.next_producer_id
+                )
+            )
+        yield from self._kept

@@ -1,0 +1,311 @@
+"""The broker's metadata: a log, the image replayed from it, and changes made one after the other.
+
+Role: open the metadata log (snapshot, then replay), run changes, tell those who follow, keep the log short by
+snapshots. What a valid change is, `changes.py` and `config_changes.py` say.
+
+Invariants:
+- One change is one batch, appended on the condition that the log ends where the image does (so that, on an engine
+  that several brokers share, a change made from an old image is refused and made again).
+- The image is changed only by replay, and only when the batch is durable: what it says cannot be taken back.
+- Whoever asked for a change is answered after the listeners have followed it.
+- After a failure the log is opened again, and what it holds beyond the image is replayed, before the next change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import structlog
+
+from odradek.clock import Clock
+from odradek.config import BrokerConfig, LogConfig
+from odradek.engines.interface import Engine, LogFailure, LogIdentity, PartitionLog, Refused, StorageError
+from odradek.errors import ErrorCode, KafkaError
+from odradek.metadata.image import Delta, MetadataImage, MetadataRecord, record_of
+from odradek.metadata.snapshots import SnapshotDamaged, batch_of, read_snapshot, records_in, write_snapshot
+from odradek.protocol.compiler import DecodeError
+from odradek.protocol.records.metadata import (
+    BrokerEndpoint,
+    FeatureLevelRecord,
+    ProducerIdsRecord,
+    RegisterBrokerRecord,
+)
+from odradek.records.batch import InvalidBatch, split_batches
+
+log = structlog.get_logger("odradek.metadata")
+
+TOPIC = "__cluster_metadata"
+TOPIC_ID = (1).to_bytes(16, "big")
+METADATA_VERSION = 33  # of Apache Kafka 4.4
+# Version 3 of RegisterBrokerRecord has the log directories.
+REGISTER_BROKER_VERSION = 3
+PRODUCER_ID_BLOCK = 1000
+READ_BYTES = 1_048_576
+# A change that another broker overtook is made again from the newer image, this often at the most.
+CHANGE_ATTEMPTS = 10
+# Features of which this broker serves something, with the range of levels.
+SERVED_FEATURES: dict[str, tuple[int, int]] = {}
+
+R = TypeVar("R")
+Operation = Callable[[MetadataImage], tuple[list[MetadataRecord], R]]
+Listener = Callable[[Delta], Awaitable[None]]
+
+
+class Metadata:
+    """The metadata of one broker."""
+
+    def __init__(self, engine: Engine, config: BrokerConfig, clock: Clock, choose: random.Random) -> None:
+        self.engine = engine
+        self.config = config
+        self.clock = clock
+        self.choose = choose
+        self.image = MetadataImage()
+        self.is_new = False
+        """Whether this start found no metadata at all."""
+        self.identity = LogIdentity(TOPIC, TOPIC_ID, 0)
+        self._log: PartitionLog | None = None
+        self._lock = asyncio.Lock()
+        self._listeners: list[Listener] = []
+        self._snapshot_offset = 0
+        self._snapshot_ms = 0
+        self._bytes_since_snapshot = 0
+        self._producer_ids = range(0)
+        self._closed = False
+
+    # --- opening -------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Opens the log and makes the image. Raises `StorageError` where they cannot be read, `LogFailure`."""
+        self._log = opened = await self.engine.open(self.identity, self._log_config())
+        await self._load(opened)
+        self.is_new = opened.end_offset == 0 and opened.start_offset == 0
+        if self.is_new:
+            level = record_of(FeatureLevelRecord(name="metadata.version", feature_level=METADATA_VERSION))
+            await self.change(lambda image: ([level], None))
+        self.config.set_dynamic(self._broker_config(""), self._broker_config(str(self.config.integer("node.id"))))
+
+    async def _load(self, opened: PartitionLog) -> None:
+        upto = opened.end_offset
+        while (found := await opened.load_snapshot("metadata", upto)) is not None:
+            offset, data = found
+            try:
+                self.image = read_snapshot(data, offset)
+            except SnapshotDamaged as damage:
+                log.warning("metadata snapshot ignored", offset=offset, why=str(damage))
+                upto = offset - 1
+                continue
+            self._snapshot_offset = offset
+            break
+        if self.image.offset < opened.start_offset:
+            raise StorageError(
+                f"the metadata log begins at offset {opened.start_offset}, and no snapshot reaches that far: "
+                "its snapshots are lost or damaged"
+            )
+        self._snapshot_ms = self.clock.now_ms()
+        await self._catch_up(opened, Delta())
+
+    async def _catch_up(self, opened: PartitionLog, delta: Delta) -> None:
+        """Replays what the log holds beyond the image."""
+        image = self.image
+        while image.offset < opened.durable_end:
+            buffers = opened.read(image.offset, READ_BYTES, opened.durable_end)
+            if not isinstance(buffers, list):
+                buffers = await buffers
+            data = b"".join(buffers)
+            before = image.offset
+            try:
+                self._replay(data, delta)
+            except (DecodeError, InvalidBatch, KeyError) as error:
+                raise StorageError(f"the metadata log cannot be read at offset {image.offset}: {error!r}") from error
+            if image.offset == before:
+                raise StorageError(f"the metadata log cannot be read at offset {before}: no whole batch there")
+
+    def _replay(self, data: bytes, delta: Delta) -> None:
+        for header, piece in split_batches(data):
+            if header.next_offset > self.image.offset:
+                for record in records_in(bytes(piece)):
+                    self.image.replay(record, delta)
+                self.image.offset = header.next_offset
+
+    def _log_config(self) -> LogConfig:
+        return LogConfig(flush="disk", retention_ms=-1, retention_bytes=-1)
+
+    def is_own(self, identity: LogIdentity) -> bool:
+        """Whether a log is the metadata's own."""
+        return identity.topic == TOPIC
+
+    # --- what others ask -----------------------------------------------------------------------------------------
+
+    @property
+    def cluster_id(self) -> str:
+        return self.engine.cluster_id
+
+    @property
+    def finalized_features(self) -> dict[str, int]:
+        """The levels of the features that this broker really serves."""
+        return {name: level for name, level in self.image.features.items() if name in SERVED_FEATURES}
+
+    @property
+    def finalized_features_epoch(self) -> int:
+        return self.image.features_offset
+
+    def log_config(self, topic: str) -> LogConfig:
+        """A topic's effective settings."""
+        return LogConfig.of(self.config, self.image.topic_config(topic))
+
+    def _broker_config(self, name: str) -> dict[str, str]:
+        return self.image.configs.get((4, name), {})
+
+    # --- changing ------------------------------------------------------------------------------------------------
+
+    def subscribe(self, listener: Listener) -> None:
+        """Awaits `listener` after each change, before the change is answered."""
+        self._listeners.append(listener)
+
+    async def change(self, operation: Operation[R]) -> R:
+        """Runs `operation(image) -> (records, result)`; returns the result when the records are durable and everyone
+        has followed. Without records it returns at once. Raises `KafkaError` with KAFKA_STORAGE_ERROR.
+
+        Runs to its end even if the caller goes away."""
+        return await asyncio.shield(asyncio.ensure_future(self._change(operation)))
+
+    async def _change(self, operation: Operation[R]) -> R:
+        async with self._lock:
+            for _ in range(CHANGE_ATTEMPTS):
+                opened = await self._opened()
+                records, result = operation(self.image)
+                if not records:
+                    return result
+                batch = batch_of(records, self.clock.now_ms())
+                try:
+                    appended = opened.append((batch,), opened.epoch, self.image.offset)
+                    await appended.durable
+                except Refused as refused:
+                    log.info("metadata change made again", why=str(refused))
+                    await self._drop(opened)
+                    continue
+                except LogFailure as failure:
+                    log.error("metadata change failed", why=str(failure))
+                    await self._drop(opened)
+                    raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"the metadata log failed: {failure}") from failure
+                delta = Delta()
+                for record in records:
+                    self.image.replay(record, delta)
+                self.image.offset = appended.end_offset
+                self._bytes_since_snapshot += batch.size
+                await self._tell(delta)
+                await self._snapshot_if_due(opened)
+                return result
+            raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, "other changes of the metadata kept coming first")
+
+    async def _opened(self) -> PartitionLog:
+        """The open log; opened again after a failure, with the image brought up to it."""
+        if self._closed:
+            raise KafkaError(ErrorCode.BROKER_NOT_AVAILABLE, "the broker is stopping")
+        if self._log is None:
+            try:
+                opened = await self.engine.open(self.identity, self._log_config())
+                delta = Delta()
+                await self._catch_up(opened, delta)
+            except (LogFailure, StorageError, OSError) as failure:
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"the metadata log is offline: {failure}") from failure
+            self._log = opened
+            await self._tell(delta)
+        return self._log
+
+    async def _drop(self, opened: PartitionLog) -> None:
+        self._log = None
+        try:
+            await opened.close()
+        except LogFailure as failure:
+            log.warning("metadata log not closed cleanly", why=str(failure))
+
+    async def _tell(self, delta: Delta) -> None:
+        if delta.broker_configs:
+            self.config.set_dynamic(self._broker_config(""), self._broker_config(str(self.config.integer("node.id"))))
+            # A topic's default may have been the broker's setting.
+            delta.configured.update(self.image.topics)
+        for listener in self._listeners:
+            await listener(delta)
+
+    # --- snapshots -----------------------------------------------------------------------------------------------
+
+    async def maintain(self) -> None:
+        """Makes a snapshot if one is due by time; to be called now and then."""
+        async with self._lock:
+            if self._log is not None and not self._closed:
+                await self._snapshot_if_due(self._log)
+
+    async def _snapshot_if_due(self, opened: PartitionLog) -> None:
+        if self.image.offset <= self._snapshot_offset or self.image.open_transaction:
+            return
+        interval_ms = self.config.integer("metadata.log.max.snapshot.interval.ms")
+        large = self._bytes_since_snapshot >= self.config.integer("metadata.log.max.record.bytes.between.snapshots")
+        old = 0 < interval_ms <= self.clock.now_ms() - self._snapshot_ms
+        if not (large or old):
+            return
+        offset = self.image.offset
+        data = write_snapshot(self.image, opened.epoch, self.clock.now_ms())
+        try:
+            await opened.save_snapshot("metadata", offset, data)
+            await opened.truncate_before(offset)
+        except (LogFailure, OSError) as failure:
+            log.error("metadata snapshot not saved", why=str(failure))
+            return
+        self._snapshot_offset = offset
+        self._snapshot_ms = self.clock.now_ms()
+        self._bytes_since_snapshot = 0
+
+    # --- what the broker itself writes ---------------------------------------------------------------------------
+
+    async def register_broker(self, endpoints: Iterable[tuple[str, str, int]]) -> None:
+        """Notes this broker's listeners (name, host, port), if they are not what the log says already."""
+        node_id = self.config.integer("node.id")
+        told = [BrokerEndpoint(name=name, host=host, port=port) for name, host, port in endpoints]
+
+        def register(image: MetadataImage) -> tuple[list[MetadataRecord], None]:
+            known = image.brokers.get(node_id)
+            if known is not None and known.end_points == told:
+                return [], None
+            incarnation_id = self.choose.getrandbits(128).to_bytes(16, "big")
+            broker = RegisterBrokerRecord(
+                broker_id=node_id,
+                incarnation_id=incarnation_id,
+                broker_epoch=image.offset,
+                end_points=told,
+                rack=None,
+                fenced=False,
+            )
+            return [record_of(broker, REGISTER_BROKER_VERSION)], None
+
+        await self.change(register)
+
+    async def next_producer_id(self) -> int:
+        """A producer id that was never given before. Raises `KafkaError`."""
+        while not self._producer_ids:
+            await self._reserve_producer_ids()
+        first = self._producer_ids[0]
+        self._producer_ids = self._producer_ids[1:]
+        return first
+
+    async def _reserve_producer_ids(self) -> None:
+        def reserve(image: MetadataImage) -> tuple[list[MetadataRecord], range]:
+            block = range(image.next_producer_id, image.next_producer_id + PRODUCER_ID_BLOCK)
+            record = ProducerIdsRecord(
+                broker_id=self.config.integer("node.id"), broker_epoch=image.offset, next_producer_id=block.stop
+            )
+            return [record_of(record)], block
+
+        block = await self.change(reserve)
+        if not self._producer_ids:
+            self._producer_ids = block
+
+    async def close(self) -> None:
+        """Lets the change under way finish, closes the log. Idempotent."""
+        async with self._lock:
+            self._closed = True
+            if self._log is not None:
+                await self._drop(self._log)
