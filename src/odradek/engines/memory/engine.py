@@ -11,9 +11,11 @@ and `capabilities` says so; a log survives its `close`, so that opening again be
 from __future__ import annotations
 
 import asyncio
+from base64 import urlsafe_b64encode
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from odradek.config import LogConfig
 from odradek.engines.interface import (
@@ -220,7 +222,7 @@ class MemoryEngine(Engine):
         self._logs: dict[LogIdentity, MemoryLog] = {}
 
     async def start(self) -> None:
-        pass
+        self.cluster_id = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
 
     def identities(self) -> list[LogIdentity]:
         return list(self._kept)
