@@ -94,14 +94,25 @@ def test_json_lines_go_in_as_they_come_out(run: Run, topic: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"no json", b"[1]", b'{"key": "x"}', b'{"value": "x", "timestamp": "now"}', b'{"value_base64": "%"}']
+    "line",
+    [
+        b"no json",
+        b"[1]",
+        b'{"key": "x"}',
+        b'{"value": "x", "timestamp": "now"}',
+        b'{"value": "x", "timestamp": -2}',
+        b'{"value": "x", "timestamp": 9223372036854775808}',
+        b'{"value_base64": "%"}',
+        b'{"value": "x", "headers": [{"value": "y"}]}',
+    ],
 )
 def test_a_bad_line_is_named_and_what_came_before_is_written(run: Run, topic: str, line: bytes) -> None:
     run("topic", "create", topic)
     failed = run("produce", topic, "--input", "json", input=b'{"value": "good"}\n' + line + b"\n", expect=1)
     assert b"line 2" in failed.stderr and len(failed.stderr.splitlines()) == 1
-    failed = run("produce", topic, "--key-separator", ":", input=b"a:b\nnothing\n", expect=1)
-    assert b"line 2" in failed.stderr
+    failed = run("produce", topic, "--key-separator", ":", input=b"a:good\nnothing\n", expect=1)
+    assert b"line 2" in failed.stderr and b"1 record before it written" in failed.stderr
+    assert values(run, topic) == ["good", "good"]
 
 
 def test_partitions(run: Run, topic: str) -> None:
@@ -293,13 +304,13 @@ def test_a_reader_that_goes_away_is_no_failure(run: Run, bootstrap: str, topic: 
     process.stderr.close()
 
 
-def test_a_terminal_gets_a_table(run: Run, bootstrap: str, topic: str) -> None:
-    run("topic", "create", topic)
+def on_a_terminal(*arguments: str) -> bytes:
+    """Everything that the command shows where stdout and stderr are a terminal, and stdin a pipe."""
     main, terminal = os.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, "topic", "list", "--bootstrap-server", bootstrap], stdout=terminal, stderr=terminal
-    )
+    process = subprocess.Popen([*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=terminal, stderr=terminal)
     os.close(terminal)
+    assert process.stdin is not None
+    process.stdin.close()
     seen = b""
     while select.select([main], [], [], 20)[0]:
         try:
@@ -308,4 +319,19 @@ def test_a_terminal_gets_a_table(run: Run, bootstrap: str, topic: str) -> None:
             break
     os.close(main)
     assert process.wait(20) == 0
+    return seen
+
+
+def test_a_terminal_sees_progress(run: Run, bootstrap: str, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(b"some line\n" * 200_000)
+    file = str(tmp_path / "lines")
+    seen = on_a_terminal("produce", topic, "--file", file, "--bootstrap-server", bootstrap)
+    assert "━".encode() in seen and b"200000 records written" in seen
+    quiet = on_a_terminal("produce", topic, "--file", file, "--bootstrap-server", bootstrap, "--quiet")
+    assert quiet == b""
+
+
+def test_a_terminal_gets_a_table(run: Run, bootstrap: str, topic: str) -> None:
+    run("topic", "create", topic)
+    seen = on_a_terminal("topic", "list", "--bootstrap-server", bootstrap)
     assert topic.encode() in seen and "─".encode() in seen and b"replication factor" in seen

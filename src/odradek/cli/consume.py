@@ -41,7 +41,7 @@ def consume(
     timeout: float = 30.0,
     bootstrap_server: str | None = None,
 ) -> None:
-    """Read a topic's records, without a group, until stopped.
+    """Reads a topic's records.
 
     Parameters
     ----------
@@ -90,7 +90,6 @@ def consume(
 
 
 def _print_records(consumer: Any, line: Callable[[int, BatchHeader, Record], bytes], count: int | None) -> None:
-    out = sys.stdout.buffer
     left = -1 if count is None else count
     while left and not consumer.is_done:
         lines: list[bytes] = []
@@ -100,14 +99,23 @@ def _print_records(consumer: Any, line: Callable[[int, BatchHeader, Record], byt
             lines.append(text)
             size += len(text)
             if size >= _PRINT_BYTES:
-                out.write(b"".join(lines))
+                _write(lines)
                 lines.clear()
                 size = 0
             left -= 1
             if not left:
                 break
-        out.write(b"".join(lines))
-        out.flush()
+        _write(lines)
+
+
+def _write(lines: list[bytes]) -> None:
+    try:
+        sys.stdout.buffer.write(b"".join(lines))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandFailed(f"cannot write the output: {(error.strerror or '').lower()}.") from None
 
 
 def _note(text: str) -> None:

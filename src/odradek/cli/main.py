@@ -28,15 +28,38 @@ app = App(
     help_format="markdown",
     result_action="return_value",
 )
-app.command("odradek.cli.serve:serve", help="Run a broker.")
+# A command's first paragraph is its line in the list. It stands here, so that the list needs no command's module.
+app.command(
+    "odradek.cli.serve:serve",
+    help="""Run a broker.
+
+    Without any option it listens on 127.0.0.1:9092 and keeps its data in ./odradek-data. SIGTERM stops it gracefully.
+    """,
+)
 topic = App(name="topic", help="List, create, describe and delete topics.", result_action="return_value")
 topic.command("odradek.cli.topics:list_topics", name="list", help="List topics.")
 topic.command("odradek.cli.topics:create", help="Create a topic.")
-topic.command("odradek.cli.topics:describe", help="Describe topics: partitions, offsets, settings.")
-topic.command("odradek.cli.topics:delete", help="Delete topics.")
+topic.command(
+    "odradek.cli.topics:describe", help="Describe topics: partitions with their offsets, and settings of their own."
+)
+topic.command("odradek.cli.topics:delete", help="Delete topics, with all their records.")
 app.command(topic)
-app.command("odradek.cli.produce:produce", help="Write lines, or JSON lines, to a topic.")
-app.command("odradek.cli.consume:consume", help="Read a topic's records.")
+app.command(
+    "odradek.cli.produce:produce",
+    help="""Write lines, or JSON lines, to a topic.
+
+    A line ends with a newline, and what stands before it is kept as it is. Exit code 0 says that every line is
+    acknowledged.
+    """,
+)
+app.command(
+    "odradek.cli.consume:consume",
+    help="""Read a topic's records.
+
+    They come without a group, from the beginning if --from says nothing else, until the command is stopped. As JSON,
+    bytes that are not UTF-8 stand as base64 under value_base64 and key_base64.
+    """,
+)
 
 
 def run(arguments: list[str] | None = None) -> int:

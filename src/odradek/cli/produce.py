@@ -51,7 +51,7 @@ def produce(
     quiet: Annotated[bool, Parameter(negative="")] = False,
     bootstrap_server: str | None = None,
 ) -> None:
-    """Write lines, or JSON lines, to a topic. What is read as a line ends with a newline; the rest is kept as it is.
+    """Writes lines, or JSON lines, to a topic.
 
     Parameters
     ----------
@@ -117,19 +117,32 @@ def produce(
                 )
                 try:
                     _write(source, parse, producer, partition, progress)
-                finally:
-                    # Also after Ctrl-C: what was read is written.
-                    if not isinstance(sys.exc_info()[1], CommandFailed):
-                        producer.flush()
+                except _BadInput as error:
+                    producer.flush()
+                    raise CommandFailed(f"{error}; {_count(producer.sent_records)} before it written.") from None
+                except KeyboardInterrupt:  # what was given before it is written
+                    producer.flush()
+                    raise
+                producer.flush()
             if not quiet:
-                print(f"{producer.sent_records} records written to {topic}.", file=sys.stderr)
+                print(f"{_count(producer.sent_records)} written to {topic}.", file=sys.stderr)
     finally:
         if file is not None:
             os.close(source)
 
 
+class _BadInput(Exception):
+    """Input that ends the command, after what came before it is written."""
+
+
+def _count(records: int) -> str:
+    return f"{records} record{'' if records == 1 else 's'}"
+
+
 def _open(file: Path | None) -> int:
     if file is None:
+        if sys.stdin is None:
+            raise WrongUse("stdin is closed; --file names a file to read.")
         return sys.stdin.fileno()
     try:
         return os.open(file, os.O_RDONLY)
@@ -152,7 +165,7 @@ def _write(
             try:
                 key, value, timestamp, headers = parse(line)
             except ValueError as error:
-                raise CommandFailed(f"line {number}: {error} ({number - 1} lines before it were read).") from None
+                raise _BadInput(f"line {number}: {error}") from None
             add(key, value, now if timestamp is None else timestamp, headers, partition)
         progress.read(size)
 
@@ -165,14 +178,17 @@ def _lines(source: int, idle: Callable[[], None]) -> Iterator[tuple[list[bytes],
         if not select.select([source], [], [], _PAUSE_S)[0]:
             idle()
             select.select([source], [], [])
-        data = os.read(source, _READ_BYTES)
+        try:
+            data = os.read(source, _READ_BYTES)
+        except OSError as error:
+            raise _BadInput(f"cannot read the input: {(error.strerror or '').lower()}") from None
         if not data:
             break
         if b"\n" not in data:
             begun.append(data)
             begun_bytes += len(data)
             if begun_bytes > LINE_MAX_BYTES:
-                raise CommandFailed(f"a line of more than {LINE_MAX_BYTES} bytes.")
+                raise _BadInput(f"a line has more than {LINE_MAX_BYTES} bytes")
             continue
         lines = data.split(b"\n")
         lines[0] = b"".join([*begun, lines[0]])
@@ -214,6 +230,9 @@ def _line_parser(key_separator: str | None, header: list[str]) -> Callable[[byte
 def _json_parser(more_headers: list[tuple[str, bytes | None]]) -> Callable[[bytes], Parsed]:
     import msgspec
 
+    from odradek.config import LONG_MAX
+    from odradek.records.batch import NO_TIMESTAMP
+
     decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
     text_of = msgspec.json.Decoder(str).decode
     integer_of = msgspec.json.Decoder(int).decode
@@ -254,6 +273,8 @@ def _json_parser(more_headers: list[tuple[str, bytes | None]]) -> Callable[[byte
             if "headers" in fields and bytes(fields["headers"]) != b"null":
                 headers += parse_headers(fields["headers"])
             timestamp = integer_of(fields["timestamp"]) if "timestamp" in fields else None
+            if timestamp is not None and not NO_TIMESTAMP <= timestamp <= LONG_MAX:
+                raise ValueError(f"timestamp {timestamp} is not a number of milliseconds since the epoch")
             return content(fields, "key"), content(fields, "value"), timestamp, headers
         except msgspec.MsgspecError as error:
             raise ValueError(f"not the JSON object of a record: {error}") from None

@@ -31,7 +31,7 @@ def serve(
     memory: Annotated[bool, Parameter(negative="")] = False,
     allow_unauthenticated: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Run a broker. Without any option it listens on 127.0.0.1:9092 and keeps its data in ./odradek-data.
+    """Runs a broker.
 
     Parameters
     ----------

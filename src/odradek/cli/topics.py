@@ -47,7 +47,7 @@ def list_topics(
     timeout: float = 30.0,
     bootstrap_server: Bootstrap = None,
 ) -> None:
-    """List topics.
+    """Lists topics.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def create(
     timeout: float = 30.0,
     bootstrap_server: Bootstrap = None,
 ) -> None:
-    """Create a topic.
+    """Creates a topic.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def describe(
     timeout: float = 30.0,
     bootstrap_server: Bootstrap = None,
 ) -> None:
-    """Describe topics: partitions with their offsets, and the settings that differ from the broker's.
+    """Describes topics: partitions with their offsets, and the settings that differ from the broker's.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def delete(
     timeout: float = 30.0,
     bootstrap_server: Bootstrap = None,
 ) -> None:
-    """Delete topics, with all their records.
+    """Deletes topics, with all their records.
 
     Parameters
     ----------
