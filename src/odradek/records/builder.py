@@ -72,6 +72,8 @@ def encode_varint(value: int) -> bytes:
     value = value << 1 if value >= 0 else (-value << 1) - 1
     if value < 0x80:
         return _SMALL[value]
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -109,8 +111,10 @@ class BatchBuilder:
             b"\0",
             encode_varint(timestamp - self._base_timestamp),
             encode_varint(self.count),
-            *((_NULL,) if key is None else (encode_varint(len(key)), key)),
-            *((_NULL,) if value is None else (encode_varint(len(value)), value)),
+            _NULL if key is None else encode_varint(len(key)),
+            key or b"",
+            _NULL if value is None else encode_varint(len(value)),
+            value or b"",
             encode_varint(len(headers)),
         ]
         for name, content in headers:

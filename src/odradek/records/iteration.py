@@ -10,7 +10,7 @@ the header's last, timestamps outside 64 bits, bytes before or after the records
 decompressed payload. Offset deltas may have gaps (compaction makes them); where the header's count equals the last
 delta plus one, rising deltas leave no room for any.
 
-Slow on purpose of nobody: about 1 us a record. The produce and fetch path of a plain topic does not come here.
+About 1.5 us a record: the produce and fetch path of a plain topic does not come here.
 """
 
 from __future__ import annotations
@@ -106,13 +106,19 @@ def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX
     last_delta = header.last_offset_delta
     previous_delta = -1
     position = 0
-    # Long and inline: every field is a varint, nearly always of one byte, and a call for each would double the time.
+    new = tuple.__new__
+    # Long and inline: every field is a varint, nearly always of one or two bytes, and calls for them cost a third more.
     for index in range(header.record_count):
         try:
             length = raw[position]
             position += 1
             if length >= 0x80:
-                length, position = _read_varint(raw, position - 1, 32)
+                second = raw[position]
+                if second < 0x80:
+                    length += (second << 7) - 0x80
+                    position += 1
+                else:
+                    length, position = _read_varint(raw, position - 1, 32)
             end = position + (length >> 1)
             if length & 1 or end > end_of_all:
                 raise MalformedRecords(f"record {index} has a length that does not fit in the batch")
@@ -121,13 +127,23 @@ def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX
             delta = raw[position]
             position += 1
             if delta >= 0x80:
-                delta, position = _read_varint(raw, position - 1, 64)
+                second = raw[position]
+                if second < 0x80:
+                    delta += (second << 7) - 0x80
+                    position += 1
+                else:
+                    delta, position = _read_varint(raw, position - 1, 64)
             timestamp = base_timestamp + ((delta >> 1) ^ -(delta & 1))
 
             delta = raw[position]
             position += 1
             if delta >= 0x80:
-                delta, position = _read_varint(raw, position - 1, 32)
+                second = raw[position]
+                if second < 0x80:
+                    delta += (second << 7) - 0x80
+                    position += 1
+                else:
+                    delta, position = _read_varint(raw, position - 1, 32)
             if delta & 1 or not previous_delta < (delta >> 1) <= last_delta:
                 raise MalformedRecords(f"record {index} has an offset delta that its neighbours or header rule out")
             previous_delta = delta >> 1
@@ -135,7 +151,12 @@ def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX
             length = raw[position]
             position += 1
             if length >= 0x80:
-                length, position = _read_varint(raw, position - 1, 32)
+                second = raw[position]
+                if second < 0x80:
+                    length += (second << 7) - 0x80
+                    position += 1
+                else:
+                    length, position = _read_varint(raw, position - 1, 32)
             key: bytes | None = None
             if length != 1:
                 start = position
@@ -147,7 +168,12 @@ def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX
             length = raw[position]
             position += 1
             if length >= 0x80:
-                length, position = _read_varint(raw, position - 1, 32)
+                second = raw[position]
+                if second < 0x80:
+                    length += (second << 7) - 0x80
+                    position += 1
+                else:
+                    length, position = _read_varint(raw, position - 1, 32)
             value: bytes | None = None
             if length != 1:
                 start = position
@@ -173,7 +199,7 @@ def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX
             timestamp = append_time
         elif not _LONG_MIN <= timestamp <= _LONG_MAX:
             raise MalformedRecords(f"record {index} has a timestamp outside 64 bits")
-        yield Record(base_offset + previous_delta, timestamp, key, value, headers)
+        yield new(Record, (base_offset + previous_delta, timestamp, key, value, headers))
     if position != end_of_all:
         raise MalformedRecords(f"{end_of_all - position} bytes after the {header.record_count} records of the batch")
 
