@@ -386,7 +386,28 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
     Setting("producer.id.expiration.check.interval.ms", Kind.INT, 600_000, "How often that is looked at.", minimum=1),
     Setting("fetch.max.bytes", Kind.INT, 57_671_680, "Bytes of the largest Fetch response.", minimum=1024),
     Setting("max.incremental.fetch.session.cache.slots", Kind.INT, 1000, "Fetch sessions kept.", minimum=0),
+    Setting(
+        "odradek.fetch.session.eviction.ms",
+        Kind.INT,
+        120_000,
+        "A fetch session idle this long gives its place to a new one when all are taken.",
+        minimum=0,
+    ),
+    Setting(
+        "max.request.partition.size.limit",
+        Kind.INT,
+        2000,
+        "Partitions in one answer of DescribeTopicPartitions.",
+        minimum=1,
+    ),
     # metadata
+    Setting(
+        "odradek.metadata.maintenance.interval.ms",
+        Kind.INT,
+        60_000,
+        "How often a snapshot of the metadata is considered.",
+        minimum=1000,
+    ),
     Setting(
         "metadata.log.max.record.bytes.between.snapshots",
         Kind.LONG,
@@ -568,16 +589,55 @@ TOPIC_SETTINGS: dict[str, Setting] = _table(
 )
 
 
+class Source(IntEnum):
+    """Where a setting's value comes from, in the numbers of DescribeConfigs."""
+
+    TOPIC = 1
+    DYNAMIC_BROKER = 2
+    DYNAMIC_DEFAULT_BROKER = 3
+    STATIC_BROKER = 4
+    DEFAULT = 5
+
+
 class BrokerConfig:
-    """The broker's settings: given ones over defaults, checked when made. Unknown names are kept apart."""
+    """The broker's settings, checked: those given at the start, over them what was changed for all brokers, over them
+    what was changed for this one (KIP-226). Unknown names are kept apart."""
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self.given: dict[str, str] = dict(given or {})
         self.unknown = [name for name in self.given if name not in BROKER_SETTINGS]
-        self._values: dict[str, Any] = {name: setting.default for name, setting in BROKER_SETTINGS.items()}
-        for name, text in self.given.items():
-            if name in BROKER_SETTINGS:
-                self._values[name] = parse_value(BROKER_SETTINGS[name], text)
+        self.dynamic_default: dict[str, str] = {}
+        self.dynamic: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
+        self._compute()
+
+    def set_dynamic(self, default: Mapping[str, str], broker: Mapping[str, str]) -> None:
+        """Puts the settings changed at run time into force: for all brokers, and for this one. Raises
+        `InvalidSetting`, and changes nothing then."""
+        before = self.dynamic_default, self.dynamic
+        self.dynamic_default, self.dynamic = dict(default), dict(broker)
+        try:
+            self._compute()
+        except InvalidSetting:
+            self.dynamic_default, self.dynamic = before
+            raise
+
+    def _compute(self) -> None:
+        values = {name: setting.default for name, setting in BROKER_SETTINGS.items()}
+        for layer in (self.given, self.dynamic_default, self.dynamic):
+            for name, text in layer.items():
+                if name in BROKER_SETTINGS:
+                    values[name] = parse_value(BROKER_SETTINGS[name], text)
+        self._values = values
+
+    def layers(self, name: str) -> list[tuple[Source, str]]:
+        """Where a broker setting is set and to what text, the one in force first; empty where it is nowhere."""
+        layers = (
+            (Source.DYNAMIC_BROKER, self.dynamic),
+            (Source.DYNAMIC_DEFAULT_BROKER, self.dynamic_default),
+            (Source.STATIC_BROKER, self.given),
+        )
+        return [(source, layer[name]) for source, layer in layers if name in layer]
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -609,9 +669,19 @@ class BrokerConfig:
             return parse_value(setting, overrides[name])
         for broker_name, factor in setting.synonyms:
             value = self._values.get(broker_name)
-            if broker_name in self.given and value is not None:
+            if value is not None and self.layers(broker_name):
                 return value if factor == 1 or value < 0 else value * factor
         return setting.default
+
+    def topic_source(self, name: str, overrides: Mapping[str, str]) -> Source:
+        """Where a topic's effective value comes from."""
+        if name in overrides:
+            return Source.TOPIC
+        for broker_name, _ in TOPIC_SETTINGS[name].synonyms:
+            layers = self.layers(broker_name)
+            if layers:
+                return layers[0][0]
+        return Source.DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
