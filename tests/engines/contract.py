@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from tests.batches import joined, make_batch
 
-from odradek.config import LogConfig
+from odradek.clock import SystemClock
+from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import (
     Engine,
     EpochEnd,
@@ -29,6 +30,7 @@ from odradek.engines.interface import (
     PartitionLog,
     Refused,
 )
+from odradek.engines.local import LocalEngine
 from odradek.engines.memory import MemoryEngine
 from odradek.records.batch import PREFIX_BYTES, BatchHeader, RecordBatch, check_batch, split_batches
 
@@ -45,7 +47,11 @@ def memory_place(_: Path) -> Place:
     return lambda: engine
 
 
-PLACES = {"memory": memory_place}
+def local_place(folder: Path) -> Place:
+    return lambda: LocalEngine(folder / "data", BrokerConfig(), SystemClock())
+
+
+PLACES = {"memory": memory_place, "local": local_place}
 
 
 @pytest.fixture(params=sorted(PLACES))

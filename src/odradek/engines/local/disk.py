@@ -1,0 +1,255 @@
+"""The disk under the local engine: every file operation and every thread passes through here.
+
+Role: name what the engine needs of a file system, and do it with the operating system's calls. Tests and the simulation
+put a failing disk in its place by overriding methods.
+
+Invariants: nothing here knows what the files mean. Failures are `OSError`s as the system gave them; `WouldWait` is
+the one addition: a read that may not wait found that it must. Methods may be called from any thread, unless they say
+otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from odradek.records.batch import Buffer
+
+_FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64 bits: type, whence, start, length, pid
+_NO_NOWAIT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+
+
+_Work = tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...], Callable[[], None] | None]
+T = TypeVar("T")
+
+
+class WouldWait(Exception):
+    """The bytes are not in memory: read them in a thread."""
+
+
+class Disk:
+    """The operating system's files."""
+
+    def __init__(self) -> None:
+        self._nowait = getattr(os, "RWF_NOWAIT", 0)
+        self._syncfs: Callable[[int], int] | None = None
+        self._has_syncfs = True
+
+    # --- files ---------------------------------------------------------------------------------------------------
+
+    def open(self, path: str, create: bool = False, writable: bool = True) -> int:
+        """Opens an existing file for reading and writing, or (`create`) makes one that does not exist yet."""
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
+        if create:
+            flags |= os.O_CREAT | os.O_EXCL
+        return os.open(path, flags, 0o644)
+
+    def close(self, fd: int) -> None:
+        os.close(fd)
+
+    def write_at(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
+        """Writes at most `IOV_MAX` buffers into the page cache; returns how many bytes it took, maybe fewer."""
+        return os.pwritev(fd, buffers, position)
+
+    def read_at(self, fd: int, size: int, position: int, wait: bool = True) -> bytearray:
+        """The `size` bytes from `position`; fewer at the end of the file. With `wait` false raises `WouldWait` unless
+        all of them are in memory (or the file system cannot tell: then it reads)."""
+        buffer = bytearray(size)
+        if not wait and self._nowait:
+            try:
+                count = os.preadv(fd, [buffer], position, self._nowait)
+            except BlockingIOError:
+                raise WouldWait from None
+            except OSError as error:
+                if error.errno not in _NO_NOWAIT:
+                    raise
+                self._nowait = 0  # tmpfs and others, whose files are in memory anyway
+            else:
+                if count < size:
+                    raise WouldWait
+                return buffer
+        count = 0
+        while count < size:
+            got = os.preadv(fd, [memoryview(buffer)[count:]], position + count)
+            if got == 0:
+                del buffer[count:]
+                break
+            count += got
+        return buffer
+
+    def truncate(self, fd: int, size: int) -> None:
+        os.ftruncate(fd, size)
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
+    def modified_ms(self, path: str) -> int:
+        return os.stat(path).st_mtime_ns // 1_000_000
+
+    def rename(self, path: str, to: str) -> None:
+        os.replace(path, to)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
+
+    # --- durability ----------------------------------------------------------------------------------------------
+
+    def sync_data(self, fd: int) -> None:
+        """Returns when the file's bytes, and the size to find them by, are on the disk."""
+        if hasattr(os, "fdatasync"):
+            os.fdatasync(fd)
+        else:  # macOS, where fsync alone leaves the bytes in the drive's cache
+            fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC"))  # noqa: B009 - the name is macOS's alone
+
+    def sync_folder(self, path: str) -> None:
+        """Returns when the names in a folder are on the disk."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def sync_file_system(self, fd: int) -> bool:
+        """Returns when everything written to the file system of `fd` is on the disk; False where there is no such
+        call."""
+        if not self._has_syncfs:
+            return False
+        import ctypes  # 2-5 ms, and few brokers get here in their first second
+
+        if self._syncfs is None:
+            self._syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+            self._has_syncfs = self._syncfs is not None
+            if self._syncfs is None:
+                return False
+        if self._syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        return True
+
+    def drop_cache(self, fd: int, position: int) -> None:
+        """Forgets what memory holds of a file from `position` on, so that the next read asks the disk. Only clean
+        pages go: sync first."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(fd, position, 0, os.POSIX_FADV_DONTNEED)
+
+    # --- folders -------------------------------------------------------------------------------------------------
+
+    def make_folder(self, path: str) -> None:
+        """Makes a folder; it may exist."""
+        os.makedirs(path, exist_ok=True)
+
+    def list_folder(self, path: str) -> list[str]:
+        return os.listdir(path)
+
+    def is_folder(self, path: str) -> bool:
+        return os.path.isdir(path)
+
+    def remove_folder(self, path: str) -> None:
+        """Removes a folder and what is in it."""
+        import shutil
+
+        shutil.rmtree(path)
+
+    def space(self, path: str) -> tuple[int, int]:
+        """Total and usable bytes of the file system."""
+        found = os.statvfs(path)
+        return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
+
+    def lock(self, path: str) -> int:
+        """Takes a lock file into possession; returns its descriptor, whose closing gives it back. Raises
+        `BlockingIOError` where another engine or an Apache Kafka has it.
+
+        Java locks with fcntl's record locks. The open-file-description kind conflicts with those, and unlike them
+        also with an engine in this same process."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if hasattr(fcntl, "F_OFD_SETLK"):
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            else:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise BlockingIOError(error.errno, "locked") from None
+            raise
+        return fd
+
+    # --- threads -------------------------------------------------------------------------------------------------
+
+    def workers(self, name: str, threads: int) -> Workers:
+        """Threads for work that waits for the disk. Call on the event loop."""
+        return Workers(name, threads)
+
+
+class Workers:
+    """A few threads that run what would wait. They start when there is work.
+
+    The queue is bounded by those who fill it: one round of the flusher, and the requests that are open at one time.
+    """
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._name = name
+        self._limit = threads
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._open = 0
+
+    def run(self, work: Callable[..., T], *args: Any, after: Callable[[], None] | None = None) -> asyncio.Future[T]:
+        """Runs `work(*args)` in a thread; the future gets its result. `after` is called on the loop when the work has
+        really ended, also where the future was cancelled before."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._open += 1
+        if self._open > len(self._threads) and len(self._threads) < self._limit:
+            # Daemons: a disk that never answers must not keep the process from ending.
+            thread = Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._queue.put((future, work, args, after))
+        return future
+
+    def close(self) -> None:
+        """Ends the threads when the work begun is done. Blocks until then."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def _serve(self) -> None:
+        while (item := self._queue.get()) is not None:
+            future, work, args, after = item
+            result, failure = None, None
+            try:
+                result = work(*args)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the future
+                failure = error
+            try:
+                self._loop.call_soon_threadsafe(self._complete, future, result, failure, after)
+            except RuntimeError:
+                return  # the loop is closed: nobody waits any more
+            del item, future, work, args, after, result, failure  # not kept while waiting for the next
+
+    def _complete(
+        self,
+        future: asyncio.Future[Any],
+        result: Any,
+        failure: BaseException | None,
+        after: Callable[[], None] | None,
+    ) -> None:
+        self._open -= 1
+        if after is not None:
+            after()
+        if future.done():
+            return
+        if failure is None:
+            future.set_result(result)
+        else:
+            future.set_exception(failure)

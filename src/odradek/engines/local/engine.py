@@ -1,0 +1,549 @@
+"""The local engine: a data directory, its lock, its checkpoints, and the logs in it.
+
+Role: what concerns all logs of a directory. Which folders there are and whose they are, who may open which, what is
+known of a log between two openings, deletion, the checkpoints, and a clean start and stop. One log's affairs are
+`log`'s.
+
+Invariants:
+- One engine at a time has the directory: `.lock` is held from start to stop.
+- The clean-shutdown marker is there only while nothing writes, and only if every log was closed well or was never in
+  doubt.
+- A checkpoint never says more than is true: recovery points lie at or below what a flush has covered, and a name
+  that was deleted leaves the checkpoints before a log of that name is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from odradek.clock import Clock
+from odradek.config import BrokerConfig, LogConfig
+from odradek.engines.interface import (
+    Capabilities,
+    Engine,
+    LogFailure,
+    LogIdentity,
+    Refused,
+    StorageError,
+    Unknown,
+)
+from odradek.engines.local import checkpoints
+from odradek.engines.local.checkpoints import Partition
+from odradek.engines.local.disk import Disk, Workers
+from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
+from odradek.engines.local.flusher import Flusher
+from odradek.engines.local.log import LocalLog, Shared
+from odradek.engines.local.recovery import NOTHING, Cut, load_log, remove_if_there
+
+UNKNOWN_TOPIC_ID = bytes(16)
+_FOLDER = re.compile(r"([a-zA-Z0-9._-]{1,249})-(\d{1,10})")
+_DELETED_FOLDER = re.compile(r".*\.[0-9a-f]{32}-delete")
+_NAME_BYTES_MAX = 255
+
+
+@dataclass(slots=True)
+class _State:
+    """What is known of a log that has a name here, open or not."""
+
+    identity: LogIdentity
+    folder: str
+    has_files: bool
+    clean: bool
+    recovery_point: int = 0
+    start_offset: int = 0
+    high_watermark: int = 0
+    highest_epoch: int = -1
+    cut: Cut | None = None
+    config: LogConfig | None = None
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a start finds in the directory."""
+
+    properties: dict[str, str] | None
+    clean: bool
+    topics: dict[Partition, bytes]
+    recovery_points: dict[Partition, int]
+    start_offsets: dict[Partition, int]
+    high_watermarks: dict[Partition, int]
+    deleted_folders: list[str]
+    notes: list[str]
+
+
+class LocalEngine(Engine):
+    """Logs in a directory; see `Engine`.
+
+    `cluster_id` is checked against the directory's, or given to a new one (made up if None). `entropy` makes ids."""
+
+    capabilities = Capabilities(durable=True, replicated=False, files=True)
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        config: BrokerConfig,
+        clock: Clock,
+        disk: Disk | None = None,
+        cluster_id: str | None = None,
+        node_id: int = 1,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        self.cluster_id = cluster_id or ""
+        self.directory_id = ""
+        self.node_id = node_id
+        self._config = config
+        self._clock = clock
+        self._disk = disk if disk is not None else Disk()
+        self._entropy = entropy
+        self._states: dict[Partition, _State] = {}
+        self._logs: dict[Partition, LocalLog] = {}
+        self._opening: set[Partition] = set()
+        self._stale: set[Partition] = set()
+        """Names that the checkpoints on disk may still have, though their logs are deleted."""
+        self._written: dict[str, bytes] = {}
+        self._checkpoint_lock = asyncio.Lock()
+        self._checkpoint_wanted = 0
+        self._checkpoint_done = 0
+        self._timers: set[asyncio.TimerHandle] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._lock_fd = -1
+        self._shared: Shared | None = None
+
+    # --- start and stop ------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        assert self._lock_fd < 0, "started twice"
+        disk, config = self._disk, self._config
+        background = disk.workers("odradek-disk", max(2, config.integer("num.recovery.threads.per.data.dir")))
+        try:
+            found = await background.run(self._take_possession)
+        except BlockingIOError:
+            background.close()
+            raise StorageError(f"{self.path} is in use by another broker") from None
+        except OSError as error:
+            self._release_lock()
+            background.close()
+            raise StorageError(f"{self.path} cannot be used: {error}") from error
+        except StorageError:
+            self._release_lock()
+            background.close()
+            raise
+        self._learn(found)
+        flusher = Flusher(
+            disk,
+            disk.workers("odradek-flush", 1),  # one: its rounds are in order
+            lambda: self._lock_fd,
+            config.integer("odradek.flush.syncfs.files"),
+            config.integer("odradek.unflushed.max.bytes"),
+        )
+        writers: dict[LogFile, LocalLog] = {}
+        self._shared = Shared(
+            disk=disk,
+            clock=self._clock,
+            root=self.path,
+            files=OpenFiles(
+                disk, config.integer("odradek.open.files.max"), lambda file: flusher.request(writers[file])
+            ),
+            indexes=LoadedIndexes(config.integer("odradek.index.cache.bytes")),
+            flusher=flusher,
+            readers=disk.workers("odradek-read", config.integer("odradek.read.threads")),
+            background=background,
+            random_below=lambda limit: int.from_bytes(self._entropy(8), "big") % limit,
+            on_made=self._on_made,
+            on_failed=self._on_failed,
+            on_closed=self._on_closed,
+            save_start=self._save_start,
+            remove_later=self._remove_later,
+            writers=writers,
+        )
+        for folder in found.deleted_folders:
+            self._remove_folder_later(folder, 0)
+        self._checkpoint_later()
+
+    def _take_possession(self) -> _Found:
+        """Locks the directory and reads what is in it. In a thread. Raises `OSError` and `StorageError`."""
+        disk = self._disk
+        disk.make_folder(self.path)
+        self._lock_fd = disk.lock(f"{self.path}/{checkpoints.LOCK}")
+        names = disk.list_folder(self.path)
+        found = _Found(None, False, {}, {}, {}, {}, [], [])
+        if checkpoints.META_PROPERTIES in names:
+            try:
+                found.properties = checkpoints.parse_properties(
+                    checkpoints.read_file(disk, f"{self.path}/{checkpoints.META_PROPERTIES}")
+                )
+            except checkpoints.Garbled as error:
+                raise StorageError(f"{self.path}/{checkpoints.META_PROPERTIES} cannot be read: {error}") from error
+        self._check_identity(found.properties or {})
+        for name in names:
+            if _DELETED_FOLDER.fullmatch(name):
+                found.deleted_folders.append(f"{self.path}/{name}")
+            elif (match := _FOLDER.fullmatch(name)) and disk.is_folder(f"{self.path}/{name}"):
+                found.topics[match[1], int(match[2])] = self._read_topic_id(f"{self.path}/{name}", found.notes)
+        for file_name, table in (
+            (checkpoints.RECOVERY_POINTS, found.recovery_points),
+            (checkpoints.LOG_STARTS, found.start_offsets),
+            (checkpoints.HIGH_WATERMARKS, found.high_watermarks),
+        ):
+            if file_name in names:
+                try:
+                    table.update(checkpoints.parse_offsets(checkpoints.read_file(disk, f"{self.path}/{file_name}")))
+                except checkpoints.Garbled as error:
+                    found.notes.append(f"{file_name} is not used: {error}")
+        if found.properties is None:
+            self._write_identity()
+        if checkpoints.CLEAN_SHUTDOWN in names:
+            # Gone for certain before anything is written: a crash from here on is one.
+            found.clean = True
+            disk.remove(f"{self.path}/{checkpoints.CLEAN_SHUTDOWN}")
+            disk.sync_folder(self.path)
+        return found
+
+    def _check_identity(self, properties: dict[str, str]) -> None:
+        """Raises `StorageError` where the directory is another node's or another cluster's."""
+        node_id = properties.get("node.id", properties.get("broker.id", str(self.node_id)))
+        if node_id != str(self.node_id):
+            raise StorageError(f"{self.path} belongs to node {node_id}, this is node {self.node_id} (node.id)")
+        cluster_id = properties.get("cluster.id", "")
+        if cluster_id and self.cluster_id and cluster_id != self.cluster_id:
+            raise StorageError(f"{self.path} belongs to cluster {cluster_id}, not to {self.cluster_id}")
+        self.cluster_id = cluster_id or self.cluster_id or self._new_id()
+        self.directory_id = properties.get("directory.id", "") or self._new_id()
+
+    def _new_id(self) -> str:
+        """A random UUID (version 4) in Kafka's base 64; one that begins with a dash would look like an option."""
+        while True:
+            value = bytearray(self._entropy(16))
+            value[6] = value[6] & 0x0F | 0x40
+            value[8] = value[8] & 0x3F | 0x80
+            text = checkpoints.format_uuid(bytes(value))
+            if not text.startswith("-"):
+                return text
+
+    def _write_identity(self) -> None:
+        from datetime import UTC, datetime
+
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        properties = {
+            "node.id": str(self.node_id),
+            "directory.id": self.directory_id,
+            "version": "1",
+            "cluster.id": self.cluster_id,
+        }
+        data = checkpoints.format_properties(properties, now.strftime("%a %b %d %H:%M:%S UTC %Y"))
+        checkpoints.replace_file(self._disk, f"{self.path}/{checkpoints.META_PROPERTIES}", data)
+        self._disk.sync_folder(self.path)
+
+    def _read_topic_id(self, folder: str, notes: list[str]) -> bytes:
+        try:
+            return checkpoints.parse_partition_metadata(
+                checkpoints.read_file(self._disk, f"{folder}/{checkpoints.PARTITION_METADATA}")
+            )
+        except (FileNotFoundError, checkpoints.Garbled) as error:
+            notes.append(f"{folder} has no topic id: {error}")
+            return UNKNOWN_TOPIC_ID
+
+    def _learn(self, found: _Found) -> None:
+        self._states = {}
+        for key, topic_id in found.topics.items():
+            self._states[key] = _State(
+                identity=LogIdentity(key[0], topic_id, key[1]),
+                folder=f"{self.path}/{key[0]}-{key[1]}",
+                has_files=True,
+                clean=found.clean,
+                recovery_point=found.recovery_points.get(key, 0),
+                start_offset=found.start_offsets.get(key, 0),
+                high_watermark=found.high_watermarks.get(key, 0),
+            )
+        self._stale = (found.recovery_points.keys() | found.start_offsets.keys()) - self._states.keys()
+        if found.topics and not found.clean:
+            found.notes.append("the last stop was not clean: logs are checked as they are opened")
+        for note in found.notes:
+            _warn(note, path=self.path)
+
+    async def stop(self) -> None:
+        shared = self._shared
+        if shared is None:
+            return
+        self._shared = None
+        await asyncio.gather(*(log.close() for log in list(self._logs.values())), return_exceptions=False)
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        try:
+            await self._checkpoint(shared.background)
+            if all(state.clean for state in self._states.values()):
+                await shared.background.run(self._mark_clean)
+        except OSError as error:
+            _warn("the stop is not marked as clean", path=self.path, why=str(error))
+        for workers in (shared.readers, shared.background, shared.flusher.workers):
+            workers.close()
+        self._release_lock()
+
+    def _mark_clean(self) -> None:
+        checkpoints.replace_file(
+            self._disk, f"{self.path}/{checkpoints.CLEAN_SHUTDOWN}", checkpoints.clean_shutdown_text()
+        )
+        self._disk.sync_folder(self.path)
+
+    def _release_lock(self) -> None:
+        if self._lock_fd >= 0:
+            self._disk.close(self._lock_fd)
+            self._lock_fd = -1
+
+    # --- logs ----------------------------------------------------------------------------------------------------
+
+    def identities(self) -> list[LogIdentity]:
+        return [state.identity for state in self._states.values() if state.has_files]
+
+    async def open(self, identity: LogIdentity, config: LogConfig) -> LocalLog:
+        shared = self._shared
+        if shared is None:
+            raise Refused("the engine is stopped")
+        key = (identity.topic, identity.partition)
+        assert key not in self._opening, f"{identity} is being opened"
+        self._opening.add(key)
+        try:
+            failed = self._logs.get(key)
+            if failed is not None:
+                assert failed.failed is not None, f"{identity} is open"
+                await failed.close()
+            return await self._open(shared, key, identity, config)
+        finally:
+            self._opening.discard(key)
+
+    async def _open(self, shared: Shared, key: Partition, identity: LogIdentity, config: LogConfig) -> LocalLog:
+        state = self._states.get(key)
+        adopt = False
+        if state is None:
+            state = _State(identity, f"{self.path}/{identity}", has_files=False, clean=True)
+            if key in self._stale:
+                try:
+                    await self._checkpoint(shared.background)
+                except OSError as error:
+                    raise Unknown(f"writing the checkpoints failed: {error}") from error
+            self._states[key] = state
+        elif state.identity.topic_id != identity.topic_id:
+            if state.identity.topic_id != UNKNOWN_TOPIC_ID:
+                raise StorageError(f"{state.folder} belongs to another topic of the name {identity.topic}")
+            adopt = True
+        loaded = None
+        if state.has_files:
+            try:
+                loaded = await shared.background.run(
+                    lambda: load_log(
+                        self._disk,
+                        state.folder,
+                        recovery_point=NOTHING if state.clean else state.recovery_point,
+                        start_offset=state.start_offset,
+                        cut=state.cut,
+                        interval=config.index_interval_bytes,
+                        now_ms=self._clock.now_ms(),
+                    )
+                )
+            except OSError as error:
+                raise Unknown(f"opening {identity} failed: {error}") from error
+            for note in loaded.notes:
+                _warn(note, log=str(identity))
+            state.highest_epoch = max(state.highest_epoch, loaded.highest_epoch)
+        state.identity = identity
+        state.highest_epoch += 1
+        state.clean = False
+        state.cut = None
+        state.config = config
+        opened = LocalLog(shared, identity, config, state.folder, state.highest_epoch, loaded, adopt=adopt)
+        state.recovery_point = opened.flushed_end
+        self._logs[key] = opened
+        return opened
+
+    def _on_made(self, log: LocalLog) -> None:
+        self._states[log.identity.topic, log.identity.partition].has_files = True
+
+    def _on_failed(self, log: LocalLog, failure: LogFailure, cut: Cut | None) -> None:
+        state = self._states.get((log.identity.topic, log.identity.partition))
+        if state is not None:
+            state.cut = cut
+
+    def _on_closed(self, log: LocalLog) -> None:
+        key = (log.identity.topic, log.identity.partition)
+        if self._logs.get(key) is log:
+            del self._logs[key]
+        state = self._states.get(key)
+        if state is not None:
+            # A failed log is not clean before it has been opened again, which cuts it.
+            state.clean = log.failed is None or (state.cut is None and not state.has_files)
+            state.recovery_point = log.flushed_end
+            state.high_watermark = log.durable_end
+            state.config = log.config
+
+    async def delete(self, identity: LogIdentity) -> None:
+        key = (identity.topic, identity.partition)
+        assert key not in self._opening, f"{identity} is being opened"
+        shared = self._shared
+        state = self._states.get(key)
+        if shared is None or state is None or state.identity.topic_id not in (identity.topic_id, UNKNOWN_TOPIC_ID):
+            return
+        log = self._logs.get(key)
+        if log is not None:
+            log.fail(Refused(f"{identity} was deleted"))
+            await log.close()
+        if state.has_files:
+            to = f"{self.path}/{self._deleted_name(identity)}"
+            try:
+                await shared.background.run(self._rename_folder, state.folder, to)
+            except OSError as error:
+                raise Unknown(f"deleting {identity} failed: {error}") from error
+            self._stale.add(key)
+            delay_ms = (
+                state.config.file_delete_delay_ms if state.config else self._config["log.segment.delete.delay.ms"]
+            )
+            self._remove_folder_later(to, delay_ms)
+        self._states.pop(key, None)
+
+    def _deleted_name(self, identity: LogIdentity) -> str:
+        """`topic-N.<32 hex digits>-delete`, the topic's name cut where that is too long, as Kafka does."""
+        suffix = f"-{identity.partition}.{self._entropy(16).hex()}-delete"
+        return identity.topic[: _NAME_BYTES_MAX - len(suffix)] + suffix
+
+    def _rename_folder(self, folder: str, to: str) -> None:
+        self._disk.rename(folder, to)
+        self._disk.sync_folder(self.path)
+
+    def _remove_folder_later(self, folder: str, delay_ms: int) -> None:
+        self._later(delay_ms, lambda: self._disk.remove_folder(folder), f"{folder} was not removed")
+
+    def _remove_later(self, paths: list[str], delay_ms: int) -> None:
+        def remove() -> None:
+            for path in paths:
+                remove_if_there(self._disk, path)
+
+        self._later(delay_ms, remove, f"{len(paths)} deleted files were not removed")
+
+    def _later(self, delay_ms: int, work: Callable[[], None], sentence: str) -> None:
+        """Runs work in a thread after a delay; what a stop forgets, the next start finds by its name."""
+
+        def begin() -> None:
+            self._timers.discard(timer)
+            if self._shared is None:
+                return
+            task = self._shared.background.run(work)
+            self._tasks.add(task)
+            task.add_done_callback(done)
+
+        def done(task: asyncio.Future[None]) -> None:
+            self._tasks.discard(task)
+            error = task.exception()
+            if isinstance(error, OSError):
+                _warn(sentence, why=str(error))
+            elif error is not None:
+                raise error
+
+        timer = asyncio.get_running_loop().call_later(delay_ms / 1000, begin)
+        self._timers.add(timer)
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def _checkpoint_later(self) -> None:
+        """Writes the checkpoints now and then, as Kafka does."""
+
+        def begin() -> None:
+            self._timers.discard(timer)
+            if self._shared is None:
+                return
+            task = asyncio.ensure_future(self._checkpoint_or_warn(self._shared.background))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            self._checkpoint_later()
+
+        interval_ms = self._config.integer("log.flush.offset.checkpoint.interval.ms")
+        timer = asyncio.get_running_loop().call_later(max(interval_ms, 1) / 1000, begin)
+        self._timers.add(timer)
+
+    async def _checkpoint_or_warn(self, background: Workers) -> None:
+        try:
+            await self._checkpoint(background)
+        except OSError as error:
+            _warn("the checkpoints were not written", path=self.path, why=str(error))
+
+    async def _checkpoint(self, background: Workers) -> None:
+        """Writes the checkpoints as they are now, if they have changed; concurrent calls share a write. Raises
+        `OSError`."""
+        self._checkpoint_wanted += 1
+        wanted = self._checkpoint_wanted
+        async with self._checkpoint_lock:
+            if self._checkpoint_done >= wanted:
+                return
+            covered = self._checkpoint_wanted
+            stale = set(self._stale)
+            files = {name: data for name, data in self._checkpoint_files().items() if self._written.get(name) != data}
+            if files:
+                await background.run(self._write_checkpoints, files)
+                self._written.update(files)
+            self._stale -= stale
+            self._checkpoint_done = covered
+
+    def _checkpoint_files(self) -> dict[str, bytes]:
+        recovery_points: dict[Partition, int] = {}
+        start_offsets: dict[Partition, int] = {}
+        high_watermarks: dict[Partition, int] = {}
+        for key, state in self._states.items():
+            if not state.has_files:
+                continue
+            log = self._logs.get(key)
+            recovery_points[key] = log.flushed_end if log is not None else state.recovery_point
+            high_watermarks[key] = log.durable_end if log is not None else state.high_watermark
+            if state.start_offset > 0:
+                start_offsets[key] = state.start_offset
+        return {
+            checkpoints.RECOVERY_POINTS: checkpoints.format_offsets(recovery_points),
+            checkpoints.LOG_STARTS: checkpoints.format_offsets(start_offsets),
+            checkpoints.HIGH_WATERMARKS: checkpoints.format_offsets(high_watermarks),
+            checkpoints.CLEANER_OFFSETS: b"",
+        }
+
+    def _write_checkpoints(self, files: dict[str, bytes]) -> None:
+        for name, data in files.items():
+            checkpoints.replace_file(self._disk, f"{self.path}/{name}", data)
+        self._disk.sync_folder(self.path)
+
+    async def _save_start(self, log: LocalLog, offset: int) -> None:
+        assert self._shared is not None
+        state = self._states[log.identity.topic, log.identity.partition]
+        before = state.start_offset
+        state.start_offset = max(before, offset)
+        try:
+            await self._checkpoint(self._shared.background)
+        except OSError:
+            if state.start_offset == offset:
+                state.start_offset = before
+            raise
+
+    # --- the whole -----------------------------------------------------------------------------------------------
+
+    def unflushed_bytes(self) -> int:
+        return self._shared.flusher.unflushed_bytes if self._shared is not None else 0
+
+    async def room(self) -> None:
+        if self._shared is not None:
+            await self._shared.flusher.room()
+
+    def usage(self) -> tuple[str, int, int]:
+        try:
+            total, usable = self._disk.space(self.path)
+        except OSError:
+            return self.path, -1, -1
+        return self.path, total, usable
+
+
+def _warn(sentence: str, **more: str) -> None:
+    """A line in the broker's log. structlog takes 0.1 s to import: not before there is something to say."""
+    import structlog
+
+    structlog.get_logger("odradek.engine").warning(sentence, **more)

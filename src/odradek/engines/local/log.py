@@ -1,0 +1,744 @@
+"""One log in Kafka's files: append, read, roll, give space back.
+
+Role: the `PartitionLog` of the local engine. Appends write into the page cache on the event loop and nothing else; what
+waits for the disk goes through the flusher (`begin_flush`, `end_flush`) or into a thread.
+
+Invariants:
+- `flushed_end` moves only to what had been written before a flush began, when that flush has returned.
+- In disk mode `durable_end` is `flushed_end`. In os mode it follows the write, except that an append which asks for a
+  flush (the first of an opening, for its epoch; one that reaches flush.messages) holds it back until that flush
+  returns.
+- A log without batches has no files; the folder, its identity and the leader epoch are made durable in the same
+  round as the first batches.
+- A failed log touches its files no more: the engine keeps where its last good flush ended (`Cut`), and opening it again
+  begins there.
+- Segments are in order; the last one is written to. What leaves `_segments` is renamed before the call that did it
+  returns, so that it cannot come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from odradek.clock import Clock
+from odradek.config import INT_MAX, LONG_MAX, LogConfig
+from odradek.engines.interface import (
+    Appended,
+    EpochEnd,
+    Found,
+    LogFailure,
+    LogIdentity,
+    OffsetOutOfRange,
+    PartitionLog,
+    Refused,
+    StorageFull,
+    Unknown,
+)
+from odradek.engines.local import checkpoints, lookup
+from odradek.engines.local.disk import Disk, Workers
+from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
+from odradek.engines.local.flusher import Durable, Flusher, Job
+from odradek.engines.local.indexes import BLOCK_ENTRIES, ENTRY_BYTES, TIME_ENTRY_BYTES, OffsetIndex, TimeIndex
+from odradek.engines.local.lookup import View
+from odradek.engines.local.reading import Reads
+from odradek.engines.local.recovery import Cut, Loaded, clip_epochs
+from odradek.engines.local.segment import DELETED, Segment
+from odradek.engines.local.snapshots import KEPT, SnapshotName, snapshot_name, write_snapshot
+from odradek.records.batch import LENGTH_OVERHEAD, BatchHeader, Buffer, RecordBatch
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_BUFFERS_MAX = 1000  # of one write; Linux takes 1024
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the logs of one engine share."""
+
+    disk: Disk
+    clock: Clock
+    root: str
+    files: OpenFiles
+    indexes: LoadedIndexes
+    flusher: Flusher
+    readers: Workers
+    background: Workers
+    random_below: Callable[[int], int]
+    on_made: Callable[[LocalLog], None]
+    """A log has files from now on."""
+    on_failed: Callable[[LocalLog, LogFailure, Cut | None], None]
+    on_closed: Callable[[LocalLog], None]
+    save_start: Callable[[LocalLog, int], Awaitable[None]]
+    """Makes a log's start offset durable. Raises `OSError`."""
+    remove_later: Callable[[list[str], int], None]
+    """Removes files after a delay in ms."""
+    writers: dict[LogFile, LocalLog]
+    """Who to ask for a flush of a dirty file."""
+
+
+class LocalLog(PartitionLog):
+    """A log of the local engine; see `PartitionLog`."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        identity: LogIdentity,
+        config: LogConfig,
+        folder: str,
+        epoch: int,
+        loaded: Loaded | None,
+        *,
+        adopt: bool = False,
+    ) -> None:
+        self.identity = identity
+        self.epoch = epoch
+        self.failed = None
+        self.established = False
+        self.folder = folder
+        self._shared = shared
+        self._disk = shared.disk
+        self._write_at = shared.disk.write_at
+        self._files = shared.files
+        self._flusher = shared.flusher
+        self._loop = asyncio.get_running_loop()
+        self.segments: list[Segment] = loaded.segments if loaded is not None else []
+        self.bases: list[int] = [segment.base_offset for segment in self.segments]
+        self._active: Segment | None = self.segments[-1] if self.segments else None
+        self.start_offset = loaded.start_offset if loaded is not None else 0
+        self.end_offset = loaded.end_offset if loaded is not None else 0
+        self.durable_end = self.flushed_end = self.end_offset
+        self._epochs: list[tuple[int, int]] = loaded.epochs if loaded is not None else []
+        self._snapshots: list[SnapshotName] = loaded.snapshots if loaded is not None else []
+        self._roll_next = loaded is not None and loaded.roll
+        self._sealed_bytes = sum(segment.size for segment in self.segments[:-1])
+        self._accepts = True
+        self._closed = False
+        self._close_task: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Future[Any]] = set()
+        # Where the last good flush ended, and where `durable_end` lies: (offset, segment, position).
+        active = self._active
+        self._flushed_at = (self.end_offset, active, active.size if active is not None else 0)
+        self.durable_at = self._flushed_at
+        self._reads = Reads(self, shared.disk, shared.files, shared.indexes, shared.readers)
+        # What the next round is to do.
+        self._next: Durable | None = None
+        self._unflushed = 0
+        self._unflushed_records = 0
+        self._dirty_files: list[LogFile] = []
+        self._sealed: list[Segment] = []
+        self._fresh = True
+        self._epoch_due = False
+        self._folders_due: list[str] = []
+        self._replacements_due: list[tuple[str, bytes]] = []
+        self._full_due = False
+        self._touched = False
+        """Whether closing has anything to write."""
+        # What the round that runs does.
+        self._inflight: Durable | None = None
+        self._captured = 0
+        self._captured_at = self._flushed_at
+        self._captured_files: list[LogFile] = []
+        self._captured_indexes: list[tuple[OffsetIndex | TimeIndex, int]] = []
+        self._captured_epoch = False
+        self._captured_sync = False
+        self._quiet: asyncio.Future[None] | None = None
+        """Resolves when the round that runs has ended for this log."""
+        self._sync_upto = 0
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._done: asyncio.Future[None] = self._loop.create_future()
+        self._done.set_result(None)
+        self._set_config(config)
+        if active is not None:
+            self._set_roll_time(active)
+        if adopt:
+            self._name_folder()
+            self._flusher.request(self)
+
+    # --- append --------------------------------------------------------------------------------------------------
+
+    def append(self, batches: Sequence[RecordBatch], epoch: int, expected_end: int | None = None) -> Appended:
+        # About 7 us for one small batch, of which the write takes 3: see benchmarks/engine_append.py.
+        if not self._accepts:
+            self._refuse()
+        base_offset = self.end_offset
+        if epoch != self.epoch:
+            raise Refused(f"epoch {epoch} is not the log's {self.epoch}")
+        if expected_end is not None and expected_end != base_offset:
+            raise Refused(f"the log ends at {base_offset}, not at {expected_end}")
+        buffers: Sequence[Buffer]
+        if len(batches) == 1:
+            batch = batches[0]
+            header = batch.header
+            buffers = batch.placed_at(base_offset, epoch)
+            size = header.batch_length + LENGTH_OVERHEAD
+            end_offset = base_offset + header.last_offset_delta + 1
+            max_timestamp = header.max_timestamp
+        else:
+            assert batches
+            placed: list[Buffer] = []
+            size, end_offset, max_timestamp = 0, base_offset, -1
+            for batch in batches:
+                placed += batch.placed_at(end_offset, epoch)
+                size += batch.size
+                end_offset += batch.header.last_offset_delta + 1
+                max_timestamp = max(max_timestamp, batch.header.max_timestamp)
+            buffers = placed
+        if len(buffers) > _BUFFERS_MAX:
+            buffers = [b"".join(buffers)]
+
+        active = self._active
+        if active is None or (
+            (filled := active.size)
+            and (
+                filled + size > self._segment_bytes
+                or max_timestamp > active.roll_above
+                or end_offset - active.base_offset > INT_MAX
+                or active.index.count >= self._index_entries_max
+                or active.times.count >= self._time_entries_max
+                or self._roll_next
+                or (active.rolling_timestamp < 0 and self._is_old(active))
+            )
+        ):
+            active = self._roll()
+        position = active.size
+        file = active.file
+        try:
+            fd = self._files.fd(file)
+            written = self._write_at(fd, buffers, position)
+            if written != size:
+                self._write_rest(fd, buffers, written, size, position)
+        except OSError as error:
+            self._write_failed(active, error)
+        if not file.dirty:
+            file.dirty = True
+            self._dirty_files.append(file)
+            self._shared.writers[file] = self
+
+        if position == 0:
+            active.rolling_timestamp = max_timestamp
+            self._set_roll_time(active)
+        if len(batches) == 1:
+            active.note(size, end_offset - 1, max_timestamp, self.index_interval)
+        else:
+            offset = base_offset
+            for batch in batches:
+                offset += batch.header.last_offset_delta + 1
+                active.note(batch.size, offset - 1, batch.header.max_timestamp, self.index_interval)
+        self.end_offset = end_offset
+        if self._fresh:
+            self._begin_epoch(base_offset)
+
+        if self._flushes:
+            self._unflushed += size
+            self._flusher.unflushed_bytes += size
+            durable = self._next
+            if durable is None:
+                durable = self._next = Durable(loop=self._loop)
+                self._flusher.request(self)
+            return Appended(base_offset, end_offset, durable)
+        return Appended(base_offset, end_offset, self._append_in_os_mode(active, end_offset - base_offset))
+
+    def _append_in_os_mode(self, active: Segment, records: int) -> asyncio.Future[None]:
+        self._unflushed_records += records
+        if self._unflushed_records >= self.config.flush_messages or (
+            not self.established and self._sync_upto <= self.flushed_end
+        ):
+            self._sync_upto = self.end_offset
+        if self._sync_upto > self.flushed_end:
+            return self._next_flush()
+        self.durable_end = self.end_offset
+        if active.index.count - active.index.written >= BLOCK_ENTRIES:
+            self._flusher.request(self, sync=False)
+        if self._flush_timer is None and self.config.flush_ms < LONG_MAX:
+            self._flush_timer = self._loop.call_later(self.config.flush_ms / 1000, self._flush_now)
+        return self._done
+
+    def _next_flush(self) -> Durable:
+        """The future of the next round, which is asked for."""
+        if self._next is None:
+            self._next = Durable(loop=self._loop)
+            self._flusher.request(self)
+        return self._next
+
+    def _flush_now(self) -> None:
+        self._flush_timer = None
+        if self._accepts and self.flushed_end < self.end_offset:
+            self._flusher.request(self)
+
+    def _refuse(self) -> NoReturn:
+        raise self.failed if self.failed is not None else Refused("the log is closed")
+
+    def _begin_epoch(self, base_offset: int) -> None:
+        """The first append of an opening: the epoch is to be durable with it."""
+        self._fresh = False
+        self._touched = True
+        self._epoch_due = True
+        while self._epochs and self._epochs[-1][1] >= base_offset:
+            self._epochs.pop()  # an epoch that has no batches any more
+        self._epochs.append((self.epoch, base_offset))
+
+    def _write_rest(self, fd: int, buffers: Sequence[Buffer], written: int, size: int, position: int) -> None:
+        """The rest of a write that the system cut short, as it does when the disk gets full."""
+        rest = memoryview(b"".join(buffers))
+        assert len(rest) == size
+        checkpoints.write_all(self._disk, fd, rest[written:], position + written)
+
+    def _write_failed(self, active: Segment, error: OSError) -> NoReturn:
+        """Takes back what a failed write left, and says how it ended."""
+        try:
+            if active.file.fd >= 0:
+                self._disk.truncate(active.file.fd, active.size)
+        except OSError as second:
+            error = second
+        else:
+            if error.errno in _NO_ROOM:
+                raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
+        failure = Unknown(f"writing {active.file.path} failed: {error}")
+        self.fail(failure)
+        raise failure from error
+
+    # --- segments ------------------------------------------------------------------------------------------------
+
+    def _is_old(self, active: Segment) -> bool:
+        """Whether segment.ms is over for a segment whose batches have no times."""
+        return self._shared.clock.now_ms() - active.created_ms > self.config.segment_ms - self._jitter()
+
+    def _jitter(self) -> int:
+        limit = min(self.config.segment_jitter_ms, self.config.segment_ms)
+        return self._shared.random_below(limit) if limit else 0
+
+    def _set_roll_time(self, segment: Segment) -> None:
+        if segment.rolling_timestamp >= 0:
+            segment.roll_above = segment.rolling_timestamp + self.config.segment_ms - self._jitter()
+
+    def _roll(self) -> Segment:
+        """Begins a new segment at the end. Raises `StorageFull` or `Unknown`."""
+        disk = self._disk
+        sealed = self._active
+        segment = Segment(self.folder, self.end_offset, self._shared.clock.now_ms())
+        try:
+            if sealed is None:
+                disk.make_folder(self.folder)
+            self._files.adopt(segment.file, disk.open(segment.file.path, create=True))
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
+            failure = Unknown(f"making {segment.file.path} failed: {error}")
+            self.fail(failure)
+            raise failure from error
+        self._touched = True
+        if sealed is None:
+            self._name_folder()
+            self._shared.on_made(self)
+            self._folders_due.append(self._shared.root)
+        else:
+            sealed.finish_times()
+            self._sealed.append(sealed)
+            self._sealed_bytes += sealed.size
+            if not self._flushes:
+                self._flusher.request(self)
+        self._folders_due.append(self.folder)
+        self.segments.append(segment)
+        self.bases.append(segment.base_offset)
+        self._active = segment
+        self._roll_next = False
+        return segment
+
+    def _name_folder(self) -> None:
+        """Has the topic's id written into the folder."""
+        metadata = checkpoints.format_partition_metadata(self.identity.topic_id)
+        self._replacements_due.append((f"{self.folder}/{checkpoints.PARTITION_METADATA}", metadata))
+        self._folders_due.append(self.folder)
+
+    def _views(self) -> list[View]:
+        """The segments as they are now. May be called from any thread: both lists are only ever replaced or added
+        to."""
+        segments = self.segments
+        end_offset = self.end_offset
+        views = []
+        for number, segment in enumerate(segments):
+            is_last = number == len(segments) - 1
+            views.append(View.of(segment, end_offset if is_last else segments[number + 1].base_offset))
+        return views
+
+    def _forget_first(self, count: int) -> list[Segment]:
+        """Takes the first segments out of the log."""
+        gone, self.segments = self.segments[:count], self.segments[count:]
+        self.bases = self.bases[count:]
+        self._sealed_bytes -= sum(segment.size for segment in gone)
+        for segment in gone:
+            self._files.discard(segment.file)
+            self._shared.writers.pop(segment.file, None)
+            self._shared.indexes.discard(segment.index)
+            if segment.file in self._dirty_files:
+                self._dirty_files.remove(segment.file)
+            if segment in self._sealed:
+                self._sealed.remove(segment)
+        return gone
+
+    async def _delete_segments(self, count: int) -> int:
+        """Deletes the first segments; returns their bytes. They cannot come back when it returns."""
+        if count == 0:
+            return 0
+        gone = self._forget_first(count)
+        self.start_offset = max(self.start_offset, self.segments[0].base_offset)
+        self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
+        paths = [path for segment in gone for path in segment.paths()]
+        renamed: list[str] = await self._in_background(_rename_deleted, self._disk, self.folder, paths)
+        self._shared.remove_later(renamed, self.config.file_delete_delay_ms)
+        return sum(segment.size for segment in gone)
+
+    async def _in_background(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Runs what waits for the disk in a thread; closing the log waits for it. Raises `StorageFull` or `Unknown`."""
+        future = self._shared.background.run(work, *args)
+        self._background.add(future)
+        future.add_done_callback(self._background.discard)
+        try:
+            return await asyncio.shield(future)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
+            raise Unknown(f"{self.identity}: {error}") from error
+
+    # --- read ----------------------------------------------------------------------------------------------------
+
+    def read(
+        self, offset: int, max_bytes: int, upto: int, minimum_one: bool = True
+    ) -> list[Buffer] | Awaitable[list[Buffer]]:
+        if self._closed:
+            self._refuse()
+        if not self.start_offset <= offset <= self.end_offset:
+            raise OffsetOutOfRange(f"offset {offset} is outside {self.start_offset} to {self.end_offset}")
+        if offset >= upto or offset >= self.end_offset:
+            return []
+        return self._reads.read(offset, max_bytes, upto, minimum_one)
+
+    def headers(self, offset: int) -> Iterator[BatchHeader]:
+        return lookup.headers_from(self._disk, self._views(), offset)
+
+    async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
+        from_offset = max(from_offset, self.start_offset)
+        return await self._shared.readers.run(
+            lookup.find_by_timestamp, self._disk, self._views(), timestamp_ms, from_offset, upto
+        )
+
+    async def find_max_timestamp(self, upto: int) -> Found | None:
+        return await self._shared.readers.run(
+            lookup.find_max_timestamp, self._disk, self._views(), self.start_offset, upto
+        )
+
+    def rewrite_index(self, segment: Segment) -> None:
+        if self.failed is None and not self._closed:
+            if segment is not self._active and segment not in self._sealed:
+                self._sealed.append(segment)
+            self._full_due = True
+            self._touched = True
+            self._flusher.request(self)
+
+    def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
+        epochs = self._epochs
+        if not epochs or epoch < 0:
+            return None
+        index = bisect_right(epochs, epoch, key=_first)
+        if index == len(epochs):
+            return EpochEnd(epochs[-1][0], upto)
+        return EpochEnd(epochs[index - 1][0] if index else epoch, epochs[index][1])
+
+    def last_epoch(self) -> int | None:
+        return self._epochs[-1][0] if self._epochs else None
+
+    def size_bytes(self) -> int:
+        return self._sealed_bytes + (self._active.size if self._active is not None else 0)
+
+    def segment_base_offset(self) -> int:
+        return self._active.base_offset if self._active is not None else 0
+
+    # --- flush ---------------------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+        if self._has_work():
+            await self._next_flush()
+        elif self._inflight is not None:
+            await self._inflight
+
+    def _has_work(self) -> bool:
+        """Whether something was written that no round has taken."""
+        return bool(
+            self._dirty_files
+            or self._folders_due
+            or self._replacements_due
+            or self._epoch_due
+            or self._sealed
+            or self._full_due
+        )
+
+    def begin_flush(self, sync: bool) -> Job | None:
+        """What the round that begins now is to do for this log; None for nothing. Called by the flusher."""
+        if self.failed is not None or self._closed:
+            return None
+        assert self._quiet is None
+        job = Job()
+        active = self._active
+        self._captured_sync = sync
+        if sync:
+            self._inflight, self._next = self._next, None
+            self._captured, self._unflushed = self._unflushed, 0
+            self._unflushed_records = 0
+            self._captured_at = (self.end_offset, active, active.size if active is not None else 0)
+            self._captured_files, self._dirty_files = self._dirty_files, []
+            for file in self._captured_files:
+                file.dirty = False
+                self._shared.writers.pop(file, None)
+                self._files.pin(file)
+                job.fds.append(file.fd)
+            self._captured_epoch, self._epoch_due = self._epoch_due, False
+            if self._captured_epoch:
+                job.replacements.append(
+                    (f"{self.folder}/{checkpoints.LEADER_EPOCHS}", checkpoints.format_epochs(self._epochs))
+                )
+                self._folders_due.append(self.folder)
+            job.replacements += self._replacements_due
+            self._replacements_due = []
+            job.folders = list(dict.fromkeys(self._folders_due))
+            self._folders_due = []
+            for segment in self._sealed:
+                self._add_tails(job, segment, sync=True)
+            self._sealed = []
+        if active is not None and (self._full_due or active.index.count - active.index.written >= BLOCK_ENTRIES):
+            self._add_tails(job, active, sync=sync and self._full_due)
+            self._full_due = self._full_due and not sync
+        self._quiet = self._loop.create_future()
+        return job
+
+    def _add_tails(self, job: Job, segment: Segment, sync: bool) -> None:
+        for index in (segment.index, segment.times):
+            tail = index.tail()
+            job.tails.append((index.path, tail, sync))
+            self._captured_indexes.append((index, tail.written))
+
+    def end_flush(self, error: OSError | None) -> None:
+        """The round has ended. Called by the flusher, also for a log whose round never began."""
+        quiet, self._quiet = self._quiet, None
+        for file in self._captured_files:
+            self._files.unpin(file)
+        self._captured_files = []
+        captured, self._captured = self._captured, 0
+        self._flusher.flushed(captured)
+        indexes, self._captured_indexes = self._captured_indexes, []
+        if self.failed is None:
+            if error is not None:
+                self.fail(Unknown(f"flushing {self.identity} failed: {error}"))
+            elif quiet is not None:
+                for index, written in indexes:
+                    index.note_written(written)
+                    if isinstance(index, OffsetIndex):
+                        self._shared.indexes.note(index)
+                if self._captured_sync:
+                    self._note_flushed()
+        if quiet is not None:
+            quiet.set_result(None)
+
+    def _note_flushed(self) -> None:
+        self._flushed_at = self._captured_at
+        self.flushed_end = self._captured_at[0]
+        if self._captured_epoch:
+            self._captured_epoch = False
+            self.established = True
+        if self._flushes:
+            if self.flushed_end > self.durable_end:
+                self.durable_end = self.flushed_end
+                self.durable_at = self._flushed_at
+        elif self._sync_upto <= self.flushed_end:
+            self.durable_end = self.end_offset
+        durable, self._inflight = self._inflight, None
+        if durable is not None:
+            durable.set_result(None)
+
+    def fail(self, failure: LogFailure) -> None:
+        """Ends this opening: nothing that was not flushed counts as kept, and nothing is written any more."""
+        if self.failed is not None:
+            return
+        self.failed = failure
+        self._accepts = False
+        self._flusher.flushed(self._unflushed)
+        self._unflushed = 0
+        offset, segment, position = self._flushed_at
+        base_offset = segment.base_offset if segment is not None else offset
+        self._shared.on_failed(self, failure, Cut(offset, base_offset, position) if self.segments else None)
+        for durable in (self._inflight, self._next):
+            if durable is not None:
+                durable.set_exception(failure)
+                durable.exception()  # whoever cares awaits it; nobody may
+        self._inflight = self._next = None
+
+    # --- settings, retention, snapshots --------------------------------------------------------------------------
+
+    def configure(self, config: LogConfig) -> None:
+        had_flushes = self._flushes
+        self._set_config(config)
+        if self._active is not None:
+            self._set_roll_time(self._active)
+        if self.failed is not None or self._closed or had_flushes == self._flushes:
+            return
+        if self._flushes:
+            if self.end_offset > self.flushed_end:
+                self._next_flush()
+        else:
+            self._sync_upto = self.flushed_end if self.established else self.end_offset
+            if self._sync_upto <= self.flushed_end:
+                self.durable_end = self.end_offset
+
+    def _set_config(self, config: LogConfig) -> None:
+        self.config = config
+        self._flushes = config.flush == "disk"
+        self._segment_bytes = config.segment_bytes
+        self.index_interval = config.index_interval_bytes
+        self._index_entries_max = max(1, config.segment_index_bytes // ENTRY_BYTES)
+        self._time_entries_max = max(1, config.segment_index_bytes // TIME_ENTRY_BYTES - 1)
+
+    async def truncate_before(self, offset: int) -> None:
+        if not self._accepts:
+            self._refuse()
+        assert offset <= self.durable_end, (offset, self.durable_end)
+        if offset <= self.start_offset:
+            return
+        try:
+            await self._shared.save_start(self, offset)
+        except OSError as error:
+            raise Unknown(f"keeping the start offset of {self.identity} failed: {error}") from error
+        self.start_offset = max(self.start_offset, offset)
+        self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
+        await self._delete_segments(max(0, bisect_right(self.bases, self.start_offset) - 1))
+
+    async def retain(self, now_ms: int, upto: int) -> int:
+        if not self._accepts:
+            self._refuse()
+        config = self.config
+        size = self.size_bytes()
+        last: Segment | None = None
+        ends = [*self.bases[1:], self.end_offset]
+        for segment, end_offset in zip(list(self.segments), ends, strict=True):
+            if end_offset > upto or segment.size == 0:
+                break
+            too_much = config.retention_bytes >= 0 and size - segment.size >= config.retention_bytes
+            if not too_much and (
+                config.retention_ms < 0 or now_ms - await self._newest_ms(segment) <= config.retention_ms
+            ):
+                break
+            size -= segment.size
+            last = segment
+        if not self._accepts:
+            self._refuse()
+        if last is None:
+            return 0
+        if last is self._active:
+            self._roll()
+            await self.flush()  # the new segment is there for certain before the others go
+        # Counted anew: a DeleteRecords may have been faster.
+        return await self._delete_segments(self.segments.index(last) + 1 if last in self.segments else 0)
+
+    async def _newest_ms(self, segment: Segment) -> int:
+        """The highest timestamp in a segment; when it was last written where its records have no times."""
+        if not segment.times_known:
+            view = View.of(segment, self.end_offset)
+            timestamp, offset = await self._in_background(lookup.read_times, self._disk, view)
+            segment.max_timestamp, segment.max_timestamp_offset = timestamp, offset
+            segment.times_known = True
+        if segment.max_timestamp >= 0:
+            return segment.max_timestamp
+        modified_ms: int = await self._in_background(self._disk.modified_ms, segment.file.path)
+        return modified_ms
+
+    async def save_snapshot(self, kind: str, offset: int, data: bytes) -> None:
+        if not self._accepts:
+            self._refuse()
+        if self._active is None:
+            self._roll()  # a log takes up storage from here on
+        await self.flush()
+        snapshot = snapshot_name(kind, offset, self._epoch_before(offset))
+        kept = sorted(
+            {other for other in self._snapshots if other.kind == kind and other.name != snapshot.name} | {snapshot}
+        )
+        older = [other for other in kept[:-KEPT] if other != snapshot]
+        await self._in_background(
+            write_snapshot, self._disk, self.folder, snapshot.name, bytes(data), [other.name for other in older]
+        )
+        gone = set(older) | {snapshot}
+        self._snapshots = sorted([other for other in self._snapshots if other not in gone] + [snapshot])
+
+    def _epoch_before(self, offset: int) -> int:
+        """The epoch of the last record below `offset`."""
+        index = bisect_right(self._epochs, offset - 1, key=_second)
+        return self._epochs[index - 1][0] if index else 0
+
+    async def load_snapshot(self, kind: str, upto: int) -> tuple[int, bytes] | None:
+        while True:
+            found = [snapshot for snapshot in self._snapshots if snapshot.kind == kind and snapshot.offset <= upto]
+            if not found:
+                return None
+            newest = found[-1]
+            try:
+                data = await self._shared.background.run(
+                    checkpoints.read_file, self._disk, f"{self.folder}/{newest.name}"
+                )
+            except FileNotFoundError:
+                self._snapshots = [snapshot for snapshot in self._snapshots if snapshot != newest]
+                continue
+            return newest.offset, bytes(data)
+
+    # --- the end -------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        if self._close_task is None:
+            self._close_task = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._close_task)
+
+    async def _close(self) -> None:
+        self._accepts = False
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+        if self.failed is None and self._touched:
+            if self._active is not None:
+                self._active.finish_times()
+            self._full_due = True
+            try:
+                await self._next_flush()
+            except LogFailure:
+                assert self.failed is not None
+        while self._quiet is not None:
+            await self._quiet
+        while self._background:
+            await asyncio.wait(self._background)
+        self._closed = True
+        for segment in self.segments:
+            self._files.discard(segment.file)
+            self._shared.writers.pop(segment.file, None)
+            self._shared.indexes.discard(segment.index)
+        self._shared.on_closed(self)
+
+
+def _first(entry: tuple[int, int]) -> int:
+    return entry[0]
+
+
+def _second(entry: tuple[int, int]) -> int:
+    return entry[1]
+
+
+def _rename_deleted(disk: Disk, folder: str, paths: list[str]) -> list[str]:
+    """Gives a segment's files their deleted names, the log's file first; returns those names. Blocks."""
+    renamed = []
+    for path in paths:
+        try:
+            disk.rename(path, path + DELETED)
+        except FileNotFoundError:
+            continue
+        renamed.append(path + DELETED)
+    disk.sync_folder(folder)
+    return renamed

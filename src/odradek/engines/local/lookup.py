@@ -1,0 +1,199 @@
+"""Finding batches by offset or time in a thread, over what a log looked like when the search began.
+
+Role: `View`s are taken on the event loop; everything else here blocks and runs in a thread, on descriptors of its
+own: a segment that retention deletes meanwhile is passed over.
+
+Invariants: indexes only say where to begin; whatever they say is checked against the log, and without them a search
+walks the segment. Nothing here changes a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from odradek.engines.interface import Found
+from odradek.engines.local.checkpoints import read_file
+from odradek.engines.local.disk import Disk
+from odradek.engines.local.indexes import (
+    TIME_ENTRY,
+    TIME_ENTRY_BYTES,
+    InsaneIndex,
+    floor_position,
+    unpack_entries,
+)
+from odradek.engines.local.segment import Read, Segment, locate, reader, walk
+from odradek.records.batch import HEADER_BYTES, BatchHeader, read_header
+
+
+class View(NamedTuple):
+    """A segment as it was at one moment. `pending_times` are its time index entries that are not written yet."""
+
+    segment: Segment
+    size: int
+    end_offset: int
+    pending_times: Sequence[tuple[int, int]]
+
+    @classmethod
+    def of(cls, segment: Segment, end_offset: int) -> View:
+        return cls(segment, segment.size, end_offset, tuple(segment.times.pending))
+
+
+@contextmanager
+def opened(disk: Disk, view: View) -> Iterator[Read]:
+    """Reads of a view's file. Raises `FileNotFoundError` where it was deleted."""
+    fd = disk.open(view.segment.file.path, writable=False)
+    try:
+        yield reader(disk, fd)
+    finally:
+        disk.close(fd)
+
+
+def start_position(disk: Disk, read: Read, view: View, offset: int) -> int:
+    """A position at or before the first batch that ends at or above `offset`: that of an index entry, checked."""
+    segment = view.segment
+    relative = offset - segment.base_offset
+    if relative <= 0:
+        return 0
+    try:
+        floor = floor_position(segment.index.entries, relative)
+        if floor is None:
+            floor = floor_position(unpack_entries(read_file(disk, segment.index.path), view.size), relative)
+        if floor is None or floor[0] < 0:
+            return 0
+        return locate(read, view.size, floor[1], offset, expected_last=segment.base_offset + floor[0]).position
+    except (InsaneIndex, FileNotFoundError):
+        return 0
+
+
+def headers_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[BatchHeader]:
+    """The headers of all batches that end above `offset`."""
+    for view in views:
+        if view.end_offset <= offset or view.size == 0:
+            continue
+        try:
+            with opened(disk, view) as read:
+                for _, header in walk(read, start_position(disk, read, view, offset), view.size):
+                    if header.last_offset >= offset:
+                        yield header
+        except FileNotFoundError:
+            continue
+
+
+def find_by_timestamp(
+    disk: Disk, views: Sequence[View], timestamp_ms: int, from_offset: int, upto: int
+) -> Found | None:
+    """The first batch below `upto`, ending above `from_offset`, whose max timestamp is at or above `timestamp_ms`."""
+    for view in views:
+        if view.end_offset <= from_offset or view.size == 0:
+            continue
+        if view.segment.base_offset >= upto:
+            break
+        if view.segment.times_known and view.segment.max_timestamp < timestamp_ms:
+            continue
+        try:
+            with opened(disk, view) as read:
+                before = _time_floor(disk, read, view, timestamp_ms)
+                position = start_position(disk, read, view, max(from_offset, before))
+                for _, header in walk(read, position, view.size):
+                    if header.base_offset >= upto:
+                        break
+                    if header.max_timestamp >= timestamp_ms and header.last_offset >= from_offset:
+                        return Found(header.base_offset, header.max_timestamp)
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def find_max_timestamp(disk: Disk, views: Sequence[View], from_offset: int, upto: int) -> Found | None:
+    """The first batch with the highest max timestamp among those below `upto` that end above `from_offset`."""
+    found: Found | None = None
+    for view in views:
+        segment = view.segment
+        if view.end_offset <= from_offset or view.size == 0:
+            continue
+        if segment.base_offset >= upto:
+            break
+        if found is not None and segment.times_known and segment.max_timestamp <= found.max_timestamp:
+            continue
+        try:
+            with opened(disk, view) as read:
+                # No batch before it has so high a time. Where it lies outside, all of the others are looked at.
+                known = segment.times_known and from_offset <= segment.max_timestamp_offset < upto
+                begin = segment.max_timestamp_offset if known else from_offset
+                for _, header in walk(read, start_position(disk, read, view, begin), view.size):
+                    if header.base_offset >= upto:
+                        break
+                    if header.last_offset < begin:
+                        continue
+                    if found is None or header.max_timestamp > found.max_timestamp:
+                        found = Found(header.base_offset, header.max_timestamp)
+                    if known:
+                        break
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def read_times(disk: Disk, view: View) -> tuple[int, int]:
+    """(highest max timestamp, last offset of the first batch that has it) of a segment: from the last entry of its time
+    index, checked, else from all of its batches."""
+    segment = view.segment
+    try:
+        data = read_file(disk, segment.times.path)
+    except FileNotFoundError:
+        data = bytearray()
+    try:
+        with opened(disk, view) as read:
+            if len(data) >= TIME_ENTRY_BYTES:
+                entry = TIME_ENTRY.unpack_from(data, len(data) - len(data) % TIME_ENTRY_BYTES - TIME_ENTRY_BYTES)
+                if _holds(disk, read, view, entry):
+                    return entry[0], segment.base_offset + entry[1]
+            return _walk_times(read, view)
+    except FileNotFoundError:
+        return -1, segment.base_offset
+
+
+def _walk_times(read: Read, view: View) -> tuple[int, int]:
+    highest, offset = -1, view.segment.base_offset
+    for _, header in walk(read, 0, view.size):
+        if header.max_timestamp > highest:
+            highest, offset = header.max_timestamp, header.last_offset
+    return highest, offset
+
+
+def _time_floor(disk: Disk, read: Read, view: View, timestamp_ms: int) -> int:
+    """An offset before which no batch of the segment has a time at or above `timestamp_ms`."""
+    segment = view.segment
+    for timestamp, offset in reversed(view.pending_times):
+        if timestamp <= timestamp_ms:
+            return segment.base_offset + offset
+    try:
+        data = read_file(disk, segment.times.path)
+    except FileNotFoundError:
+        return segment.base_offset
+    low, high = 0, len(data) // TIME_ENTRY_BYTES
+    while low < high:
+        middle = (low + high) // 2
+        if TIME_ENTRY.unpack_from(data, middle * TIME_ENTRY_BYTES)[0] <= timestamp_ms:
+            low = middle + 1
+        else:
+            high = middle
+    if low == 0:
+        return segment.base_offset
+    entry = TIME_ENTRY.unpack_from(data, (low - 1) * TIME_ENTRY_BYTES)
+    return segment.base_offset + entry[1] if _holds(disk, read, view, entry) else segment.base_offset
+
+
+def _holds(disk: Disk, read: Read, view: View, entry: tuple[int, int]) -> bool:
+    """Whether a time index entry is true of the batch that it points to."""
+    timestamp, relative = entry
+    offset = view.segment.base_offset + relative
+    if relative < 0 or offset >= view.end_offset:
+        return False
+    place = locate(read, view.size, start_position(disk, read, view, offset), offset)
+    if place.size == 0:
+        return False
+    header = read_header(read(HEADER_BYTES, place.position), 0)
+    return header.last_offset == offset and header.max_timestamp == timestamp

@@ -1,0 +1,265 @@
+"""Reads of one log: bytes from memory at once, or through a thread.
+
+Role: find the batch, bound the bytes, read them. Everything is tried first on the event loop with reads that do not
+wait (`RWF_NOWAIT`) and index entries that are in memory; `WouldWait` sends the same steps into a thread.
+
+Invariants: a read is cut exactly at `upto`, a batch boundary or not; what bounds a read (size, durable position) is
+taken on the loop, so that a thread never sees bytes without their offsets. A file that a thread reads is pinned. An
+index entry is believed only when the batch it points to ends at its offset; otherwise the index is made again from
+the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Awaitable
+from typing import NamedTuple, Protocol
+
+from odradek.engines.interface import OffsetOutOfRange, Unknown
+from odradek.engines.local.checkpoints import read_file
+from odradek.engines.local.disk import Disk, Workers, WouldWait
+from odradek.engines.local.files import LoadedIndexes, OpenFiles
+from odradek.engines.local.indexes import (
+    ENTRY_BYTES,
+    Entries,
+    InsaneIndex,
+    OffsetIndex,
+    floor_position,
+    no_entries,
+    unpack_entries,
+)
+from odradek.engines.local.segment import Read, Segment, locate, reader, walk
+from odradek.records.batch import LENGTH_OVERHEAD, Buffer
+
+# Where reads ended at the high watermark: the next read of a consumer that keeps up begins there.
+TAILS_KEPT = 32
+_LENGTH_END = 12
+
+
+class Readable(Protocol):
+    """What a log shows of itself."""
+
+    segments: list[Segment]
+    bases: list[int]
+    end_offset: int
+    durable_at: tuple[int, Segment | None, int]
+    index_interval: int
+
+    def rewrite_index(self, segment: Segment) -> None:
+        """A segment's index was made again and must be written."""
+
+
+class Request(NamedTuple):
+    """One read of one segment. `end` is the segment's bytes, `end_offset` where its offsets end; `limit` the position
+    that belongs to `upto`, or -1 where it has to be found."""
+
+    segment: Segment
+    offset: int
+    max_bytes: int
+    upto: int
+    minimum_one: bool
+    end: int
+    end_offset: int
+    limit: int
+
+
+class Reads:
+    """The reads of one opening of a log."""
+
+    def __init__(self, log: Readable, disk: Disk, files: OpenFiles, indexes: LoadedIndexes, readers: Workers) -> None:
+        self._log = log
+        self._disk = disk
+        self._files = files
+        self._indexes = indexes
+        self._readers = readers
+        self._loop = asyncio.get_running_loop()
+        self._tails: dict[int, tuple[Segment, int]] = {}
+
+    def read(self, offset: int, max_bytes: int, upto: int, minimum_one: bool) -> list[Buffer] | Awaitable[list[Buffer]]:
+        """See `PartitionLog.read`; the caller has checked that `offset` is in the log and below `upto`."""
+        log = self._log
+        number = bisect_right(log.bases, offset) - 1
+        while number < len(log.bases) and log.bases[number] < upto:
+            request = self._request(number, offset, max_bytes, upto, minimum_one)
+            try:
+                found = self._read_in_memory(request)
+            except WouldWait:
+                return self._read_waiting(request)
+            except OSError as error:
+                raise Unknown(f"reading {request.segment.file.path} failed: {error}") from error
+            if found is not None:
+                return found
+            number += 1  # nothing from `offset` on in this segment: compaction leaves such holes
+        return []
+
+    def _request(self, number: int, offset: int, max_bytes: int, upto: int, minimum_one: bool) -> Request:
+        log = self._log
+        segment = log.segments[number]
+        end_offset = log.bases[number + 1] if number + 1 < len(log.bases) else log.end_offset
+        durable_offset, durable_segment, durable_position = log.durable_at
+        if upto >= end_offset:
+            limit = segment.size
+        elif upto == durable_offset and segment is durable_segment:
+            limit = durable_position
+        else:
+            limit = -1
+        return Request(segment, offset, max_bytes, upto, minimum_one, segment.size, end_offset, limit)
+
+    def _read_in_memory(self, request: Request) -> list[Buffer] | None:
+        segment = request.segment
+        fd = segment.file.fd
+        if fd < 0:
+            raise WouldWait
+        self._files.fd(segment.file)  # used just now
+        read_at = self._disk.read_at
+
+        def read(size: int, position: int) -> bytearray:
+            return read_at(fd, size, position, False)
+
+        tail = self._tails.get(request.offset)
+        if tail is not None and tail[0] is segment:
+            position = tail[1]
+        else:
+            position = self._position(read, request, request.offset, wait=False)
+        limit = request.limit if request.limit >= 0 else self._bound(read, request, wait=False)
+        found = _read_between(read, request, position, limit)
+        if found is not None and limit - position <= request.max_bytes:
+            if len(self._tails) >= TAILS_KEPT:
+                del self._tails[next(iter(self._tails))]
+            self._tails[request.upto] = (segment, limit)
+        return found
+
+    async def _read_waiting(self, request: Request) -> list[Buffer]:
+        while True:
+            try:
+                found = await self._read_in_thread(request)
+            except OSError as error:
+                raise Unknown(f"reading {request.segment.file.path} failed: {error}") from error
+            if found is not None:
+                return found
+            log = self._log
+            number = bisect_right(log.bases, request.segment.base_offset)
+            if number >= len(log.bases) or log.bases[number] >= request.upto:
+                return []
+            request = self._request(number, request.offset, request.max_bytes, request.upto, request.minimum_one)
+
+    def _read_in_thread(self, request: Request) -> asyncio.Future[list[Buffer] | None]:
+        file = request.segment.file
+        opened: list[int] = []
+
+        def work() -> list[Buffer] | None:
+            fd = file.fd
+            if fd < 0:
+                try:
+                    fd = self._disk.open(file.path)
+                except FileNotFoundError:
+                    raise OffsetOutOfRange(f"offset {request.offset} was deleted") from None
+                opened.append(fd)
+            read = reader(self._disk, fd)
+            position = self._position(read, request, request.offset, wait=True)
+            limit = request.limit if request.limit >= 0 else self._bound(read, request, wait=True)
+            return _read_between(read, request, position, limit)
+
+        def after() -> None:
+            for fd in opened:
+                self._files.adopt(file, fd)
+            self._files.unpin(file)
+
+        self._files.pin(file)
+        return self._readers.run(work, after=after)
+
+    def _bound(self, read: Read, request: Request, wait: bool) -> int:
+        """The position of the first batch that begins at or above `upto`."""
+        position = self._position(read, request, request.upto, wait)
+        if position < request.end:
+            head = read(_LENGTH_END, position)
+            if int.from_bytes(head[:8], "big", signed=True) < request.upto:
+                position += int.from_bytes(head[8:12], "big", signed=True) + LENGTH_OVERHEAD
+        return position
+
+    def _position(self, read: Read, request: Request, offset: int, wait: bool) -> int:
+        """The position of the batch that contains `offset`, or of the first after it; the end if there is none."""
+        segment, end = request.segment, request.end
+        relative = offset - segment.base_offset
+        index = segment.index
+        entries = index.entries
+        floor = floor_position(entries, relative)
+        if floor is None:
+            if not wait:
+                raise WouldWait
+            try:
+                entries = self._load_index(segment, index, entries, end)
+            except (InsaneIndex, FileNotFoundError):
+                entries = self._rebuild_index(read, request)
+            floor = floor_position(entries, relative)
+            assert floor is not None
+        elif not wait and len(entries.offsets) > 0 and entries.first == 0:
+            self._indexes.note(index)
+        last, position = floor
+        try:
+            return locate(read, end, position, offset, segment.base_offset + last if last >= 0 else -1).position
+        except InsaneIndex:
+            if not wait:
+                raise WouldWait from None
+        floor = floor_position(self._rebuild_index(read, request), relative)
+        assert floor is not None
+        return locate(read, end, floor[1], offset).position
+
+    # --- indexes, in a thread ------------------------------------------------------------------------------------
+
+    def _load_index(self, segment: Segment, index: OffsetIndex, held: Entries, end: int) -> Entries:
+        """All entries: those of the file, which stay in memory from now on, and those in memory."""
+        data = read_file(self._disk, index.path)
+        if len(data) < held.first * ENTRY_BYTES:
+            raise InsaneIndex("an index file is too short")
+        loaded = unpack_entries(data[: held.first * ENTRY_BYTES], end)
+        self._loop.call_soon_threadsafe(self._install, segment, index, loaded)
+        return Entries(0, loaded.offsets + held.offsets, loaded.positions + held.positions)
+
+    def _install(self, segment: Segment, index: OffsetIndex, loaded: Entries) -> None:
+        if segment.index is index and not segment.file.doomed:
+            index.install(loaded)
+            self._indexes.note(index)
+
+    def _rebuild_index(self, read: Read, request: Request) -> Entries:
+        """Entries made from the log by the rule of `Segment.note`."""
+        entries = no_entries()
+        interval, since = self._log.index_interval, 0
+        for position, header in walk(read, 0, request.end):
+            if since > interval:
+                entries.offsets.append(header.last_offset - request.segment.base_offset)
+                entries.positions.append(position)
+                since = 0
+            since += header.size
+        self._loop.call_soon_threadsafe(self._install_rebuilt, request.segment, request.segment.index, entries)
+        return entries
+
+    def _install_rebuilt(self, segment: Segment, index: OffsetIndex, rebuilt: Entries) -> None:
+        if segment.index is not index or segment.file.doomed:
+            return
+        # What was added since the walk began comes after what it found.
+        added = index.entries
+        cut = bisect_right(added.offsets, rebuilt.offsets[-1] if rebuilt.offsets else -1)
+        self._indexes.discard(index)
+        segment.index = OffsetIndex(index.path)
+        segment.index.entries = Entries(
+            0, rebuilt.offsets + added.offsets[cut:], rebuilt.positions + added.positions[cut:]
+        )
+        segment.index.count = len(segment.index.entries.offsets)
+        self._log.rewrite_index(segment)
+
+
+def _read_between(read: Read, request: Request, position: int, limit: int) -> list[Buffer] | None:
+    """The bytes from a batch's beginning on, up to `limit` and `max_bytes`; None where there are none."""
+    if position >= request.end:
+        return None
+    size = min(request.max_bytes, limit - position)
+    if size < limit - position:
+        # Cut by max_bytes: the first batch must be whole.
+        data = read(max(size, _LENGTH_END), position)
+        first = int.from_bytes(data[8:12], "big", signed=True) + LENGTH_OVERHEAD
+        if first > size:
+            return [read(first, position)] if request.minimum_one else []
+        return [data] if len(data) == size else [memoryview(data)[:size]]
+    return [read(size, position)] if size > 0 else []

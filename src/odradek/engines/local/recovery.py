@@ -1,0 +1,428 @@
+"""Learns what a log's folder holds: when it is opened, after a clean stop, a crash, or a failed flush.
+
+Role: leftovers of interrupted deletions and compactions go or are completed; the segments are found; what may not be
+trusted is scanned and cut; the leader epochs and snapshots are read. Everything here blocks and runs in a thread.
+
+What is trusted:
+- After a clean stop, everything: one look at each file's size, and a walk from the last index entry to the end.
+- After a crash, what lies below the recovery point (a flush had returned). From there on the file is synced, then
+  dropped from memory (what memory shows need not be what the disk holds), and every batch is read back, CRC and all.
+  The log ends before the first that is not whole; later segments go.
+- After a failed flush, what lies below the offset that the last good flush had reached. The rest goes unseen.
+- An index, never: entries must be in order and point to batches, else they are made again from the log.
+
+Corruption below the recovery point is not looked for: that is for whoever reads the batch.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from odradek.engines.local import checkpoints
+from odradek.engines.local.disk import Disk
+from odradek.engines.local.indexes import (
+    ENTRY_BYTES,
+    TIME_ENTRY_BYTES,
+    InsaneIndex,
+    floor_position,
+    no_entries,
+    unpack_entries,
+    unpack_time_entries,
+    write_tail,
+)
+from odradek.engines.local.segment import (
+    CLEANED,
+    DELETED,
+    INDEX,
+    INT_MAX,
+    LOG,
+    SEGMENT_SUFFIXES,
+    SWAP,
+    TIME_INDEX,
+    Damaged,
+    Read,
+    Segment,
+    locate,
+    reader,
+    scan,
+    walk,
+)
+from odradek.engines.local.snapshots import PRODUCER, SnapshotName, parse_snapshot_name
+from odradek.records.batch import HEADER_BYTES, read_header
+
+NOTHING = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a failed log's last good flush ended."""
+
+    offset: int
+    base_offset: int
+    """The segment that was active then."""
+    position: int
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A log as found."""
+
+    segments: list[Segment]
+    start_offset: int
+    end_offset: int
+    epochs: list[tuple[int, int]]
+    """(epoch, start offset) of the epochs that have batches."""
+    highest_epoch: int
+    """The highest epoch that was ever used, -1 for none."""
+    snapshots: list[SnapshotName]
+    roll: bool = False
+    """Whether the next append must go into a new segment."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know: sentences for the log."""
+
+
+def load_log(
+    disk: Disk,
+    folder: str,
+    *,
+    recovery_point: int,
+    start_offset: int,
+    cut: Cut | None,
+    interval: int,
+    now_ms: int,
+) -> Loaded:
+    """Reads the log in `folder`, which exists. `recovery_point` is `NOTHING` after a clean stop. Raises `OSError`."""
+    notes: list[str] = []
+    names = _remove_leftovers(disk, folder, set(disk.list_folder(folder)), notes)
+    bases = sorted(int(name[: -len(LOG)]) for name in names if _is_segment_name(name, LOG))
+    for name in names:
+        stem, dot, suffix = name.partition(".")
+        if dot + suffix in SEGMENT_SUFFIXES and stem.isdigit() and int(stem) not in bases:
+            disk.remove(f"{folder}/{name}")
+    segments = [Segment(folder, base, now_ms) for base in bases]
+    roll = False
+    if cut is not None:
+        roll = _cut(disk, folder, segments, cut)
+    if not segments:
+        segments.append(_new_segment(disk, folder, start_offset, now_ms))
+    end_offset, found_epochs = _load_segments(
+        disk, folder, segments, names, NOTHING if cut is not None else recovery_point, cut, interval, notes
+    )
+    if start_offset > end_offset:
+        # The disk lost records that were deleted anyway.
+        notes.append(f"the log ended at {end_offset}, before its start {start_offset}: it is empty now")
+        _remove_segments(disk, segments)
+        segments[:] = [_new_segment(disk, folder, start_offset, now_ms)]
+        end_offset = start_offset
+    start_offset = max(start_offset, segments[0].base_offset)
+    epochs = _load_epochs(disk, folder, segments, found_epochs, notes)
+    highest_epoch = epochs[-1][0] if epochs else -1
+    return Loaded(
+        segments=segments,
+        start_offset=start_offset,
+        end_offset=end_offset,
+        epochs=clip_epochs(epochs, start_offset, end_offset),
+        highest_epoch=highest_epoch,
+        snapshots=_load_snapshots(disk, folder, names, end_offset),
+        roll=roll,
+        notes=notes,
+    )
+
+
+def clip_epochs(epochs: list[tuple[int, int]], start_offset: int, end_offset: int) -> list[tuple[int, int]]:
+    """Without those that begin at or after the end, and with the one that the start lies in beginning there."""
+    kept = [(epoch, start) for epoch, start in epochs if start < end_offset or start == end_offset == start_offset]
+    while len(kept) > 1 and kept[1][1] <= start_offset:
+        del kept[0]
+    if kept and kept[0][1] < start_offset:
+        kept[0] = (kept[0][0], start_offset)
+    return kept
+
+
+def _is_segment_name(name: str, suffix: str) -> bool:
+    return name.endswith(suffix) and len(name) == 20 + len(suffix) and name[:20].isdigit()
+
+
+def _new_segment(disk: Disk, folder: str, base_offset: int, now_ms: int) -> Segment:
+    segment = Segment(folder, base_offset, now_ms)
+    disk.close(disk.open(segment.file.path, create=True))
+    disk.sync_folder(folder)
+    return segment
+
+
+def _remove_segments(disk: Disk, segments: Iterable[Segment]) -> None:
+    for segment in segments:
+        for path in segment.paths():
+            remove_if_there(disk, path)
+
+
+def remove_if_there(disk: Disk, path: str) -> None:
+    """Removes a file that may be gone."""
+    try:
+        disk.remove(path)
+    except FileNotFoundError:
+        return
+
+
+# --- leftovers ----------------------------------------------------------------------------------------------------
+
+
+def _remove_leftovers(disk: Disk, folder: str, names: set[str], notes: list[str]) -> set[str]:
+    """Finishes what was interrupted; returns the names that are left.
+
+    Compaction writes `.cleaned` files, syncs them, renames them to `.swap` (now the new segment is complete),
+    renames the old ones to `.deleted`, and the `.swap` ones to their last names. So: `.cleaned` files are incomplete
+    and go, and with them the `.swap` files from the same offset on, whose group is not complete; other `.swap` files
+    replace what they cover. Kafka decides alike."""
+    unfinished = NOTHING
+    for name in sorted(names):
+        if name.endswith((DELETED, CLEANED, checkpoints.TEMPORARY)):
+            if name.endswith(CLEANED) and name[:20].isdigit():
+                unfinished = min(unfinished, int(name[:20]))
+            remove_if_there(disk, f"{folder}/{name}")
+            names.discard(name)
+    for name in sorted(names):
+        if name.endswith(LOG + SWAP) and name[:20].isdigit() and int(name[:20]) < unfinished:
+            _complete_swap(disk, folder, names, int(name[:20]))
+            notes.append(f"completed the replacement of segments from {int(name[:20])}")
+    for name in sorted(names):
+        if name.endswith(SWAP):
+            remove_if_there(disk, f"{folder}/{name}")
+            names.discard(name)
+    return names
+
+
+def _complete_swap(disk: Disk, folder: str, names: set[str], base_offset: int) -> None:
+    path = f"{folder}/{base_offset:020d}"
+    fd = disk.open(path + LOG + SWAP)
+    try:
+        end_offset = base_offset
+        for _, header in walk(reader(disk, fd), 0, disk.size(path + LOG + SWAP)):
+            end_offset = header.next_offset
+    finally:
+        disk.close(fd)
+    for name in sorted(names):
+        stem, dot, suffix = name.partition(".")
+        if (
+            dot + suffix in SEGMENT_SUFFIXES
+            and stem.isdigit()
+            and base_offset <= int(stem) < max(end_offset, base_offset + 1)
+        ):
+            disk.remove(f"{folder}/{name}")
+            names.discard(name)
+    for suffix in SEGMENT_SUFFIXES:
+        name = f"{base_offset:020d}{suffix}"
+        if name + SWAP in names:
+            disk.rename(f"{folder}/{name}{SWAP}", f"{folder}/{name}")
+            names.discard(name + SWAP)
+            names.add(name)
+    disk.sync_folder(folder)
+
+
+# --- segments -----------------------------------------------------------------------------------------------------
+
+
+def _cut(disk: Disk, folder: str, segments: list[Segment], cut: Cut) -> bool:
+    """Takes away what a failed flush left behind. Returns whether the next append needs a new segment."""
+    kept = [segment for segment in segments if segment.base_offset <= cut.base_offset]
+    _remove_segments(disk, segments[len(kept) :])
+    segments[:] = kept
+    if not kept:
+        return False
+    last = kept[-1]
+    if cut.position == 0 or last.base_offset != cut.base_offset:
+        if last.base_offset == cut.base_offset:
+            # Nothing of it is on the disk for certain: a new file in its place.
+            _remove_segments(disk, [last])
+            segments[-1] = _new_segment(disk, folder, cut.base_offset, last.created_ms)
+            return False
+        return True
+    fd = disk.open(last.file.path)
+    try:
+        disk.truncate(fd, cut.position)
+        disk.sync_data(fd)
+    finally:
+        disk.close(fd)
+    disk.sync_folder(folder)
+    return True
+
+
+def _load_segments(
+    disk: Disk,
+    folder: str,
+    segments: list[Segment],
+    names: set[str],
+    recovery_point: int,
+    cut: Cut | None,
+    interval: int,
+    notes: list[str],
+) -> tuple[int, list[tuple[int, int]]]:
+    """Fills in the segments; cuts the log before the first bad batch. Returns the end offset and the epochs seen."""
+    epochs: list[tuple[int, int]] = []
+    end_offset = segments[0].base_offset
+    for number, segment in enumerate(segments):
+        is_last = number == len(segments) - 1
+        segment_end = NOTHING if is_last else segments[number + 1].base_offset
+        size = disk.size(segment.file.path)
+        stem = segment.stem.rpartition("/")[2]
+        has_indexes = stem + INDEX in names and stem + TIME_INDEX in names
+        if (
+            not is_last
+            and segment_end <= recovery_point
+            and (size == 0 or (has_indexes and _open_indexes(disk, segment)))
+        ):
+            segment.size = size
+            segment.times_known = size == 0
+            end_offset = segment_end
+            continue
+        from_offset = recovery_point if has_indexes else -1
+        torn, next_offset, found = _recover(disk, segment, size, from_offset, recovery_point, interval)
+        epochs += found
+        end_offset = next_offset
+        if torn is not None:
+            lost = size - segment.size + sum(disk.size(later.file.path) for later in segments[number + 1 :])
+            notes.append(f"cut {lost} bytes from offset {next_offset} on: {torn}")
+            _remove_segments(disk, segments[number + 1 :])
+            del segments[number + 1 :]
+            disk.sync_folder(folder)
+            break
+        if not is_last:
+            _complete_indexes(disk, segment)
+            end_offset = segment_end
+    if cut is not None and len(segments) and end_offset < cut.offset:
+        raise Damaged(f"the log ends at {end_offset}, but was flushed up to {cut.offset}")
+    return end_offset, epochs
+
+
+def _complete_indexes(disk: Disk, segment: Segment) -> None:
+    """Writes all of the indexes of a segment that is not the last one."""
+    segment.finish_times()
+    for index in (segment.index, segment.times):
+        tail = index.tail()
+        write_tail(disk, index.path, tail, sync=True)
+        index.note_written(tail.written)
+
+
+def _open_indexes(disk: Disk, segment: Segment) -> bool:
+    """Counts the entries of a complete segment's indexes; False where they need to be made again."""
+    index_bytes, time_bytes = disk.size(segment.index.path), disk.size(segment.times.path)
+    if index_bytes % ENTRY_BYTES or time_bytes % TIME_ENTRY_BYTES:
+        return False
+    segment.index.written = segment.index.count = index_bytes // ENTRY_BYTES
+    segment.index.entries = no_entries(segment.index.count)
+    segment.times.written = segment.times.count = time_bytes // TIME_ENTRY_BYTES
+    return True
+
+
+def _recover(
+    disk: Disk, segment: Segment, size: int, from_offset: int, recovery_point: int, interval: int
+) -> tuple[str | None, int, list[tuple[int, int]]]:
+    """Walks a segment from the last index entry at or below `from_offset` to its end, CRCs from `recovery_point` on;
+    what comes after the last good batch is cut off. Returns (why it was cut, next offset, epochs)."""
+    is_clean = recovery_point == NOTHING
+    fd = disk.open(segment.file.path)
+    try:
+        if not is_clean:
+            disk.sync_data(fd)
+        read = reader(disk, fd)
+        _trim_indexes(disk, segment, size, from_offset, read, keep_times=is_clean)
+        if not is_clean:
+            disk.drop_cache(fd, segment.size)
+        next_offset = segment.base_offset
+        if segment.size:
+            next_offset = read_header(read(HEADER_BYTES, segment.size), 0).base_offset
+            segment.rolling_timestamp = read_header(read(HEADER_BYTES, 0), 0).max_timestamp
+        scanned = scan(read, segment, size, interval, next_offset, recovery_point)
+        segment.times_known = True
+        if scanned.torn is not None:
+            disk.truncate(fd, segment.size)
+        if not is_clean or scanned.torn is not None:
+            disk.sync_data(fd)
+    finally:
+        disk.close(fd)
+    return scanned.torn, scanned.next_offset, scanned.epochs
+
+
+def _trim_indexes(disk: Disk, segment: Segment, size: int, from_offset: int, read: Read, *, keep_times: bool) -> None:
+    """Keeps the index entries up to `from_offset`, if they are sane, and puts the segment's `size` at the batch of the
+    last one kept; the scan makes the rest again."""
+    base_offset = segment.base_offset
+    try:
+        index_data = checkpoints.read_file(disk, segment.index.path)
+        time_data = checkpoints.read_file(disk, segment.times.path)
+        entries = unpack_entries(index_data, size)
+        times = unpack_time_entries(time_data)
+        floor = floor_position(entries, max(-1, min(from_offset - base_offset, INT_MAX)))
+        assert floor is not None
+        last, position = floor
+        if last >= 0:
+            locate(read, size, position, base_offset + last, expected_last=base_offset + last)
+    except (InsaneIndex, Damaged, FileNotFoundError):
+        index_data = time_data = bytearray(1)  # of a length that no kept entries have
+        entries, times, last, position = no_entries(), [], -1, 0
+    count = bisect_right(entries.offsets, last)
+    if not keep_times:
+        times = [(timestamp, offset) for timestamp, offset in times if offset <= last]
+    if len(index_data) != count * ENTRY_BYTES:
+        _resize(disk, segment.index.path, count * ENTRY_BYTES)
+    if len(time_data) != len(times) * TIME_ENTRY_BYTES:
+        _resize(disk, segment.times.path, len(times) * TIME_ENTRY_BYTES)
+    segment.index.written = segment.index.count = count
+    segment.index.entries = no_entries(count)
+    segment.times.written = segment.times.count = len(times)
+    if times:
+        segment.max_timestamp = segment.times.last_timestamp = times[-1][0]
+        segment.max_timestamp_offset = base_offset + times[-1][1]
+    segment.size = position
+
+
+def _resize(disk: Disk, path: str, size: int) -> None:
+    """Cuts an index file; one that is not there is made by its next write."""
+    try:
+        fd = disk.open(path)
+    except FileNotFoundError:
+        return
+    try:
+        disk.truncate(fd, size)
+    finally:
+        disk.close(fd)
+
+
+# --- epochs and snapshots -----------------------------------------------------------------------------------------
+
+
+def _load_epochs(
+    disk: Disk, folder: str, segments: list[Segment], found: list[tuple[int, int]], notes: list[str]
+) -> list[tuple[int, int]]:
+    """The leader epochs: those of the checkpoint, and those of batches that a scan saw and the checkpoint lacks.
+    Without a checkpoint, those of all batches."""
+    epochs: list[tuple[int, int]] = []
+    try:
+        epochs = checkpoints.parse_epochs(checkpoints.read_file(disk, f"{folder}/{checkpoints.LEADER_EPOCHS}"))
+    except (FileNotFoundError, checkpoints.Garbled) as error:
+        if any(segment.size for segment in segments):
+            notes.append(f"leader epochs made again from the batches: {error}")
+            found = []
+            for segment in segments:
+                fd = disk.open(segment.file.path)
+                try:
+                    for _, header in walk(reader(disk, fd), 0, segment.size):
+                        if not found or header.leader_epoch > found[-1][0]:
+                            found.append((header.leader_epoch, header.base_offset))
+                finally:
+                    disk.close(fd)
+    for epoch, start in found:
+        if epoch >= 0 and (not epochs or (epoch > epochs[-1][0] and start >= epochs[-1][1])):
+            epochs.append((epoch, start))
+    return epochs
+
+
+def _load_snapshots(disk: Disk, folder: str, names: set[str], end_offset: int) -> list[SnapshotName]:
+    """The snapshots by offset. Producers' states beyond the log's end are of records that are gone."""
+    found = [parsed for name in names if (parsed := parse_snapshot_name(name)) is not None]
+    for snapshot in found:
+        if snapshot.kind == PRODUCER and snapshot.offset > end_offset:
+            remove_if_there(disk, f"{folder}/{snapshot.name}")
+    return sorted(snapshot for snapshot in found if snapshot.kind != PRODUCER or snapshot.offset <= end_offset)

@@ -1,0 +1,233 @@
+"""One segment of a log: its files' names, what is known of it, and walks over its batches.
+
+Role: the state that an append keeps up to date (`note`), and reading headers out of a segment: `locate` for one batch,
+`walk` for all, `scan` for the check that recovery makes. Who may read and write when is `log`'s business.
+
+Invariants: `size` is where the next batch goes; index entries follow Kafka's rule (an entry for a batch that begins
+more than `index.interval.bytes` after the last indexed one began, with the batch's last offset), so that the
+distance from an entry to any batch is bounded by that interval and one batch. Walks end on any bytes: a length that
+cannot be raises `Damaged`, it never loops.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from odradek.engines.interface import Unknown
+from odradek.engines.local.disk import Disk
+from odradek.engines.local.files import LogFile
+from odradek.engines.local.indexes import InsaneIndex, OffsetIndex, TimeIndex
+from odradek.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, BatchHeader, read_header
+
+LOG = ".log"
+INDEX = ".index"
+TIME_INDEX = ".timeindex"
+TRANSACTION_INDEX = ".txnindex"
+SEGMENT_SUFFIXES = (LOG, INDEX, TIME_INDEX, TRANSACTION_INDEX)
+DELETED = ".deleted"
+CLEANED = ".cleaned"
+SWAP = ".swap"
+INT_MAX = 2**31 - 1
+
+_PLACE = struct.Struct(">qi11xi")  # base_offset, batch_length, last_offset_delta
+_PLACE_BYTES = _PLACE.size
+_CRC = struct.Struct(">I")
+_CRC_POSITION = 17
+_CRC_START = 21
+# One look for a batch from an index entry on: with the default index.interval.bytes it is found in it.
+LOCATE_BYTES = 4224
+# A walk over a segment reads this much at a time.
+WALK_BYTES = 1 << 20
+
+Read = Callable[[int, int], bytearray]
+"""(size, position) -> bytes, fewer at the end of the file."""
+
+
+class Damaged(Unknown):
+    """A log's bytes are no batches where they should be."""
+
+
+class Segment:
+    """What is known of a segment. `file` is None for the segments that recovery looks at before anybody opens them."""
+
+    __slots__ = (
+        "base_offset",
+        "bytes_since_index",
+        "created_ms",
+        "file",
+        "index",
+        "max_timestamp",
+        "max_timestamp_offset",
+        "roll_above",
+        "rolling_timestamp",
+        "size",
+        "stem",
+        "times",
+        "times_known",
+    )
+
+    def __init__(self, folder: str, base_offset: int, created_ms: int, size: int = 0) -> None:
+        self.base_offset = base_offset
+        self.stem = f"{folder}/{base_offset:020d}"
+        self.file = LogFile(self.stem + LOG)
+        self.size = size
+        self.index = OffsetIndex(self.stem + INDEX)
+        self.times = TimeIndex(self.stem + TIME_INDEX)
+        self.max_timestamp = -1
+        self.max_timestamp_offset = base_offset
+        """The last offset of the first batch with `max_timestamp`."""
+        self.times_known = size == 0
+        """Whether `max_timestamp` has been read, where the segment was not written by this process."""
+        self.rolling_timestamp = -1
+        """The first batch's max timestamp: segment.ms counts from it."""
+        self.roll_above = INT_MAX << 32
+        """Batches with a later timestamp go into a new segment."""
+        self.created_ms = created_ms
+        self.bytes_since_index = 0
+
+    def note(self, size: int, last_offset: int, max_timestamp: int, interval: int) -> None:
+        """A batch of `size` bytes stands at the end."""
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+            self.max_timestamp_offset = last_offset
+        if self.bytes_since_index > interval:
+            base_offset = self.base_offset
+            self.index.add(last_offset - base_offset, self.size)
+            self.times.add(self.max_timestamp, self.max_timestamp_offset - base_offset)
+            self.bytes_since_index = 0
+        self.bytes_since_index += size
+        self.size += size
+
+    def finish_times(self) -> None:
+        """The time index's last entry, when the segment is rolled or closed."""
+        if self.times_known and self.size:
+            self.times.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
+
+    def paths(self) -> list[str]:
+        return [self.stem + suffix for suffix in SEGMENT_SUFFIXES]
+
+
+class Place(NamedTuple):
+    """Where a batch begins and how long it is. `size` 0: there is none, and `position` is the end."""
+
+    position: int
+    size: int
+
+
+def locate(read: Read, end: int, position: int, offset: int, expected_last: int = -1) -> Place:
+    """The first batch at or after `position` that ends at or above `offset`; `end` is where the batches end.
+
+    `expected_last` is the last offset that an index promised for the batch at `position`. Raises `InsaneIndex` where it
+    does not stand there, `Damaged` where there are no batches."""
+    while position < end:
+        chunk = read(min(LOCATE_BYTES, end - position), position)
+        at, last = 0, len(chunk) - _PLACE_BYTES
+        if last < 0:
+            if expected_last >= 0:
+                raise InsaneIndex("an entry points behind the last batch")
+            raise Damaged(f"the batch at position {position} is cut short")
+        while at <= last:
+            base_offset, length, delta = _PLACE.unpack_from(chunk, at)
+            if expected_last >= 0:
+                if base_offset + delta != expected_last:
+                    raise InsaneIndex("an entry's offset is not that of its batch")
+                expected_last = -1
+            size = length + LENGTH_OVERHEAD
+            if size < HEADER_BYTES or delta < 0:
+                raise Damaged(f"no batch at position {position + at}")
+            if base_offset + delta >= offset:
+                return Place(position + at, size)
+            at += size
+        position += at
+    return Place(end, 0)
+
+
+def reader(disk: Disk, fd: int) -> Read:
+    """Reads that wait."""
+    return lambda size, position: disk.read_at(fd, size, position)
+
+
+def walk(read: Read, position: int, end: int) -> Iterator[tuple[int, BatchHeader]]:
+    """(position, header) of all batches from `position` to `end`. Blocks. Raises `Damaged`."""
+    while position < end:
+        chunk = read(min(WALK_BYTES, end - position), position)
+        at, last = 0, len(chunk) - HEADER_BYTES
+        if last < 0:
+            raise Damaged(f"the batch at position {position} is cut short")
+        while at <= last:
+            header = read_header(chunk, at)
+            if header.size < HEADER_BYTES or header.last_offset_delta < 0:
+                raise Damaged(f"no batch at position {position + at}")
+            yield position + at, header
+            at += header.size
+        position += at
+
+
+class Scanned(NamedTuple):
+    """What a scan found: the offset after the last good batch, the epochs in the order they began, and why it ended
+    before the end of the file, if it did."""
+
+    next_offset: int
+    epochs: list[tuple[int, int]]
+    torn: str | None
+
+
+def scan(read: Read, segment: Segment, end: int, interval: int, next_offset: int, check_from: int) -> Scanned:
+    """Walks a segment from its `size` to the file's `end`, noting every good batch, and stops at the first that is not:
+    cut short, out of order, not magic 2, or (from offset `check_from` on) with a wrong CRC. Blocks."""
+    epochs: list[tuple[int, int]] = []
+    epoch = -1
+    limit = segment.base_offset + INT_MAX
+
+    def done(torn: str | None) -> Scanned:
+        return Scanned(next_offset, epochs, torn)
+
+    while segment.size < end:
+        position = segment.size
+        chunk = read(min(WALK_BYTES, end - position), position)
+        at, last = 0, len(chunk) - HEADER_BYTES
+        if last < 0:
+            return done("a batch's header is cut short")
+        view = memoryview(chunk)
+        while at <= last:
+            header = read_header(chunk, at)
+            size = header.batch_length + LENGTH_OVERHEAD
+            if header.magic != 2 or size < HEADER_BYTES or header.last_offset_delta < 0:
+                return done("no batch")
+            if header.base_offset < next_offset or header.last_offset > limit:
+                return done("offsets out of order")
+            if position + at + size > end:
+                return done("a batch is cut short")
+            if header.last_offset >= check_from:
+                if at + size <= len(chunk):
+                    crc = crc32c(view[at + _CRC_START : at + size])
+                else:
+                    crc = _crc_of(read, position + at + _CRC_START, size - _CRC_START)
+                if crc != header.crc:
+                    return done("a batch's checksum does not match")
+            if header.leader_epoch != epoch:
+                epoch = header.leader_epoch
+                epochs.append((epoch, header.base_offset))
+            if segment.size == 0:
+                segment.rolling_timestamp = header.max_timestamp
+            segment.note(size, header.last_offset, header.max_timestamp, interval)
+            next_offset = header.last_offset + 1
+            at += size
+    return done(None)
+
+
+def _crc_of(read: Read, position: int, size: int) -> int:
+    """The checksum of a range too long to be held at once."""
+    crc = 0
+    while size:
+        piece = read(min(size, WALK_BYTES), position)
+        if not piece:
+            return -1
+        crc = crc32c(piece, crc)
+        size -= len(piece)
+        position += len(piece)
+    return crc
