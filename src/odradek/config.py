@@ -365,6 +365,13 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         minimum=1,
     ),
     Setting("odradek.open.files.max", Kind.INT, 4096, "Segment files kept open.", minimum=16),
+    Setting(
+        "odradek.index.cache.bytes",
+        Kind.LONG,
+        67_108_864,
+        "Bytes of offset index entries held in memory; others are read again from their files.",
+        minimum=0,
+    ),
     Setting("odradek.read.threads", Kind.INT, 8, "Threads for reads that must wait for the disk.", minimum=1),
     Setting(
         "num.recovery.threads.per.data.dir",
