@@ -68,6 +68,8 @@ def format_epochs(epochs: Iterable[tuple[int, int]]) -> bytes:
 
 def parse_epochs(data: bytes | bytearray) -> list[tuple[int, int]]:
     """(epoch, start offset), ascending in both."""
+    if not data:
+        raise Garbled("empty")
     found = [(_number(epoch), _number(start)) for epoch, start in _lines(data, 2)]
     for (epoch, start), (later_epoch, later_start) in pairwise(found):
         if epoch >= later_epoch or start > later_start:

@@ -1,0 +1,413 @@
+"""What the local engine makes of a data directory after a crash: nothing acknowledged is lost, nothing torn is
+served."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import shutil
+import uuid
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.batches import joined, make_batch
+from tests.engines.disks import ForgetfulDisk, WatchedDisk
+
+from odradek.clock import SystemClock
+from odradek.config import BrokerConfig, LogConfig
+from odradek.engines.interface import LogIdentity, PartitionLog
+from odradek.engines.local import Disk, LocalEngine
+from odradek.records.batch import BatchHeader, split_batches
+
+LOG = LogIdentity("orders", uuid.UUID(int=77).bytes, 0)
+CONFIG = LogConfig(index_interval_bytes=100, file_delete_delay_ms=0)
+SEGMENTS = dataclasses.replace(CONFIG, segment_bytes=1000)
+FIRST = "00000000000000000000"
+
+
+@asynccontextmanager
+async def engine_at(folder: Path, disk: Disk | None = None, **settings: str):
+    given = {name.replace("__", "."): value for name, value in settings.items()}
+    engine = LocalEngine(folder, BrokerConfig(given), SystemClock(), disk)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+async def fill(log: PartitionLog, count: int, first: int = 0) -> list[BatchHeader]:
+    """Appends batches of ten records; returns their headers as kept."""
+    headers = []
+    for index in range(first, first + count):
+        batch = make_batch(10, timestamp=1_000 + index)
+        base_offset, _, durable = log.append([batch], log.epoch)
+        await durable
+        headers.append(batch.header._replace(base_offset=base_offset, leader_epoch=log.epoch))
+    return headers
+
+
+async def read_all(log: PartitionLog) -> list[BatchHeader]:
+    offset, found = log.start_offset, []
+    while offset < log.durable_end:
+        got = log.read(offset, 1 << 20, log.durable_end)
+        some = [header for header, _ in split_batches(joined(got if isinstance(got, list) else await got))]
+        assert some
+        found += some
+        offset = some[-1].next_offset
+    return found
+
+
+async def crashed(tmp_path: Path, config: LogConfig = CONFIG, batches: int = 12) -> tuple[Path, list[BatchHeader]]:
+    """A directory as a killed process leaves it, and what was in its log."""
+    async with engine_at(tmp_path / "running") as engine:
+        log = await engine.open(LOG, config)
+        headers = await fill(log, batches)
+        shutil.copytree(tmp_path / "running", tmp_path / "crashed")
+    return tmp_path / "crashed", headers
+
+
+async def reopened(folder: Path, config: LogConfig = CONFIG) -> list[BatchHeader]:
+    """What a new engine finds in the log; it goes on, and a further restart finds the same and what was added."""
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, config)
+        found = await read_all(log)
+        assert log.durable_end == log.end_offset == (found[-1].next_offset if found else 0)
+        assert log.epoch > max((header.leader_epoch for header in found), default=-1)
+        added = await fill(log, 3)
+        assert await read_all(log) == found + added
+    async with engine_at(folder) as engine:
+        assert await read_all(await engine.open(LOG, config)) == found + added
+    return found
+
+
+async def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+    folder, headers = await crashed(tmp_path, SEGMENTS, 40)
+    assert await reopened(folder, SEGMENTS) == headers
+
+
+async def test_a_torn_tail_is_cut_wherever_it_tears(tmp_path: Path) -> None:
+    folder, headers = await crashed(tmp_path)
+    path = folder / "orders-0" / f"{FIRST}.log"
+    whole = path.read_bytes()
+    size = headers[0].size
+    for length in range(len(whole) - 2 * size, len(whole)):
+        work = tmp_path / "work"
+        shutil.copytree(folder, work)
+        (work / "orders-0" / f"{FIRST}.log").write_bytes(whole[:length])
+        async with engine_at(work) as engine:
+            log = await engine.open(LOG, CONFIG)
+            assert await read_all(log) == headers[: length // size], length
+            assert log.end_offset == length // size * 10
+            assert (work / "orders-0" / f"{FIRST}.log").stat().st_size == length // size * size
+        shutil.rmtree(work)
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 500, b"\xff" * 500, b"\0" * 7, bytes(range(256))])
+async def test_garbage_after_the_last_batch_is_cut(tmp_path: Path, tail: bytes) -> None:
+    folder, headers = await crashed(tmp_path)
+    path = folder / "orders-0" / f"{FIRST}.log"
+    path.write_bytes(path.read_bytes() + tail)
+    assert await reopened(folder) == headers
+
+
+@pytest.mark.parametrize("position", [17, 21, 40, 61, 100, 8, 16, 0])
+async def test_the_log_ends_before_the_first_batch_that_is_not_whole(tmp_path: Path, position: int) -> None:
+    folder, headers = await crashed(tmp_path)
+    path = folder / "orders-0" / f"{FIRST}.log"
+    data = bytearray(path.read_bytes())
+    data[5 * headers[0].size + position] ^= 0x55
+    path.write_bytes(data)
+    assert await reopened(folder) == headers[:5]
+
+
+async def test_segments_after_a_torn_one_go(tmp_path: Path) -> None:
+    folder, headers = await crashed(tmp_path, SEGMENTS, 40)
+    names = sorted(path.name for path in (folder / "orders-0").glob("*.log"))
+    middle = folder / "orders-0" / names[len(names) // 2]
+    data = bytearray(middle.read_bytes())
+    data[70:74] = b"torn"
+    middle.write_bytes(data)
+    base_offset = int(middle.stem)
+    assert await reopened(folder, SEGMENTS) == [header for header in headers if header.base_offset < base_offset]
+
+
+async def test_below_the_recovery_point_nothing_is_checked(tmp_path: Path) -> None:
+    """Damage to what was flushed long ago is not a torn tail: cutting there would lose all that follows."""
+    folder, headers = await crashed(tmp_path, SEGMENTS, 40)
+    (folder / "recovery-point-offset-checkpoint").write_text("0\n1\norders 0 400\n")
+    path = folder / "orders-0" / f"{FIRST}.log"
+    data = bytearray(path.read_bytes())
+    data[70] ^= 1
+    path.write_bytes(data)
+    disk = WatchedDisk()
+    async with engine_at(folder, disk) as engine:
+        log = await engine.open(LOG, SEGMENTS)
+        assert log.end_offset == 400
+        assert disk.bytes_read < 4_000
+        assert [h._replace(crc=0) for h in await read_all(log)] == [h._replace(crc=0) for h in headers]
+
+
+async def test_the_recovery_point_may_lie_inside_a_segment(tmp_path: Path) -> None:
+    for point in (0, 10, 55, 60, 119, 120):
+        folder, headers = await crashed(tmp_path / str(point))
+        (folder / "recovery-point-offset-checkpoint").write_text(f"0\n1\norders 0 {point}\n")
+        data = bytearray((folder / "orders-0" / f"{FIRST}.log").read_bytes())
+        damaged = 8
+        data[damaged * headers[0].size + 70] ^= 1
+        (folder / "orders-0" / f"{FIRST}.log").write_bytes(data)
+        async with engine_at(folder) as engine:
+            log = await engine.open(LOG, CONFIG)
+            assert log.end_offset == (120 if point >= (damaged + 1) * 10 else damaged * 10)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "missing": lambda path: path.unlink(missing_ok=True),
+    "empty": lambda path: path.write_bytes(b""),
+    "odd": lambda path: path.write_bytes(b"\x01" * 13),
+    "zeros": lambda path: path.write_bytes(bytes(240)),
+    "ones": lambda path: path.write_bytes(b"\xff" * 240),
+    "random": lambda path: path.write_bytes(random.Random(3).randbytes(240)),
+    "shifted": lambda path: path.write_bytes(
+        b"".join(
+            (i * 7 + 3).to_bytes(4, "big") + (i * 55 + 9).to_bytes(4, "big") + bytes(4 * (i % 1)) for i in range(30)
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("suffix", [".index", ".timeindex"])
+@pytest.mark.parametrize("stop", ["clean", "crash"])
+async def test_a_damaged_index_is_never_trusted(tmp_path: Path, damage: str, suffix: str, stop: str) -> None:
+    if stop == "crash":
+        folder, headers = await crashed(tmp_path, SEGMENTS, 40)
+    else:
+        folder = tmp_path / "clean"
+        async with engine_at(folder) as engine:
+            headers = await fill(await engine.open(LOG, SEGMENTS), 40)
+    for path in (folder / "orders-0").glob("*.log"):
+        DAMAGES[damage](path.with_suffix(suffix))
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, SEGMENTS)
+        assert await read_all(log) == headers
+        for offset in range(0, 400, 7):
+            got = log.read(offset, 1, log.durable_end)
+            data = joined(got if isinstance(got, list) else await got)
+            assert [header for header, _ in split_batches(data)] == [headers[offset // 10]]
+        for index in range(40):
+            found = await log.find_by_timestamp(1_000 + index, log.durable_end)
+            assert found == (index * 10, 1_000 + index)
+        assert await log.find_max_timestamp(log.durable_end) == (390, 1_039)
+        loop = asyncio.get_running_loop()
+        for offset in (0, 55, 399):
+            assert await loop.run_in_executor(None, lambda at=offset: list(log.headers(at))) == headers[offset // 10 :]
+    assert await reopened(folder, SEGMENTS) == headers
+
+
+@pytest.mark.parametrize(
+    "name", ["recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "replication-offset-checkpoint"]
+)
+@pytest.mark.parametrize("content", [None, "", "garbage", "0\n5\norders 0 3\n", "0\n1\norders 0 x\n", "9\n0\n"])
+async def test_a_damaged_checkpoint_is_done_without(tmp_path: Path, name: str, content: str | None) -> None:
+    folder, headers = await crashed(tmp_path, SEGMENTS, 20)
+    if content is None:
+        (folder / name).unlink(missing_ok=True)
+    else:
+        (folder / name).write_text(content)
+    assert await reopened(folder, SEGMENTS) == headers
+
+
+@pytest.mark.parametrize("content", [None, "", "garbage", "0\n2\n3 0\n1 5\n"])
+@pytest.mark.parametrize("stop", ["clean", "crash"])
+async def test_the_leader_epochs_are_made_again_from_the_batches(
+    tmp_path: Path, content: str | None, stop: str
+) -> None:
+    folder = tmp_path / "running"
+    for epoch in range(3):
+        async with engine_at(folder) as engine:
+            log = await engine.open(LOG, SEGMENTS)
+            assert log.epoch == epoch
+            await fill(log, 10)
+            if stop == "crash" and epoch == 2:
+                shutil.copytree(folder, tmp_path / "crashed")
+    folder = tmp_path / "crashed" if stop == "crash" else folder
+    path = folder / "orders-0" / "leader-epoch-checkpoint"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, SEGMENTS)
+        assert log.epoch == 3
+        assert [log.epoch_end(epoch, 300) for epoch in range(3)] == [(0, 100), (1, 200), (2, 300)]
+
+
+async def test_an_epoch_that_lost_its_batches_is_not_used_again(tmp_path: Path) -> None:
+    folder, _ = await crashed(tmp_path)
+    (folder / "orders-0" / f"{FIRST}.log").write_bytes(b"")
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, CONFIG)
+        assert (log.epoch, log.end_offset, log.last_epoch()) == (1, 0, 0)
+
+
+async def test_a_start_offset_beyond_what_the_disk_kept(tmp_path: Path) -> None:
+    folder, _ = await crashed(tmp_path)
+    (folder / "log-start-offset-checkpoint").write_text("0\n1\norders 0 500\n")
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, CONFIG)
+        assert (log.start_offset, log.end_offset) == (500, 500)
+        assert (await fill(log, 1))[0].base_offset == 500
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, CONFIG)
+        assert (log.start_offset, log.end_offset) == (500, 510)
+
+
+async def test_producer_snapshots_beyond_the_end_go(tmp_path: Path) -> None:
+    async with engine_at(tmp_path / "running") as engine:
+        log = await engine.open(LOG, CONFIG)
+        headers = await fill(log, 12)
+        await log.save_snapshot("producer", 60, b"older")
+        await log.save_snapshot("producer", 120, b"newer")
+        shutil.copytree(tmp_path / "running", tmp_path / "crashed")
+    path = tmp_path / "crashed" / "orders-0" / f"{FIRST}.log"
+    path.write_bytes(path.read_bytes()[: 9 * headers[0].size])
+    async with engine_at(tmp_path / "crashed") as engine:
+        log = await engine.open(LOG, CONFIG)
+        assert await log.load_snapshot("producer", 1000) == (60, b"older")
+    assert not (tmp_path / "crashed" / "orders-0" / "00000000000000000120.snapshot").exists()
+
+
+async def test_leftovers_of_deletion_and_compaction(tmp_path: Path) -> None:
+    folder, headers = await crashed(tmp_path, SEGMENTS, 20)
+    log_folder = folder / "orders-0"
+    bases = sorted(path.stem for path in log_folder.glob("*.log"))
+    shutil.copy(log_folder / f"{bases[0]}.log", log_folder / f"{bases[0]}.log.deleted")
+    # An interrupted rewriting of the last segments: incomplete, and what stands behind it in order as well.
+    (log_folder / f"{bases[3]}.log.cleaned").write_bytes(b"half")
+    shutil.copy(log_folder / f"{bases[4]}.log", log_folder / f"{bases[4]}.log.swap")
+    # A complete one, of the first two segments into one.
+    both = (log_folder / f"{bases[0]}.log").read_bytes() + (log_folder / f"{bases[1]}.log").read_bytes()
+    (log_folder / f"{bases[0]}.log.swap").write_bytes(both)
+    (log_folder / f"{bases[0]}.index.swap").write_bytes(b"")
+    (log_folder / f"{bases[0]}.timeindex.swap").write_bytes(b"")
+    (log_folder / "99999999999999999999.index").write_bytes(b"")
+    (folder / f"gone-0.{'a' * 32}-delete").mkdir()
+    (folder / f"gone-0.{'a' * 32}-delete" / f"{FIRST}.log").write_bytes(b"old")
+    async with engine_at(folder) as engine:
+        assert engine.identities() == [LOG]
+        log = await engine.open(LOG, SEGMENTS)
+        assert await read_all(log) == headers
+        names = {path.name for path in log_folder.iterdir()}
+        assert not [name for name in names if name.endswith((".deleted", ".cleaned", ".swap"))]
+        assert f"{bases[1]}.log" not in names
+        assert (log_folder / f"{bases[0]}.log").read_bytes() == both
+        assert "99999999999999999999.index" not in names
+        async with asyncio.timeout(10):
+            while list(folder.glob("*-delete")):  # noqa: ASYNC110 - a thread removes it
+                await asyncio.sleep(0.01)
+
+
+async def test_a_clean_restart_does_not_scan(tmp_path: Path) -> None:
+    config = dataclasses.replace(LogConfig(), segment_bytes=200_000)
+    folder = tmp_path / "data"
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, config)
+        for _ in range(1_000):
+            log.append([make_batch(1, size=1_000)], 0)
+        await log.flush()
+        size = log.size_bytes()
+    assert (folder / ".kafka_cleanshutdown").exists()
+    disk = WatchedDisk()
+    async with engine_at(folder, disk) as engine:
+        log = await engine.open(LOG, config)
+        assert log.end_offset == 1_000
+        assert log.size_bytes() == size > 1_000_000
+        assert disk.bytes_read < 20_000
+        assert disk.counts["sync"] == 0
+        assert not (folder / ".kafka_cleanshutdown").exists()
+    assert (folder / ".kafka_cleanshutdown").exists()
+
+
+async def test_a_stop_with_logs_still_in_doubt_is_not_marked_clean(tmp_path: Path) -> None:
+    folder, _ = await crashed(tmp_path)
+    async with engine_at(folder):
+        pass
+    assert not (folder / ".kafka_cleanshutdown").exists()
+    async with engine_at(folder) as engine:
+        await engine.open(LOG, CONFIG)
+    assert (folder / ".kafka_cleanshutdown").exists()
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_a_power_cut_takes_back_nothing_acknowledged(tmp_path: Path, seed: int) -> None:
+    """Random use of a few logs, then a power cut at any moment, several times over."""
+    chance = random.Random(seed)
+    logs = [LogIdentity(f"t{index}", uuid.UUID(int=index + 1).bytes, 0) for index in range(3)]
+    acknowledged: dict[LogIdentity, dict[int, BatchHeader]] = {log: {} for log in logs}
+    starts = dict.fromkeys(logs, 0)
+    epochs = dict.fromkeys(logs, -1)
+    config = dataclasses.replace(SEGMENTS, file_delete_delay_ms=chance.choice((0, 1_000_000)))
+    folder = tmp_path / "0"
+    for cut in range(1, 4):
+        disk = ForgetfulDisk(folder)
+        settings = {"odradek.flush.syncfs.files": chance.choice(("1", "8"))}
+        engine = LocalEngine(folder, BrokerConfig(settings), SystemClock(), disk)
+        await engine.start()
+        opened: dict[LogIdentity, PartitionLog] = {}
+
+        def note(
+            identity: LogIdentity,
+            header: BatchHeader,
+            durable: asyncio.Future[None],
+            acknowledged: dict[LogIdentity, dict[int, BatchHeader]] = acknowledged,
+        ) -> None:
+            if durable.exception() is None:
+                acknowledged[identity][header.base_offset] = header
+
+        for _ in range(chance.randint(5, 60)):
+            identity = chance.choice(logs)
+            if identity not in opened:
+                log = opened[identity] = await engine.open(identity, config)
+                kept = {header.base_offset: header for header in await read_all(log)}
+                assert log.start_offset >= starts[identity]
+                for base_offset, header in acknowledged[identity].items():
+                    if header.next_offset > log.start_offset:
+                        assert kept.get(base_offset) == header, f"{identity} lost {base_offset}"
+                assert log.epoch > epochs[identity]
+                acknowledged[identity] = {**kept}
+            log = opened[identity]
+            action = chance.random()
+            if action < 0.75:
+                batch = make_batch(
+                    chance.randint(1, 10), timestamp=chance.randint(0, 9_000), size=chance.randint(0, 90)
+                )
+                base_offset, _, durable = log.append([batch], log.epoch)
+                header = batch.header._replace(base_offset=base_offset, leader_epoch=log.epoch)
+                epochs[identity] = max(epochs[identity], log.epoch if durable.done() else -1)
+                durable.add_done_callback(lambda done, i=identity, h=header: note(i, h, done))
+                if chance.random() < 0.4:
+                    await durable
+                    epochs[identity] = log.epoch
+            elif action < 0.85:
+                await asyncio.sleep(0)
+            elif action < 0.9 and log.durable_end > log.start_offset:
+                start = chance.randint(log.start_offset, log.durable_end)
+                await log.truncate_before(start)
+                starts[identity] = start
+            elif action < 0.95:
+                await log.save_snapshot("producer", log.end_offset, b"state")
+                assert (await log.load_snapshot("producer", log.end_offset)) == (log.end_offset, b"state")
+            else:
+                await log.close()
+                del opened[identity]
+        # The cut: between the two lines nothing of the loop runs, so that `acknowledged` is what clients know.
+        disk.power_cut(tmp_path / str(cut), chance)
+        known = {identity: dict(headers) for identity, headers in acknowledged.items()}
+        await engine.stop()
+        disk.forget()
+        acknowledged = known
+        folder = tmp_path / str(cut)
