@@ -126,7 +126,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def apache_kafka(folder: Path, *settings: str) -> Iterator[int]:
+def apache_kafka(folder: Path, *settings: str, heap: str = "512m") -> Iterator[int]:
     """Runs a broker of Apache Kafka; gives its port."""
     port = free_port()
     properties = folder / "server.properties"
@@ -138,7 +138,7 @@ def apache_kafka(folder: Path, *settings: str) -> Iterator[int]:
     assert formatted.returncode == 0, formatted.stdout + formatted.stderr
     with open(folder / "kafka.log", "wb") as output:
         process = subprocess.Popen(
-            ["java", "-Xmx512m", "-cp", broker_classpath(), "kafka.Kafka", str(properties)],
+            ["java", f"-Xms{heap}", f"-Xmx{heap}", "-cp", broker_classpath(), "kafka.Kafka", str(properties)],
             stdout=output,
             stderr=subprocess.STDOUT,
         )

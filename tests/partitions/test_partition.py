@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.raw_client import batch, records_of
 
 from odradek.config import LogConfig
 from odradek.engines.interface import Appended, LogIdentity, StorageFull, Unknown
@@ -20,6 +19,7 @@ from odradek.partitions.partition import AppendResult, Partition
 from odradek.records.batch import RecordBatch, read_header
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from odradek.records.compression import Codec
+from tests.raw_client import batch, records_of
 
 NOW_MS = 1_700_000_000_000
 
