@@ -1,0 +1,45 @@
+"""ListConfigResources (API key 74), versions 0-1.
+
+Card: 0 lists client metrics subscriptions only (KIP-1000), 1 the types asked for, or all (KIP-1142).
+- Topics and brokers are listed, whether or not something was set for them, as in Kafka.
+- Client metrics and groups have no settings here yet: their lists are empty. Broker loggers cannot be changed, and are
+  not listed (Kafka lists one for each broker).
+- An unknown type refuses the whole request with UNSUPPORTED_VERSION.
+"""
+
+from __future__ import annotations
+
+from odradek.errors import ErrorCode
+from odradek.handlers.context import RequestContext
+from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
+from odradek.protocol.messages.list_config_resources import (
+    ConfigResource,
+    ListConfigResourcesRequest,
+    ListConfigResourcesResponse,
+)
+
+CLIENT_METRICS_ONLY_VERSION = 0
+BROKER_LOGGER_RESOURCE = 8
+CLIENT_METRICS_RESOURCE = 16
+GROUP_RESOURCE = 32
+KNOWN_TYPES = frozenset(
+    {TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE}
+)
+
+
+def handle(request: ListConfigResourcesRequest, context: RequestContext) -> ListConfigResourcesResponse:
+    """What has settings: names by type."""
+    if context.api_version == CLIENT_METRICS_ONLY_VERSION:
+        return ListConfigResourcesResponse()
+    asked = set(request.resource_types) or KNOWN_TYPES
+    if not asked <= KNOWN_TYPES:
+        return ListConfigResourcesResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
+    resources = []
+    if BROKER_RESOURCE in asked:
+        resources.append(ConfigResource(resource_name=str(context.broker.node_id), resource_type=BROKER_RESOURCE))
+    if TOPIC_RESOURCE in asked:
+        resources += [
+            ConfigResource(resource_name=name, resource_type=TOPIC_RESOURCE)
+            for name in context.broker.metadata.image.topics
+        ]
+    return ListConfigResourcesResponse(config_resources=resources)
