@@ -8,10 +8,12 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: run test lint types imports format bench system-packages clean
+.PHONY: run test test-setup lint types imports format bench system-packages clean
 
 run: $(RUN_READY)
 	$(BIN)/odradek serve
+
+test-setup: $(TEST_READY)
 
 test: $(TEST_READY) system-packages lint types imports
 	$(BIN)/python -m pytest
