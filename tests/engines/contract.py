@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.batches import joined, make_batch
 
 from odradek.clock import SystemClock
 from odradek.config import BrokerConfig, LogConfig
@@ -33,6 +32,7 @@ from odradek.engines.interface import (
 from odradek.engines.local import LocalEngine
 from odradek.engines.memory import MemoryEngine
 from odradek.records.batch import PREFIX_BYTES, BatchHeader, RecordBatch, check_batch, split_batches
+from tests.batches import joined, make_batch
 
 Place = Callable[[], Engine]
 TOPIC_ID = uuid.UUID(int=77).bytes

@@ -111,17 +111,38 @@ class WatchedDisk(Disk):
 class ForgetfulDisk(Disk):
     """Knows what a power cut would leave: bytes as of their last sync, names as of their folder's.
 
-    `power_cut` builds that directory elsewhere. What was written later may be there in part: the disk chooses."""
+    `power_cut` builds that directory elsewhere. What was written later may be there in part: the disk chooses. `killed`
+    makes every operation fail, as if the process were gone: what it wrote stays in memory for the next disk made with
+    `previous`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, previous: ForgetfulDisk | None = None) -> None:
         super().__init__()
         self.root = str(root)
-        self._synced: dict[int, bytes] = {}
-        self._names: dict[str, dict[str, int]] = {}
-        self._kept: list[int] = []
-        self.sync_file_system(-1)  # what is there now survived
+        self.killed = False
+        self._synced: dict[int, bytes] = {} if previous is None else previous._synced
+        self._names: dict[str, dict[str, int]] = {} if previous is None else previous._names
+        self._kept: list[int] = [] if previous is None else previous._kept
+        if previous is None:
+            self.sync_file_system(-1)  # what is there now survived
+
+    def _check(self) -> None:
+        if self.killed:
+            raise OSError(errno.EIO, "killed")
+
+    def open(self, path: str, create: bool = False, writable: bool = True) -> int:
+        self._check()
+        return super().open(path, create, writable)
+
+    def write_at(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
+        self._check()
+        return super().write_at(fd, buffers, position)
+
+    def truncate(self, fd: int, size: int) -> None:
+        self._check()
+        super().truncate(fd, size)
 
     def sync_data(self, fd: int) -> None:
+        self._check()
         super().sync_data(fd)
         self._keep(fd)
 
@@ -130,10 +151,12 @@ class ForgetfulDisk(Disk):
         self._synced[os.fstat(fd).st_ino] = os.pread(fd, size, 0)
 
     def sync_folder(self, path: str) -> None:
+        self._check()
         super().sync_folder(path)
         self._names[path] = {entry.name: entry.inode() for entry in os.scandir(path)}
 
     def sync_file_system(self, fd: int) -> bool:
+        self._check()
         for folder, _, files in os.walk(self.root):
             for name in files:
                 try:
@@ -146,10 +169,12 @@ class ForgetfulDisk(Disk):
         return True
 
     def remove(self, path: str) -> None:
+        self._check()
         self._kept.append(os.open(path, os.O_RDONLY))  # its inode's number is not to be given to another file
         super().remove(path)
 
     def rename(self, path: str, to: str) -> None:
+        self._check()
         if os.path.isfile(to):
             self._kept.append(os.open(to, os.O_RDONLY))
         super().rename(path, to)

@@ -53,6 +53,8 @@ class _State:
     folder: str
     has_files: bool
     clean: bool
+    named: bool = False
+    """Whether the folder has the topic's id."""
     recovery_point: int = 0
     start_offset: int = 0
     high_watermark: int = 0
@@ -197,7 +199,9 @@ class LocalEngine(Engine):
                     found.notes.append(f"{file_name} is not used: {error}")
         if found.properties is None:
             self._write_identity()
-        if checkpoints.CLEAN_SHUTDOWN in names:
+        if checkpoints.CLEAN_SHUTDOWN not in names:
+            disk.sync_folder(self.path)  # a crash may have left folders whose names only memory has
+        else:
             # Gone for certain before anything is written: a crash from here on is one.
             found.clean = True
             disk.remove(f"{self.path}/{checkpoints.CLEAN_SHUTDOWN}")
@@ -256,6 +260,7 @@ class LocalEngine(Engine):
                 folder=f"{self.path}/{key[0]}-{key[1]}",
                 has_files=True,
                 clean=found.clean,
+                named=topic_id != UNKNOWN_TOPIC_ID,
                 recovery_point=found.recovery_points.get(key, 0),
                 start_offset=found.start_offsets.get(key, 0),
                 high_watermark=found.high_watermarks.get(key, 0),
@@ -321,7 +326,6 @@ class LocalEngine(Engine):
 
     async def _open(self, shared: Shared, key: Partition, identity: LogIdentity, config: LogConfig) -> LocalLog:
         state = self._states.get(key)
-        adopt = False
         if state is None:
             state = _State(identity, f"{self.path}/{identity}", has_files=False, clean=True)
             if key in self._stale:
@@ -330,10 +334,8 @@ class LocalEngine(Engine):
                 except OSError as error:
                     raise Unknown(f"writing the checkpoints failed: {error}") from error
             self._states[key] = state
-        elif state.identity.topic_id != identity.topic_id:
-            if state.identity.topic_id != UNKNOWN_TOPIC_ID:
-                raise StorageError(f"{state.folder} belongs to another topic of the name {identity.topic}")
-            adopt = True
+        elif state.identity.topic_id not in (identity.topic_id, UNKNOWN_TOPIC_ID):
+            raise StorageError(f"{state.folder} belongs to another topic of the name {identity.topic}")
         loaded = None
         if state.has_files:
             try:
@@ -358,6 +360,7 @@ class LocalEngine(Engine):
         state.clean = False
         state.cut = None
         state.config = config
+        adopt = state.has_files and not state.named
         opened = LocalLog(shared, identity, config, state.folder, state.highest_epoch, loaded, adopt=adopt)
         state.recovery_point = opened.flushed_end
         self._logs[key] = opened
@@ -379,6 +382,7 @@ class LocalEngine(Engine):
         if state is not None:
             # A failed log is not clean before it has been opened again, which cuts it.
             state.clean = log.failed is None or (state.cut is None and not state.has_files)
+            state.named = log.named
             state.recovery_point = log.flushed_end
             state.high_watermark = log.durable_end
             state.config = log.config

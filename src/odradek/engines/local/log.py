@@ -99,6 +99,8 @@ class LocalLog(PartitionLog):
         self.failed = None
         self.established = False
         self.folder = folder
+        self.named = loaded is not None and not adopt
+        """Whether the topic's id is in the folder for certain."""
         self._shared = shared
         self._disk = shared.disk
         self._write_at = shared.disk.write_at
@@ -144,6 +146,7 @@ class LocalLog(PartitionLog):
         self._captured_files: list[LogFile] = []
         self._captured_indexes: list[tuple[OffsetIndex | TimeIndex, int]] = []
         self._captured_epoch = False
+        self._captured_name = False
         self._captured_sync = False
         self._quiet: asyncio.Future[None] | None = None
         """Resolves when the round that runs has ended for this log."""
@@ -334,7 +337,6 @@ class LocalLog(PartitionLog):
         if sealed is None:
             self._name_folder()
             self._shared.on_made(self)
-            self._folders_due.append(self._shared.root)
         else:
             sealed.finish_times()
             self._sealed.append(sealed)
@@ -352,7 +354,7 @@ class LocalLog(PartitionLog):
         """Has the topic's id written into the folder."""
         metadata = checkpoints.format_partition_metadata(self.identity.topic_id)
         self._replacements_due.append((f"{self.folder}/{checkpoints.PARTITION_METADATA}", metadata))
-        self._folders_due.append(self.folder)
+        self._folders_due += (self.folder, self._shared.root)
 
     def _views(self) -> list[View]:
         """The segments as they are now. May be called from any thread: both lists are only ever replaced or added
@@ -503,6 +505,7 @@ class LocalLog(PartitionLog):
                     (f"{self.folder}/{checkpoints.LEADER_EPOCHS}", checkpoints.format_epochs(self._epochs))
                 )
                 self._folders_due.append(self.folder)
+            self._captured_name = bool(self._replacements_due)
             job.replacements += self._replacements_due
             self._replacements_due = []
             job.folders = list(dict.fromkeys(self._folders_due))
@@ -550,6 +553,7 @@ class LocalLog(PartitionLog):
         if self._captured_epoch:
             self._captured_epoch = False
             self.established = True
+        self.named = self.named or self._captured_name
         if self._flushes:
             if self.flushed_end > self.durable_end:
                 self.durable_end = self.flushed_end

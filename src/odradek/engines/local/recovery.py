@@ -102,6 +102,8 @@ def load_log(
         if dot + suffix in SEGMENT_SUFFIXES and stem.isdigit() and int(stem) not in bases:
             disk.remove(f"{folder}/{name}")
     segments = [Segment(folder, base, now_ms) for base in bases]
+    if recovery_point != NOTHING or cut is not None:
+        disk.sync_folder(folder)  # the files may have been made, and named, in memory only
     roll = False
     if cut is not None:
         roll = _cut(disk, folder, segments, cut)
