@@ -13,7 +13,7 @@ Imports nothing of the project.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -81,23 +81,21 @@ def parse_value(setting: Setting, text: str) -> Any:
     value: Any = text
     if setting.kind in (Kind.INT, Kind.SHORT, Kind.LONG):
         bits = {Kind.INT: 31, Kind.SHORT: 15, Kind.LONG: 63}[setting.kind]
-        try:
-            value = int(text)
-        except ValueError:
-            raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}") from None
+        value = _parse_number(setting, text, int)
         if not -(2**bits) <= value < 2**bits:
             raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}")
     elif setting.kind is Kind.DOUBLE:
-        try:
-            value = float(text)
-        except ValueError:
-            raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}") from None
+        value = _parse_number(setting, text, float)
+        if value != value:  # NaN would pass every bound.
+            raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}")
     elif setting.kind is Kind.BOOLEAN:
         if text.lower() not in ("true", "false"):
             raise InvalidSetting(setting.name, text, "Expected value to be either true or false")
         value = text.lower() == "true"
     elif setting.kind is Kind.LIST:
-        value = [part.strip() for part in text.split(",") if part.strip()]
+        value = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+        if setting.choices is not None and text and not all(part.strip() for part in text.split(",")):
+            raise InvalidSetting(setting.name, text, "Values must not be empty")
     if setting.minimum is not None and value < setting.minimum:
         raise InvalidSetting(setting.name, text, f"Value must be at least {setting.minimum}")
     if setting.maximum is not None and value > setting.maximum:
@@ -107,6 +105,24 @@ def parse_value(setting: Setting, text: str) -> Any:
             if str(part) not in setting.choices:
                 raise InvalidSetting(setting.name, text, f"String must be one of: {', '.join(setting.choices)}")
     return value
+
+
+def _parse_number(setting: Setting, text: str, kind: Callable[[str], int | float]) -> Any:
+    try:
+        if "_" in text:  # Python's own way to group digits.
+            raise ValueError
+        return kind(text)
+    except ValueError:
+        raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}") from None
+
+
+def check_topic_settings(overrides: Mapping[str, str]) -> None:
+    """Checks what a topic's settings must be together; each by itself has been parsed. Raises `InvalidSetting`."""
+    if overrides.get("remote.storage.enable", "").strip().lower() == "true":
+        raise InvalidSetting("remote.storage.enable", "true", "There is no tiered storage on this broker")
+    least, most = overrides.get("min.compaction.lag.ms"), overrides.get("max.compaction.lag.ms")
+    if least is not None and most is not None and int(least) > int(most):
+        raise InvalidSetting("min.compaction.lag.ms", least, f"It is more than max.compaction.lag.ms ({most})")
 
 
 def format_value(value: Any) -> str:
@@ -594,6 +610,21 @@ TOPIC_SETTINGS: dict[str, Setting] = _table(
         synonyms=(("odradek.flush", 1),),
     ),
 )
+
+
+# Broker settings that say the same in different units: any of them is explained with all of them.
+_UNITS = (
+    ["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+    ["log.roll.ms", "log.roll.hours"],
+    ["log.roll.jitter.ms", "log.roll.jitter.hours"],
+)
+
+
+def broker_synonyms(name: str) -> list[str]:
+    """A broker setting's names, the one that wins first."""
+    if name == "log.flush.interval.ms":
+        return [name, "log.flush.scheduler.interval.ms"]
+    return next((names for names in _UNITS if name in names), [name])
 
 
 class Source(IntEnum):
