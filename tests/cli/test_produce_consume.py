@@ -219,7 +219,9 @@ def test_librdkafka_reads_what_we_write_and_we_read_what_it_writes(
 ) -> None:
     lines = [b"line %d that repeats itself, line %d" % (i, i) for i in range(300)]
     run("produce", topic, "--compression", codec, "--partition", "0", input=b"\n".join(lines))
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "none", "check.crcs": True})
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "none", "enable.auto.commit": False, "check.crcs": True}
+    )
     consumer.assign([TopicPartition(topic, 0, 0)])
     found: list[bytes] = []
     while len(found) < len(lines):
