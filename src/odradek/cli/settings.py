@@ -292,17 +292,17 @@ def _sort_out_without_effect(given: dict[str, str], out: ServeSettings) -> None:
         given.pop(name, None)
     replicas, others = [], []
     for name in list(given):
-        if name in BROKER_SETTINGS:
-            if not BROKER_SETTINGS[name].effect:
-                others.append(name)
+        setting = BROKER_SETTINGS.get(name)
+        if setting is not None and setting.effect:
             continue
         if name in FOR_CONTROLLERS_AND_REPLICAS:
             replicas.append(name)
-        elif name in WITHOUT_EFFECT or name.startswith(PREFIXES_WITHOUT_EFFECT):
+        elif setting is not None or name in WITHOUT_EFFECT or name.startswith(PREFIXES_WITHOUT_EFFECT):
             others.append(name)
         else:
             out.warnings.append(f"unknown setting {name} is ignored")
-        del given[name]
+        if setting is None:
+            del given[name]
     if replicas:
         out.notes.append(f"settings of controllers and replicas have no effect here: {', '.join(sorted(replicas))}")
     if others:
