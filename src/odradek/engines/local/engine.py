@@ -355,13 +355,16 @@ class LocalEngine(Engine):
             for note in loaded.notes:
                 _warn(note, log=str(identity))
             state.highest_epoch = max(state.highest_epoch, loaded.highest_epoch)
+        unclean = not state.clean
         state.identity = identity
         state.highest_epoch += 1
         state.clean = False
         state.cut = None
         state.config = config
         adopt = state.has_files and not state.named
-        opened = LocalLog(shared, identity, config, state.folder, state.highest_epoch, loaded, adopt=adopt)
+        opened = LocalLog(
+            shared, identity, config, state.folder, state.highest_epoch, loaded, adopt=adopt, unclean=unclean
+        )
         state.recovery_point = opened.flushed_end
         self._logs[key] = opened
         return opened

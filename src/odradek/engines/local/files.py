@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from odradek.engines.local.disk import Disk
 
 if TYPE_CHECKING:
     from odradek.engines.local.indexes import OffsetIndex
+
+# Files looked at beyond the surplus, when some of the oldest are in use.
+LOOK_FURTHER = 16
 
 
 class LogFile:
@@ -63,21 +67,19 @@ class OpenFiles:
         file.fd = fd
         self._open[file] = None
         if len(self._open) > self.limit:
-            self._evict(file)
+            self.trim()
 
-    def _evict(self, newest: LogFile) -> None:
-        """Closes the oldest file that may be; asks for the oldest dirty one to be flushed if there is none."""
-        dirty: LogFile | None = None
-        for file in self._open:
-            if file is newest or file.pins:
-                continue
+    def trim(self) -> None:
+        """Closes the oldest files down to the limit; those that are dirty are flushed first, and closed then."""
+        surplus = len(self._open) - self.limit
+        looked_at = list(islice(self._open, max(surplus, 0) + LOOK_FURTHER))
+        for file in looked_at:
+            if len(self._open) <= self.limit:
+                return
             if file.dirty:
-                dirty = dirty or file
-                continue
-            self._close(file)
-            return
-        if dirty is not None:
-            self._want_clean(dirty)
+                self._want_clean(file)
+            elif not file.pins:
+                self._close(file)
 
     def pin(self, file: LogFile) -> None:
         file.pins += 1
@@ -85,8 +87,11 @@ class OpenFiles:
     def unpin(self, file: LogFile) -> None:
         file.pins -= 1
         assert file.pins >= 0
-        if file.doomed and file.pins == 0 and file.fd >= 0:
-            self._close(file)
+        if file.pins == 0 and file.fd >= 0:
+            if file.doomed:
+                self._close(file)
+            elif len(self._open) > self.limit:
+                self.trim()
 
     def discard(self, file: LogFile) -> None:
         """The file is gone or will not be used again: closes it, now or with the last pin."""

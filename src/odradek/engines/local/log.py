@@ -93,6 +93,7 @@ class LocalLog(PartitionLog):
         loaded: Loaded | None,
         *,
         adopt: bool = False,
+        unclean: bool = False,
     ) -> None:
         self.identity = identity
         self.epoch = epoch
@@ -137,7 +138,7 @@ class LocalLog(PartitionLog):
         self._folders_due: list[str] = []
         self._replacements_due: list[tuple[str, bytes]] = []
         self._full_due = False
-        self._touched = False
+        self._touched = unclean
         """Whether closing has anything to write."""
         # What the round that runs does.
         self._inflight: Durable | None = None
