@@ -243,10 +243,9 @@ def _advertise(given: dict[str, str], listeners: list[_Listener], advertise: str
     for listener in listeners:
         if listener.name not in advertised and listener.host == "":
             # As Kafka: a listener without a host is advertised under the machine's name.
-            advertised[listener.name] = listener._replace(host=socket.gethostname())
-            out.notes.append(
-                f"listener {listener} is advertised as {advertised[listener.name]}; --advertise changes it"
-            )
+            name = socket.gethostname()
+            advertised[listener.name] = listener._replace(host=name)
+            out.notes.append(f"listener {listener} is advertised under this machine's name, {name}; see --advertise")
         told = advertised.get(listener.name, listener)
         if told.host in _ALL_ADDRESSES:
             raise WrongUse(
