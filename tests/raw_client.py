@@ -1,4 +1,4 @@
-"""A client of one socket that sends what it is told, in any version, and reads what comes: for tests of the protocol."""
+"""A client of one socket that sends what it is told, in any version, and reads what comes: to test the protocol."""
 
 from __future__ import annotations
 
