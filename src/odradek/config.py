@@ -8,15 +8,18 @@ A topic's setting takes its default from the broker setting named in `synonyms` 
 set wins, multiplied by its unit (`log.retention.hours` counts 3,600,000 ms). Values stay text in the metadata log, as
 Kafka keeps them; `LogConfig` holds what a log needs, parsed once.
 
-Imports nothing of the project.
+Settings of Kafka that do nothing here stand in `config_inert.py`, as data, and are read into the same tables.
+Imports nothing else of the project.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
+
+from odradek import config_inert
 
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
@@ -45,8 +48,7 @@ class Update(IntEnum):
     CLUSTER_WIDE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """A setting of the broker, or (with `synonyms`) of a topic."""
 
     name: str
@@ -60,7 +62,7 @@ class Setting:
     effect: bool = True
     """False where the setting is accepted for Kafka's sake and does nothing here."""
     synonyms: tuple[tuple[str, int], ...] = ()
-    """Topic settings: broker settings that give the default, each with its factor, the finest unit first."""
+    """Topic settings: broker settings that give the default, each with its factor, the one that wins first."""
 
     @property
     def sensitive(self) -> bool:
@@ -327,6 +329,7 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         Kind.LONG,
         None,
         "Time between flushes with odradek.flush=os.",
+        minimum=0,
         update=Update.CLUSTER_WIDE,
     ),
     Setting("log.flush.scheduler.interval.ms", Kind.LONG, LONG_MAX, "How often log.flush.interval.ms is looked at."),
@@ -610,6 +613,42 @@ TOPIC_SETTINGS: dict[str, Setting] = _table(
         synonyms=(("odradek.flush", 1),),
     ),
 )
+
+
+_UPDATES = {"per-broker": Update.PER_BROKER, "cluster-wide": Update.CLUSTER_WIDE}
+
+
+def _read_inert(text: str) -> Iterator[Setting]:
+    """The settings of one table of `config_inert`; its docstring says how a line is read."""
+    for line in text.replace("\n    ", " ").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        head, _, doc = line.partition(" : ")
+        name, kind, default, *rest = head.split()
+        minimum = maximum = choices = None
+        update = Update.READ_ONLY
+        synonyms: tuple[tuple[str, int], ...] = ()
+        for word in rest:
+            if word in _UPDATES:
+                update = _UPDATES[word]
+            elif word.startswith("="):
+                synonyms = ((word[1:], 1),)
+            elif ".." in word:
+                low, _, high = word.partition("..")
+                minimum, maximum = int(low), int(high) if high else None
+            else:
+                choices = tuple(word.split("|"))
+        setting = Setting(name, Kind[kind], None, doc, minimum, maximum, choices, update, False, synonyms)
+        if default != "-":
+            setting = setting._replace(default=parse_value(setting, default.removeprefix('""')))
+        yield setting
+
+
+CONTROLLER_AND_REPLICA_SETTINGS = _table(*_read_inert(config_inert.FOR_CONTROLLERS_AND_REPLICAS))
+"""Those without effect because there are no controllers and no replicas here."""
+BROKER_SETTINGS |= CONTROLLER_AND_REPLICA_SETTINGS
+BROKER_SETTINGS |= _table(*_read_inert(config_inert.WITHOUT_EFFECT))
+TOPIC_SETTINGS |= _table(*_read_inert(config_inert.OF_TOPICS))
 
 
 # Broker settings that say the same in different units: any of them is explained with all of them.
