@@ -688,16 +688,30 @@ class BrokerConfig:
         self._values: dict[str, Any] = {}
         self._compute()
 
-    def set_dynamic(self, default: Mapping[str, str], broker: Mapping[str, str]) -> None:
-        """Puts the settings changed at run time into force: for all brokers, and for this one. Raises
-        `InvalidSetting`, and changes nothing then."""
-        before = self.dynamic_default, self.dynamic
-        self.dynamic_default, self.dynamic = dict(default), dict(broker)
-        try:
-            self._compute()
-        except InvalidSetting:
-            self.dynamic_default, self.dynamic = before
-            raise
+    def set_dynamic(self, default: Mapping[str, str], broker: Mapping[str, str]) -> list[InvalidSetting]:
+        """Puts the settings changed at run time into force: for all brokers, and for this one. Leaves out, and
+        returns, those that cannot be (they are checked when they are changed, but another broker may have written
+        them)."""
+        left_out: list[InvalidSetting] = []
+        self.dynamic_default = self._usable(default, left_out)
+        self.dynamic = self._usable(broker, left_out)
+        self._compute()
+        return left_out
+
+    def _usable(self, layer: Mapping[str, str], left_out: list[InvalidSetting]) -> dict[str, str]:
+        out: dict[str, str] = {}
+        for name, text in layer.items():
+            setting = BROKER_SETTINGS.get(name)
+            try:
+                if setting is not None:
+                    if setting.update is Update.READ_ONLY:
+                        raise InvalidSetting(name, text, "It cannot change while the broker runs")
+                    parse_value(setting, text)
+            except InvalidSetting as error:
+                left_out.append(error)
+            else:
+                out[name] = text
+        return out
 
     def _compute(self) -> None:
         values = {name: setting.default for name, setting in BROKER_SETTINGS.items()}

@@ -85,7 +85,7 @@ class Metadata:
         if self.is_new:
             level = record_of(FeatureLevelRecord(name="metadata.version", feature_level=METADATA_VERSION))
             await self.change(lambda image: ([level], None))
-        self.config.set_dynamic(self._broker_config(""), self._broker_config(str(self.config.integer("node.id"))))
+        self._follow_broker_configs()
 
     async def _load(self, opened: PartitionLog) -> None:
         upto = opened.end_offset
@@ -159,6 +159,11 @@ class Metadata:
     def _broker_config(self, name: str) -> dict[str, str]:
         return self.image.configs.get((4, name), {})
 
+    def _follow_broker_configs(self) -> None:
+        own = self._broker_config(str(self.config.integer("node.id")))
+        for error in self.config.set_dynamic(self._broker_config(""), own):
+            log.warning("setting of the metadata log ignored", why=str(error))
+
     # --- changing ------------------------------------------------------------------------------------------------
 
     def subscribe(self, listener: Listener) -> None:
@@ -225,7 +230,7 @@ class Metadata:
 
     async def _tell(self, delta: Delta) -> None:
         if delta.broker_configs:
-            self.config.set_dynamic(self._broker_config(""), self._broker_config(str(self.config.integer("node.id"))))
+            self._follow_broker_configs()
             # A topic's default may have been the broker's setting.
             delta.configured.update(self.image.topics)
         for listener in self._listeners:
