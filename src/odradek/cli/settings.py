@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from odradek.cli.failures import WrongUse
-from odradek.cli.kafka_settings import FOR_CONTROLLERS_AND_REPLICAS, PREFIXES_WITHOUT_EFFECT, WITHOUT_EFFECT
 from odradek.cli.properties import MalformedProperties, parse_properties
-from odradek.config import BROKER_SETTINGS, BrokerConfig, InvalidSetting
+from odradek.config import BROKER_SETTINGS, CONTROLLER_AND_REPLICA_SETTINGS, BrokerConfig, InvalidSetting
 
 _LISTENER = re.compile(r"([^:/]+)://(\[[^\]]*\]|[^:/]*):(\d+)")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -36,6 +35,8 @@ _TRANSLATED = (
     "authorizer.class.name",
     "config.providers",
 )
+# Settings of one listener or of a plug-in, named after it.
+_PREFIXES_WITHOUT_EFFECT = ("listener.name.", "rlmm.config.", "rsm.config.", "config.providers.")
 _ALL_ADDRESSES = ("", "0.0.0.0", "::")
 
 
@@ -294,9 +295,9 @@ def _sort_out_without_effect(given: dict[str, str], out: ServeSettings) -> None:
         setting = BROKER_SETTINGS.get(name)
         if setting is not None and setting.effect:
             continue
-        if name in FOR_CONTROLLERS_AND_REPLICAS:
+        if name in CONTROLLER_AND_REPLICA_SETTINGS:
             replicas.append(name)
-        elif setting is not None or name in WITHOUT_EFFECT or name.startswith(PREFIXES_WITHOUT_EFFECT):
+        elif setting is not None or name.startswith(_PREFIXES_WITHOUT_EFFECT):
             others.append(name)
         else:
             out.warnings.append(f"unknown setting {name} is ignored")
