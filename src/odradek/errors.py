@@ -10,189 +10,157 @@ from enum import IntEnum
 
 
 class ErrorCode(IntEnum):
-    """Kafka's error codes, as they stand in responses (int16)."""
+    """Kafka's error codes, as they stand in responses (int16): the code, whether a client that meets it tries again by
+    itself, and what it means."""
 
-    UNKNOWN_SERVER_ERROR = -1
-    NONE = 0
-    OFFSET_OUT_OF_RANGE = 1
-    CORRUPT_MESSAGE = 2
-    UNKNOWN_TOPIC_OR_PARTITION = 3
-    INVALID_FETCH_SIZE = 4
-    LEADER_NOT_AVAILABLE = 5
-    NOT_LEADER_OR_FOLLOWER = 6
-    REQUEST_TIMED_OUT = 7
-    BROKER_NOT_AVAILABLE = 8
-    REPLICA_NOT_AVAILABLE = 9
-    MESSAGE_TOO_LARGE = 10
-    STALE_CONTROLLER_EPOCH = 11
-    OFFSET_METADATA_TOO_LARGE = 12
-    NETWORK_EXCEPTION = 13
-    COORDINATOR_LOAD_IN_PROGRESS = 14
-    COORDINATOR_NOT_AVAILABLE = 15
-    NOT_COORDINATOR = 16
-    INVALID_TOPIC_EXCEPTION = 17
-    RECORD_LIST_TOO_LARGE = 18
-    NOT_ENOUGH_REPLICAS = 19
-    NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
-    INVALID_REQUIRED_ACKS = 21
-    ILLEGAL_GENERATION = 22
-    INCONSISTENT_GROUP_PROTOCOL = 23
-    INVALID_GROUP_ID = 24
-    UNKNOWN_MEMBER_ID = 25
-    INVALID_SESSION_TIMEOUT = 26
-    REBALANCE_IN_PROGRESS = 27
-    INVALID_COMMIT_OFFSET_SIZE = 28
-    TOPIC_AUTHORIZATION_FAILED = 29
-    GROUP_AUTHORIZATION_FAILED = 30
-    CLUSTER_AUTHORIZATION_FAILED = 31
-    INVALID_TIMESTAMP = 32
-    UNSUPPORTED_SASL_MECHANISM = 33
-    ILLEGAL_SASL_STATE = 34
-    UNSUPPORTED_VERSION = 35
-    TOPIC_ALREADY_EXISTS = 36
-    INVALID_PARTITIONS = 37
-    INVALID_REPLICATION_FACTOR = 38
-    INVALID_REPLICA_ASSIGNMENT = 39
-    INVALID_CONFIG = 40
-    NOT_CONTROLLER = 41
-    INVALID_REQUEST = 42
-    UNSUPPORTED_FOR_MESSAGE_FORMAT = 43
-    POLICY_VIOLATION = 44
-    OUT_OF_ORDER_SEQUENCE_NUMBER = 45
-    DUPLICATE_SEQUENCE_NUMBER = 46
-    INVALID_PRODUCER_EPOCH = 47
-    INVALID_TXN_STATE = 48
-    INVALID_PRODUCER_ID_MAPPING = 49
-    INVALID_TRANSACTION_TIMEOUT = 50
-    CONCURRENT_TRANSACTIONS = 51
-    TRANSACTION_COORDINATOR_FENCED = 52
-    TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53
-    SECURITY_DISABLED = 54
-    OPERATION_NOT_ATTEMPTED = 55
-    KAFKA_STORAGE_ERROR = 56
-    LOG_DIR_NOT_FOUND = 57
-    SASL_AUTHENTICATION_FAILED = 58
-    UNKNOWN_PRODUCER_ID = 59
-    REASSIGNMENT_IN_PROGRESS = 60
-    DELEGATION_TOKEN_AUTH_DISABLED = 61
-    DELEGATION_TOKEN_NOT_FOUND = 62
-    DELEGATION_TOKEN_OWNER_MISMATCH = 63
-    DELEGATION_TOKEN_REQUEST_NOT_ALLOWED = 64
-    DELEGATION_TOKEN_AUTHORIZATION_FAILED = 65
-    DELEGATION_TOKEN_EXPIRED = 66
-    INVALID_PRINCIPAL_TYPE = 67
-    NON_EMPTY_GROUP = 68
-    GROUP_ID_NOT_FOUND = 69
-    FETCH_SESSION_ID_NOT_FOUND = 70
-    INVALID_FETCH_SESSION_EPOCH = 71
-    LISTENER_NOT_FOUND = 72
-    TOPIC_DELETION_DISABLED = 73
-    FENCED_LEADER_EPOCH = 74
-    UNKNOWN_LEADER_EPOCH = 75
-    UNSUPPORTED_COMPRESSION_TYPE = 76
-    STALE_BROKER_EPOCH = 77
-    OFFSET_NOT_AVAILABLE = 78
-    MEMBER_ID_REQUIRED = 79
-    PREFERRED_LEADER_NOT_AVAILABLE = 80
-    GROUP_MAX_SIZE_REACHED = 81
-    FENCED_INSTANCE_ID = 82
-    ELIGIBLE_LEADERS_NOT_AVAILABLE = 83
-    ELECTION_NOT_NEEDED = 84
-    NO_REASSIGNMENT_IN_PROGRESS = 85
-    GROUP_SUBSCRIBED_TO_TOPIC = 86
-    INVALID_RECORD = 87
-    UNSTABLE_OFFSET_COMMIT = 88
-    THROTTLING_QUOTA_EXCEEDED = 89
-    PRODUCER_FENCED = 90
-    RESOURCE_NOT_FOUND = 91
-    DUPLICATE_RESOURCE = 92
-    UNACCEPTABLE_CREDENTIAL = 93
-    INCONSISTENT_VOTER_SET = 94
-    INVALID_UPDATE_VERSION = 95
-    FEATURE_UPDATE_FAILED = 96
-    PRINCIPAL_DESERIALIZATION_FAILURE = 97
-    SNAPSHOT_NOT_FOUND = 98
-    POSITION_OUT_OF_RANGE = 99
-    UNKNOWN_TOPIC_ID = 100
-    DUPLICATE_BROKER_REGISTRATION = 101
-    BROKER_ID_NOT_REGISTERED = 102
-    INCONSISTENT_TOPIC_ID = 103
-    INCONSISTENT_CLUSTER_ID = 104
-    TRANSACTIONAL_ID_NOT_FOUND = 105
-    FETCH_SESSION_TOPIC_ID_ERROR = 106
-    INELIGIBLE_REPLICA = 107
-    NEW_LEADER_ELECTED = 108
-    OFFSET_MOVED_TO_TIERED_STORAGE = 109
-    FENCED_MEMBER_EPOCH = 110
-    UNRELEASED_INSTANCE_ID = 111
-    UNSUPPORTED_ASSIGNOR = 112
-    STALE_MEMBER_EPOCH = 113
-    MISMATCHED_ENDPOINT_TYPE = 114
-    UNSUPPORTED_ENDPOINT_TYPE = 115
-    UNKNOWN_CONTROLLER_ID = 116
-    UNKNOWN_SUBSCRIPTION_ID = 117
-    TELEMETRY_TOO_LARGE = 118
-    INVALID_REGISTRATION = 119
-    TRANSACTION_ABORTABLE = 120
-    INVALID_RECORD_STATE = 121
-    SHARE_SESSION_NOT_FOUND = 122
-    INVALID_SHARE_SESSION_EPOCH = 123
-    FENCED_STATE_EPOCH = 124
-    INVALID_VOTER_KEY = 125
-    DUPLICATE_VOTER = 126
-    VOTER_NOT_FOUND = 127
-    INVALID_REGULAR_EXPRESSION = 128
-    REBOOTSTRAP_REQUIRED = 129
-    STREAMS_INVALID_TOPOLOGY = 130
-    STREAMS_INVALID_TOPOLOGY_EPOCH = 131
-    STREAMS_TOPOLOGY_FENCED = 132
-    SHARE_SESSION_LIMIT_REACHED = 133
-    GROUP_DELETION_FAILED = 134
-    STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED = 135
-    CONTROLLER_ID_NOT_REGISTERED = 136
+    retriable: bool
+    meaning: str
 
-    @property
-    def retriable(self) -> bool:
-        """Whether a client that meets this error tries again by itself."""
-        return self in RETRIABLE
+    def __new__(cls, code: int, retriable: bool = False, meaning: str = "") -> ErrorCode:
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.retriable = retriable
+        member.meaning = meaning
+        return member
 
-
-RETRIABLE = frozenset(
-    {
-        ErrorCode.CORRUPT_MESSAGE,
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.LEADER_NOT_AVAILABLE,
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        ErrorCode.REQUEST_TIMED_OUT,
-        ErrorCode.REPLICA_NOT_AVAILABLE,
-        ErrorCode.NETWORK_EXCEPTION,
-        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
-        ErrorCode.COORDINATOR_NOT_AVAILABLE,
-        ErrorCode.NOT_COORDINATOR,
-        ErrorCode.NOT_ENOUGH_REPLICAS,
-        ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-        ErrorCode.NOT_CONTROLLER,
-        ErrorCode.CONCURRENT_TRANSACTIONS,
-        ErrorCode.KAFKA_STORAGE_ERROR,
-        ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
-        ErrorCode.INVALID_FETCH_SESSION_EPOCH,
-        ErrorCode.LISTENER_NOT_FOUND,
-        ErrorCode.FENCED_LEADER_EPOCH,
-        ErrorCode.UNKNOWN_LEADER_EPOCH,
-        ErrorCode.OFFSET_NOT_AVAILABLE,
-        ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
-        ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE,
-        ErrorCode.ELECTION_NOT_NEEDED,
-        ErrorCode.UNSTABLE_OFFSET_COMMIT,
-        ErrorCode.THROTTLING_QUOTA_EXCEEDED,
-        ErrorCode.UNKNOWN_TOPIC_ID,
-        ErrorCode.INCONSISTENT_TOPIC_ID,
-        ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR,
-        ErrorCode.SHARE_SESSION_NOT_FOUND,
-        ErrorCode.INVALID_SHARE_SESSION_EPOCH,
-        ErrorCode.SHARE_SESSION_LIMIT_REACHED,
-    }
-)
+    UNKNOWN_SERVER_ERROR = -1, False, "something went wrong in the broker that has no code of its own"
+    NONE = 0, False, "no error"
+    OFFSET_OUT_OF_RANGE = 1, False, "the offset is below the log's start or above its end"
+    CORRUPT_MESSAGE = 2, True, "a batch's checksum or length is wrong"
+    UNKNOWN_TOPIC_OR_PARTITION = 3, True, "there is no such topic or partition here"
+    INVALID_FETCH_SIZE = 4, False, "a fetch asks for an impossible number of bytes"
+    LEADER_NOT_AVAILABLE = 5, True, "the partition has no leader at the moment"
+    NOT_LEADER_OR_FOLLOWER = 6, True, "another broker serves the partition"
+    REQUEST_TIMED_OUT = 7, True, "the request's time was over before it was done"
+    BROKER_NOT_AVAILABLE = 8, False, "the broker cannot be used"
+    REPLICA_NOT_AVAILABLE = 9, True, "the replica cannot be used at the moment"
+    MESSAGE_TOO_LARGE = 10, False, "a batch is larger than the topic allows"
+    STALE_CONTROLLER_EPOCH = 11, False, "the request comes from a controller that was replaced"
+    OFFSET_METADATA_TOO_LARGE = 12, False, "the note beside a committed offset is too long"
+    NETWORK_EXCEPTION = 13, True, "the connection broke before there was an answer"
+    COORDINATOR_LOAD_IN_PROGRESS = 14, True, "the coordinator is still reading its log"
+    COORDINATOR_NOT_AVAILABLE = 15, True, "there is no coordinator at the moment"
+    NOT_COORDINATOR = 16, True, "another broker is the coordinator"
+    INVALID_TOPIC_EXCEPTION = 17, False, "no topic can have this name, or be used so"
+    RECORD_LIST_TOO_LARGE = 18, False, "a batch is larger than a segment"
+    NOT_ENOUGH_REPLICAS = 19, True, "too few replicas are in sync to take the batch"
+    NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20, True, "the batch was written, and then too few replicas were in sync"
+    INVALID_REQUIRED_ACKS = 21, False, "acks is not 0, 1 or all"
+    ILLEGAL_GENERATION = 22, False, "the member speaks of a generation that is not the group's"
+    INCONSISTENT_GROUP_PROTOCOL = 23, False, "the member's protocols do not go with those of its group"
+    INVALID_GROUP_ID = 24, False, "no group can have this name"
+    UNKNOWN_MEMBER_ID = 25, False, "the group has no such member"
+    INVALID_SESSION_TIMEOUT = 26, False, "the session timeout is outside the broker's bounds"
+    REBALANCE_IN_PROGRESS = 27, False, "the group is forming anew: join again"
+    INVALID_COMMIT_OFFSET_SIZE = 28, False, "an offset commit has an impossible size"
+    TOPIC_AUTHORIZATION_FAILED = 29, False, "the client may not do this with the topic"
+    GROUP_AUTHORIZATION_FAILED = 30, False, "the client may not do this with the group"
+    CLUSTER_AUTHORIZATION_FAILED = 31, False, "the client may not do this with the cluster"
+    INVALID_TIMESTAMP = 32, False, "a record's time is outside the topic's bounds"
+    UNSUPPORTED_SASL_MECHANISM = 33, False, "the broker does not know the SASL mechanism"
+    ILLEGAL_SASL_STATE = 34, False, "the request does not fit the state of the authentication"
+    UNSUPPORTED_VERSION = 35, False, "the version, or a value of a later one, is not served"
+    TOPIC_ALREADY_EXISTS = 36, False, "there is a topic of this name"
+    INVALID_PARTITIONS = 37, False, "the number of partitions is impossible"
+    INVALID_REPLICATION_FACTOR = 38, False, "the replication factor is impossible here"
+    INVALID_REPLICA_ASSIGNMENT = 39, False, "the replicas cannot be placed as asked"
+    INVALID_CONFIG = 40, False, "a setting's name or value is wrong"
+    NOT_CONTROLLER = 41, True, "another broker is the controller"
+    INVALID_REQUEST = 42, False, "the request contradicts itself"
+    UNSUPPORTED_FOR_MESSAGE_FORMAT = 43, False, "the log's format cannot do this"
+    POLICY_VIOLATION = 44, False, "a policy of the broker forbids this"
+    OUT_OF_ORDER_SEQUENCE_NUMBER = 45, False, "an idempotent producer left a gap"
+    DUPLICATE_SEQUENCE_NUMBER = 46, False, "an idempotent producer repeats what is not remembered any more"
+    INVALID_PRODUCER_EPOCH = 47, False, "the producer was replaced by a newer one"
+    INVALID_TXN_STATE = 48, False, "the transaction cannot do this now"
+    INVALID_PRODUCER_ID_MAPPING = 49, False, "the producer id does not belong to the transactional id"
+    INVALID_TRANSACTION_TIMEOUT = 50, False, "the transaction timeout is above the broker's bound"
+    CONCURRENT_TRANSACTIONS = 51, True, "the transactional id is busy with another step"
+    TRANSACTION_COORDINATOR_FENCED = 52, False, "a transaction marker comes from a coordinator that was replaced"
+    TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53, False, "the client may not use the transactional id"
+    SECURITY_DISABLED = 54, False, "the broker has no such security feature on"
+    OPERATION_NOT_ATTEMPTED = 55, False, "a part of the request was not tried because another part failed"
+    KAFKA_STORAGE_ERROR = 56, True, "the disk failed"
+    LOG_DIR_NOT_FOUND = 57, False, "the broker has no such data directory"
+    SASL_AUTHENTICATION_FAILED = 58, False, "the client is not who it says"
+    UNKNOWN_PRODUCER_ID = 59, False, "nothing is remembered of the producer"
+    REASSIGNMENT_IN_PROGRESS = 60, False, "the partition is being moved"
+    DELEGATION_TOKEN_AUTH_DISABLED = 61, False, "delegation tokens are off"
+    DELEGATION_TOKEN_NOT_FOUND = 62, False, "there is no such delegation token"
+    DELEGATION_TOKEN_OWNER_MISMATCH = 63, False, "the token belongs to somebody else"
+    DELEGATION_TOKEN_REQUEST_NOT_ALLOWED = 64, False, "tokens cannot be asked for over this connection"
+    DELEGATION_TOKEN_AUTHORIZATION_FAILED = 65, False, "the client may not use the token"
+    DELEGATION_TOKEN_EXPIRED = 66, False, "the token's time is over"
+    INVALID_PRINCIPAL_TYPE = 67, False, "the principal is of an unknown kind"
+    NON_EMPTY_GROUP = 68, False, "the group still has members"
+    GROUP_ID_NOT_FOUND = 69, False, "there is no such group"
+    FETCH_SESSION_ID_NOT_FOUND = 70, True, "the fetch session is gone: begin anew"
+    INVALID_FETCH_SESSION_EPOCH = 71, True, "the fetch session is at another step: begin anew"
+    LISTENER_NOT_FOUND = 72, True, "the leader has no listener of this name"
+    TOPIC_DELETION_DISABLED = 73, False, "topics may not be deleted"
+    FENCED_LEADER_EPOCH = 74, True, "the client's leader epoch is old"
+    UNKNOWN_LEADER_EPOCH = 75, True, "the client's leader epoch is newer than the broker's"
+    UNSUPPORTED_COMPRESSION_TYPE = 76, False, "the client's version cannot have this codec"
+    STALE_BROKER_EPOCH = 77, False, "the broker has registered again since"
+    OFFSET_NOT_AVAILABLE = 78, True, "the offset is not known yet after a change of leader"
+    MEMBER_ID_REQUIRED = 79, False, "join again with the member id in this answer"
+    PREFERRED_LEADER_NOT_AVAILABLE = 80, True, "the preferred leader is not there"
+    GROUP_MAX_SIZE_REACHED = 81, False, "the group is full"
+    FENCED_INSTANCE_ID = 82, False, "another member has this instance id now"
+    ELIGIBLE_LEADERS_NOT_AVAILABLE = 83, True, "no replica may become leader at the moment"
+    ELECTION_NOT_NEEDED = 84, True, "the partition has the leader it should have"
+    NO_REASSIGNMENT_IN_PROGRESS = 85, False, "the partition is not being moved"
+    GROUP_SUBSCRIBED_TO_TOPIC = 86, False, "the group reads the topic, its offsets stay"
+    INVALID_RECORD = 87, False, "a batch or record breaks the topic's rules"
+    UNSTABLE_OFFSET_COMMIT = 88, True, "offsets wait for a transaction to end"
+    THROTTLING_QUOTA_EXCEEDED = 89, True, "too much in too short a time"
+    PRODUCER_FENCED = 90, False, "a newer producer uses the transactional id"
+    RESOURCE_NOT_FOUND = 91, False, "there is no such thing"
+    DUPLICATE_RESOURCE = 92, False, "the same thing is named twice"
+    UNACCEPTABLE_CREDENTIAL = 93, False, "the credential is too weak, or malformed"
+    INCONSISTENT_VOTER_SET = 94, False, "the voters differ from the broker's"
+    INVALID_UPDATE_VERSION = 95, False, "the update was made from an old state"
+    FEATURE_UPDATE_FAILED = 96, False, "the features could not be changed"
+    PRINCIPAL_DESERIALIZATION_FAILURE = 97, False, "a forwarded principal cannot be read"
+    SNAPSHOT_NOT_FOUND = 98, False, "there is no such snapshot"
+    POSITION_OUT_OF_RANGE = 99, False, "the position is outside the snapshot"
+    UNKNOWN_TOPIC_ID = 100, True, "there is no topic with this id here"
+    DUPLICATE_BROKER_REGISTRATION = 101, False, "another broker has this id"
+    BROKER_ID_NOT_REGISTERED = 102, False, "no broker has this id"
+    INCONSISTENT_TOPIC_ID = 103, True, "the topic's id differs from the log's"
+    INCONSISTENT_CLUSTER_ID = 104, False, "this is another cluster"
+    TRANSACTIONAL_ID_NOT_FOUND = 105, False, "there is no such transactional id"
+    FETCH_SESSION_TOPIC_ID_ERROR = 106, True, "the fetch session mixes names and ids: begin anew"
+    INELIGIBLE_REPLICA = 107, False, "a replica may not be counted as in sync"
+    NEW_LEADER_ELECTED = 108, False, "the change was made, and the leader is another one"
+    OFFSET_MOVED_TO_TIERED_STORAGE = 109, False, "the offset is in tiered storage"
+    FENCED_MEMBER_EPOCH = 110, False, "the member's epoch is old: join again"
+    UNRELEASED_INSTANCE_ID = 111, False, "another member still has this instance id"
+    UNSUPPORTED_ASSIGNOR = 112, False, "the group does not know the assignor"
+    STALE_MEMBER_EPOCH = 113, False, "the member's epoch is old: heartbeat first"
+    MISMATCHED_ENDPOINT_TYPE = 114, False, "the request belongs to another kind of listener"
+    UNSUPPORTED_ENDPOINT_TYPE = 115, False, "there is no such kind of listener"
+    UNKNOWN_CONTROLLER_ID = 116, False, "no controller has this id"
+    UNKNOWN_SUBSCRIPTION_ID = 117, False, "the telemetry subscription is old"
+    TELEMETRY_TOO_LARGE = 118, False, "too much telemetry at once"
+    INVALID_REGISTRATION = 119, False, "the broker's registration is not acceptable"
+    TRANSACTION_ABORTABLE = 120, False, "the transaction failed and can be aborted"
+    INVALID_RECORD_STATE = 121, False, "a record cannot be acknowledged so"
+    SHARE_SESSION_NOT_FOUND = 122, True, "the share session is gone: begin anew"
+    INVALID_SHARE_SESSION_EPOCH = 123, True, "the share session is at another step: begin anew"
+    FENCED_STATE_EPOCH = 124, False, "the share state's epoch is old"
+    INVALID_VOTER_KEY = 125, False, "the voter's key is another one"
+    DUPLICATE_VOTER = 126, False, "the voter is in the set already"
+    VOTER_NOT_FOUND = 127, False, "the voter is not in the set"
+    INVALID_REGULAR_EXPRESSION = 128, False, "the regular expression cannot be read"
+    REBOOTSTRAP_REQUIRED = 129, False, "the client's view of the cluster is old: find it anew"
+    STREAMS_INVALID_TOPOLOGY = 130, False, "the streams topology is not valid"
+    STREAMS_INVALID_TOPOLOGY_EPOCH = 131, False, "the streams topology's epoch is not valid"
+    STREAMS_TOPOLOGY_FENCED = 132, False, "the streams topology's epoch is old"
+    SHARE_SESSION_LIMIT_REACHED = 133, True, "there are too many share sessions"
+    GROUP_DELETION_FAILED = 134, False, "a group could not be deleted"
+    STREAMS_TOPOLOGY_DESCRIPTION_UPDATE_FAILED = 135, False, "a topology's description could not be updated"
+    CONTROLLER_ID_NOT_REGISTERED = 136, False, "no controller is registered with this id"
 
 
 class KafkaError(Exception):
