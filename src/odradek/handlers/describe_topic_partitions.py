@@ -73,8 +73,6 @@ def handle(request: DescribeTopicPartitionsRequest, context: RequestContext) -> 
             response.next_cursor = Cursor(topic_name=name, partition_index=indexes[left])
             break
         left -= len(indexes)
-    # Kafka names the unknown ones first.
-    response.topics.sort(key=lambda topic: topic.error_code == 0)
     return response
 
 

@@ -2,7 +2,8 @@
 
 Card: a new producer id, epoch 0, for an idempotent producer (KIP-98). With a transactional id: transactions are not
 served yet, which the producer is told by TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the one error that every client takes
-for final, and the log says why. An empty transactional id is INVALID_REQUEST, as in Kafka.
+for final, and the log says why. An empty transactional id, or one of producer id and epoch without the other (3,
+KIP-360), is INVALID_REQUEST, as in Kafka. An idempotent producer that names its old id gets a new one all the same.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from odradek.protocol.messages.init_producer_id import InitProducerIdRequest, In
 
 log = structlog.get_logger("odradek.producers")
 
+NO_PRODUCER_ID = -1
+NO_EPOCH = -1
+
 
 async def handle(request: InitProducerIdRequest, context: RequestContext) -> InitProducerIdResponse:
     """Gives a producer id."""
+    if (request.producer_id == NO_PRODUCER_ID) != (request.producer_epoch == NO_EPOCH):
+        return _refused(ErrorCode.INVALID_REQUEST)
     if request.transactional_id is not None:
         if not request.transactional_id:
             return _refused(ErrorCode.INVALID_REQUEST)
@@ -36,4 +42,4 @@ async def handle(request: InitProducerIdRequest, context: RequestContext) -> Ini
 
 
 def _refused(code: ErrorCode) -> InitProducerIdResponse:
-    return InitProducerIdResponse(error_code=code, producer_id=-1, producer_epoch=-1)
+    return InitProducerIdResponse(error_code=code, producer_id=NO_PRODUCER_ID, producer_epoch=NO_EPOCH)

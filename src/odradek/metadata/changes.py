@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from odradek.config import TOPIC_SETTINGS, BrokerConfig, InvalidSetting, parse_value
+from odradek.config import TOPIC_SETTINGS, BrokerConfig, InvalidSetting, check_topic_settings, parse_value
 from odradek.errors import ErrorCode, KafkaError
 from odradek.metadata.image import (
     PARTITION_VERSION,
@@ -89,7 +89,8 @@ def create_topics(
     )
     records: list[MetadataRecord] = []
     outcomes: list[Outcome] = []
-    # Names whose "." and "_" are the same, as metrics see them.
+    # Names whose "." and "_" are the same, as metrics see them. Kafka, too, looks at the topics there are and not at
+    # the others of the request.
     folded = {name.replace(".", "_"): name for name in image.topics}
     for topic in _once(asked, lambda topic: topic.name):
         try:
@@ -101,7 +102,6 @@ def create_topics(
         except KafkaError as error:
             outcomes.append(Outcome(topic.name, error.code, error.message))
             continue
-        folded[topic.name.replace(".", "_")] = topic.name
         records += made
         outcomes.append(outcome)
     return records, outcomes
@@ -158,6 +158,10 @@ def _check_configs(topic: CreatableTopic) -> dict[str, str]:
         except InvalidSetting as error:
             raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
         overrides[entry.name] = entry.value
+    try:
+        check_topic_settings(overrides)
+    except InvalidSetting as error:
+        raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from None
     return overrides
 
 
@@ -165,13 +169,13 @@ def _place(topic: CreatableTopic, policy: Policy) -> list[list[int]]:
     count, factor = topic.num_partitions, topic.replication_factor
     if count == -1:
         count = policy.config.integer("num.partitions")
-    if count <= 0:
-        raise KafkaError(ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.")
     if factor == 0 or factor < -1:
         raise KafkaError(
             ErrorCode.INVALID_REPLICATION_FACTOR,
             "Replication factor must be larger than 0, or -1 to use the default value.",
         )
+    if count <= 0:
+        raise KafkaError(ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.")
     if factor == -1:
         factor = policy.config.integer("default.replication.factor")
     if factor > 1 and not policy.replicated and not policy.config.flag("odradek.replication.factor.accept"):
@@ -260,7 +264,11 @@ def delete_topics(
     outcomes: list[Outcome] = []
     names = Counter(state.name for state in asked if state.name is not None)
     ids = Counter(state.topic_id for state in asked if state.name is None)
+    # A topic given by its name and by its id is answered once, and stays.
+    twice = {found.id for name in names if (found := image.topics.get(name)) is not None and ids[found.id]}
     for state in _once(asked, lambda state: (state.name, state.topic_id)):
+        if state.name is None and state.topic_id in twice:
+            continue
         try:
             if not policy.config.flag("delete.topic.enable"):
                 code = ErrorCode.INVALID_REQUEST if old_client else ErrorCode.TOPIC_DELETION_DISABLED
@@ -268,6 +276,10 @@ def delete_topics(
             topic = _find(image, state, names, ids)
         except KafkaError as error:
             outcomes.append(Outcome(state.name, error.code, error.message, topic_id=state.topic_id))
+            continue
+        if topic.id in twice:
+            why = "The topic was given both by its name and by its id."
+            outcomes.append(Outcome(topic.name, ErrorCode.INVALID_REQUEST, why, topic_id=topic.id))
             continue
         records.append(record_of(RemoveTopicRecord(topic_id=topic.id)))
         outcomes.append(Outcome(topic.name, topic_id=topic.id))
@@ -291,8 +303,6 @@ def _find(image: MetadataImage, state: DeleteTopicState, names: Counter[str], id
         found = image.topics.get(state.name)
         if found is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
-        if ids[found.id]:
-            raise KafkaError(ErrorCode.INVALID_REQUEST, "The provided topic name maps to an ID that was given too.")
     return found
 
 
