@@ -125,6 +125,11 @@ def check_topic_settings(overrides: Mapping[str, str]) -> None:
     least, most = overrides.get("min.compaction.lag.ms"), overrides.get("max.compaction.lag.ms")
     if least is not None and most is not None and int(least) > int(most):
         raise InvalidSetting("min.compaction.lag.ms", least, f"It is more than max.compaction.lag.ms ({most})")
+    for name in ("leader.replication.throttled.replicas", "follower.replication.throttled.replicas"):
+        text = overrides.get(name, "").strip()
+        pairs = [pair.strip().split(":") for pair in text.split(",")]
+        if text not in ("", "*") and not all(len(pair) == 2 and "".join(pair).isdecimal() for pair in pairs):
+            raise InvalidSetting(name, text, "Expected * or a list of PARTITION:BROKER")
 
 
 def format_value(value: Any) -> str:
