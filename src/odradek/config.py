@@ -23,6 +23,7 @@ from odradek import config_inert
 
 INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
+DOUBLE_MAX = 1.7976931348623157e308
 UNLIMITED = -1
 
 
@@ -88,7 +89,7 @@ def parse_value(setting: Setting, text: str) -> Any:
             raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}")
     elif setting.kind is Kind.DOUBLE:
         value = _parse_number(setting, text, float)
-        if value != value:  # NaN would pass every bound.
+        if not -DOUBLE_MAX <= value <= DOUBLE_MAX:  # NaN would pass every bound, infinity most.
             raise InvalidSetting(setting.name, text, f"Not a number of type {setting.kind.name}")
     elif setting.kind is Kind.BOOLEAN:
         if text.lower() not in ("true", "false"):
@@ -138,6 +139,8 @@ def format_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return ",".join(value)
+    if isinstance(value, float):
+        return repr(value).replace("e+", "E").replace("e", "E")
     return str(value)
 
 

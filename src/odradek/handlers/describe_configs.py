@@ -5,6 +5,7 @@ Card: 1 where values come from and their synonyms (KIP-226), 3 types and documen
 - Sensitive values are never told. Nor are those of settings that are not known, for they may be.
 - A topic's value that comes from a coarser unit (`log.retention.hours`) names that as its source; Kafka calls it the
   default.
+- A resource of an unknown type refuses the whole request with INVALID_REQUEST, as in Kafka.
 - Client metrics, groups and broker loggers have no settings here yet and get INVALID_REQUEST.
 """
 
@@ -25,7 +26,7 @@ from odradek.config import (
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker, RequestContext
 from odradek.metadata.changes import check_name
-from odradek.metadata.config_changes import ALL_BROKERS, wrong_broker
+from odradek.metadata.config_changes import ALL_BROKERS, KNOWN_RESOURCES, wrong_broker
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
 from odradek.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -42,6 +43,21 @@ Synonyms = list[DescribeConfigsSynonym]
 
 def handle(request: DescribeConfigsRequest, context: RequestContext) -> DescribeConfigsResponse:
     """The settings of each resource."""
+    unknown = [
+        resource.resource_type for resource in request.resources if resource.resource_type not in KNOWN_RESOURCES
+    ]
+    if unknown:
+        return DescribeConfigsResponse(
+            results=[
+                DescribeConfigsResult(
+                    error_code=ErrorCode.INVALID_REQUEST,
+                    error_message=f"Unknown resource type {unknown[0]}",
+                    resource_type=resource.resource_type,
+                    resource_name=resource.resource_name,
+                )
+                for resource in request.resources
+            ]
+        )
     return DescribeConfigsResponse(results=[_describe(resource, request, context) for resource in request.resources])
 
 

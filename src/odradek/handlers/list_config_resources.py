@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
+from odradek.metadata.config_changes import KNOWN_RESOURCES
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
 from odradek.protocol.messages.list_config_resources import (
     ConfigResource,
@@ -19,20 +20,14 @@ from odradek.protocol.messages.list_config_resources import (
 )
 
 CLIENT_METRICS_ONLY_VERSION = 0
-BROKER_LOGGER_RESOURCE = 8
-CLIENT_METRICS_RESOURCE = 16
-GROUP_RESOURCE = 32
-KNOWN_TYPES = frozenset(
-    {TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE}
-)
 
 
 def handle(request: ListConfigResourcesRequest, context: RequestContext) -> ListConfigResourcesResponse:
     """What has settings: names by type."""
     if context.api_version == CLIENT_METRICS_ONLY_VERSION:
         return ListConfigResourcesResponse()
-    asked = set(request.resource_types) or KNOWN_TYPES
-    if not asked <= KNOWN_TYPES:
+    asked = set(request.resource_types) or KNOWN_RESOURCES
+    if not asked <= KNOWN_RESOURCES:
         return ListConfigResourcesResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
     resources = []
     if BROKER_RESOURCE in asked:

@@ -39,6 +39,13 @@ SET = 0
 DELETE = 1
 APPEND = 2
 SUBTRACT = 3
+# Config resource types beside topics and brokers (Kafka's ConfigResource).
+BROKER_LOGGER_RESOURCE = 8
+CLIENT_METRICS_RESOURCE = 16
+GROUP_RESOURCE = 32
+KNOWN_RESOURCES = frozenset(
+    {TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE}
+)
 ALL_BROKERS = ""
 """The broker resource whose settings are every broker's."""
 LISTENER_PREFIX = "listener.name."
