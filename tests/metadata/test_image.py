@@ -14,23 +14,33 @@ from odradek.metadata.image import (
     encode_record,
     record_of,
 )
-from odradek.metadata.snapshots import SnapshotDamaged, read_snapshot, write_snapshot
+from odradek.metadata.snapshots import SnapshotDamaged, read_snapshot, snapshot_batches
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.records.metadata import (
     AbortTransactionRecord,
     AccessControlEntryRecord,
     BeginTransactionRecord,
+    BrokerRegistrationChangeRecord,
+    ClearElrRecord,
+    ClientQuotaRecord,
     ConfigRecord,
     EndTransactionRecord,
+    EntityData,
     FeatureLevelRecord,
+    FenceBrokerRecord,
     NoOpRecord,
     PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
     RegisterBrokerRecord,
+    RegisterControllerRecord,
+    RemoveAccessControlEntryRecord,
     RemoveTopicRecord,
     TopicRecord,
+    UnfenceBrokerRecord,
+    UnregisterBrokerRecord,
+    UnregisterControllerRecord,
 )
 
 A, B = b"a" * 16, b"b" * 16
@@ -42,6 +52,10 @@ def replay(image: MetadataImage, *messages: Message) -> Delta:
         image.replay(record_of(message), delta)
         image.offset += 1
     return delta
+
+
+def write_snapshot(image: MetadataImage, leader_epoch: int, now_ms: int) -> bytes:
+    return b"".join(snapshot_batches(image, leader_epoch, now_ms))
 
 
 def topic(name: str, topic_id: bytes, partitions: int) -> list[Message]:
@@ -104,6 +118,66 @@ def test_a_partition_change_by_a_kafka_controller_is_followed() -> None:
     assert (partition.leader, partition.isr, partition.leader_epoch, partition.partition_epoch) == (2, [2], 1, 1)
     replay(image, PartitionChangeRecord(partition_id=0, topic_id=A, isr=[1, 2]))
     assert (partition.leader, partition.isr, partition.leader_epoch) == (2, [1, 2], 1)
+
+
+def test_replicas_that_may_become_leader_are_kept_until_they_are_cleared() -> None:
+    image = MetadataImage()
+    replay(image, *topic("t", A, 1), PartitionChangeRecord(topic_id=A, partition_id=0, eligible_leader_replicas=[2]))
+    (record,) = [r for r in image.records() if isinstance(r.message, PartitionRecord)]
+    assert record.version == 2
+    assert read_snapshot(write_snapshot(image, 0, 0), 1).topics["t"].partition_records[0].eligible_leader_replicas == [
+        2
+    ]
+    replay(image, PartitionChangeRecord(topic_id=A, partition_id=0, leader_recovery_state=1, last_known_elr=[]))
+    assert image.topics["t"].partition_records[0].leader_recovery_state == 1
+    replay(image, ClearElrRecord(topic_name="t"))
+    (record,) = [r for r in image.records() if isinstance(r.message, PartitionRecord)]
+    assert record.version == 1 and image.topics["t"].partition_records[0].eligible_leader_replicas is None
+
+
+def test_a_broker_s_registration_changes() -> None:
+    image = MetadataImage()
+    replay(image, RegisterBrokerRecord(broker_id=1, incarnation_id=A, broker_epoch=3, rack=None))
+    replay(image, BrokerRegistrationChangeRecord(broker_id=1, broker_epoch=3, fenced=-1))
+    assert image.brokers[1].fenced is False
+    replay(image, BrokerRegistrationChangeRecord(broker_id=1, in_controlled_shutdown=1, log_dirs=[B]))
+    assert (image.brokers[1].fenced, image.brokers[1].in_controlled_shutdown) == (False, True)
+    assert image.brokers[1].log_dirs == [B]
+    replay(image, FenceBrokerRecord(id=1, epoch=3))
+    assert image.brokers[1].fenced is True
+    replay(image, UnfenceBrokerRecord(id=1, epoch=3))
+    assert image.brokers[1].fenced is False
+    assert len(list(image.records())) == 1
+    replay(image, UnregisterBrokerRecord(broker_id=1, broker_epoch=3))
+    assert list(image.records()) == []
+
+
+def quota(value: float, remove: bool = False, user: str | None = "u") -> ClientQuotaRecord:
+    entity = [EntityData(entity_type="user", entity_name=user)]
+    return ClientQuotaRecord(entity=entity, key="producer_byte_rate", value=value, remove=remove)
+
+
+def test_what_is_kept_goes_when_it_is_replaced_or_taken_back() -> None:
+    image = MetadataImage()
+    for incarnation in (A, B):
+        replay(image, RegisterControllerRecord(controller_id=1, incarnation_id=incarnation))
+        replay(image, quota(1), quota(2), quota(3, user=None), quota(4, user=""))
+    kept = [record.message for record in image.records()]
+    assert [m.incarnation_id for m in kept if isinstance(m, RegisterControllerRecord)] == [B]
+    assert [m.value for m in kept if isinstance(m, ClientQuotaRecord)] == [2, 3, 4]
+    replay(
+        image,
+        AccessControlEntryRecord(id=A, resource_name="t", principal="User:x", host="*"),
+        RemoveAccessControlEntryRecord(id=A),
+        UnregisterControllerRecord(controller_id=1),
+        quota(0, remove=True),
+        quota(0, remove=True, user=None),
+        quota(0, remove=True, user=""),
+    )
+    assert list(image.records()) == []
+    for _ in range(2):
+        image.replay(MetadataRecord(99, 0, None, b"same"), Delta())
+    assert [record.raw for record in image.records()] == [b"same", b"same"]
 
 
 def full_image() -> MetadataImage:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from odradek.clock import SystemClock
 from odradek.config import BrokerConfig
 from odradek.engines.interface import Appended, StorageError, Unknown
+from odradek.engines.local import LocalEngine
 from odradek.engines.memory.engine import MemoryEngine, MemoryLog
 from odradek.errors import ErrorCode, KafkaError
 from odradek.metadata.changes import Outcome, Policy, create_partitions, create_topics, delete_topics
@@ -32,6 +35,15 @@ def creating(*names: str, partitions: int = 1) -> Callable[[MetadataImage], tupl
     policy = Policy(BrokerConfig(), 1, False, CHOOSE)
     asked = [CreatableTopic(name=name, num_partitions=partitions, replication_factor=1) for name in names]
     return lambda image: create_topics(image, asked, policy)
+
+
+def deleting(name: str) -> Callable[[MetadataImage], tuple[list[MetadataRecord], list[Outcome]]]:
+    policy = Policy(BrokerConfig(), 1, False, CHOOSE)
+    return lambda image: delete_topics(image, [DeleteTopicState(name=name)], policy, False)
+
+
+def between_snapshots(size_bytes: int) -> dict[str, str]:
+    return {"metadata.log.max.record.bytes.between.snapshots": str(size_bytes)}
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
@@ -146,6 +158,86 @@ def test_snapshots_shorten_the_log_and_a_start_uses_them() -> None:
         again = service(engine)
         await again.open()
         assert set(again.image.topics) == {f"t-{index}" for index in range(60)}
+
+    run(work)
+
+
+def test_a_damaged_snapshot_costs_nothing_while_the_one_before_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        engine = await started()
+        metadata = service(engine, metadata__log__max__record__bytes__between__snapshots="2000")
+        await metadata.open()
+        for index in range(60):
+            await metadata.change(creating(f"t-{index}"))
+        newest = metadata._snapshot_offset
+        await metadata.close()
+        load = MemoryLog.load_snapshot
+
+        async def damaged(log: MemoryLog, kind: str, upto: int) -> tuple[int, bytes] | None:
+            found = await load(log, kind, upto)
+            return (found[0], found[1][:-10]) if found is not None and found[0] == newest else found
+
+        monkeypatch.setattr(MemoryLog, "load_snapshot", damaged)
+        again = service(engine)
+        await again.open()
+        assert 0 < again._snapshot_offset < newest
+        assert set(again.image.topics) == {f"t-{index}" for index in range(60)}
+
+    run(work)
+
+
+def test_a_snapshot_is_made_when_it_is_time_and_something_changed() -> None:
+    async def work() -> None:
+        metadata = service(await started(), metadata__log__max__snapshot__interval__ms="1000")
+        now_ms = 5_000
+        metadata.clock = mock.Mock(now_ms=lambda: now_ms)
+        await metadata.open()
+        await metadata.change(creating("t"))
+        await metadata.maintain()
+        assert metadata._snapshot_offset == 0
+        now_ms += 1000
+        await metadata.maintain()
+        first = metadata._snapshot_offset
+        assert first == metadata.image.offset
+        now_ms += 1000
+        await metadata.maintain()
+        assert metadata._snapshot_offset == first
+        await metadata.change(creating("u"))
+        assert metadata._snapshot_offset == metadata.image.offset > first
+
+    run(work)
+
+
+def test_what_many_short_lives_write_is_counted_together() -> None:
+    async def work() -> None:
+        engine = await started()
+        for life in range(30):
+            metadata = service(engine, metadata__log__max__record__bytes__between__snapshots="2000")
+            await metadata.open()
+            await metadata.change(creating(f"t-{life}"))
+            await metadata.close()
+        assert metadata._snapshot_offset > 0
+
+    run(work)
+
+
+def test_files_of_the_log_go_as_snapshots_come(tmp_path: Path) -> None:
+    async def work() -> None:
+        engine = LocalEngine(str(tmp_path), BrokerConfig(), SystemClock(), node_id=1)
+        await engine.start()
+        metadata = Metadata(engine, BrokerConfig(between_snapshots(200_000)), SystemClock(), CHOOSE)
+        await metadata.open()
+        for index in range(25):
+            await metadata.change(creating(f"t-{index}", partitions=2000))
+            outcome = await metadata.change(deleting(f"t-{index}"))
+            assert outcome[0].error == 0
+        assert metadata._log is not None and metadata._log.size_bytes() < 2_500_000
+        await metadata.close()
+        again = Metadata(engine, BrokerConfig(), SystemClock(), CHOOSE)
+        await again.open()
+        assert not again.image.topics and again.image.offset == metadata.image.offset
+        await again.close()
+        await engine.stop()
 
     run(work)
 

@@ -2,7 +2,8 @@
 
 Sans-IO. `replay` alone changes it, record by record; everything else reads. The records are KRaft's, so that the image
 can be made from a log that Apache Kafka wrote, too: records whose meaning is not served here (ACLs, quotas, ...) are
-kept as they are and written again into snapshots, whatever their type.
+kept as they are and written again into snapshots, whatever their type; those that a later record replaces or takes
+back go then, so that what is kept does not grow with every start of a Kafka controller.
 
 Invariants: `records()` gives records whose replay makes the same image; a topic's partitions are numbered from 0
 without gaps once a change is complete. KRaft's metadata transactions (Begin, End, Abort) take effect at their end.
@@ -10,7 +11,8 @@ without gaps once a change is complete. KRaft's metadata transactions (Begin, En
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 from odradek.protocol.compiler import DecodeError, decode, encode, encode_uvarint, read_uvarint
@@ -18,28 +20,69 @@ from odradek.protocol.fields import Message
 from odradek.protocol.records.metadata import (
     BY_TYPE,
     AbortTransactionRecord,
+    AccessControlEntryRecord,
     BeginTransactionRecord,
+    BrokerRegistrationChangeRecord,
+    ClearElrRecord,
+    ClientQuotaRecord,
     ConfigRecord,
+    DelegationTokenRecord,
     EndTransactionRecord,
     FeatureLevelRecord,
+    FenceBrokerRecord,
     NoOpRecord,
     PartitionChangeRecord,
     PartitionRecord,
     ProducerIdsRecord,
     RegisterBrokerRecord,
+    RegisterControllerRecord,
+    RemoveAccessControlEntryRecord,
+    RemoveDelegationTokenRecord,
     RemoveTopicRecord,
+    RemoveUserScramCredentialRecord,
     TopicRecord,
+    UnfenceBrokerRecord,
     UnregisterBrokerRecord,
+    UnregisterControllerRecord,
+    UserScramCredentialRecord,
 )
 
 FRAME_VERSION = 1
+METADATA_VERSION_FEATURE = "metadata.version"
 # Config resource types (Kafka's ConfigResource).
 TOPIC_RESOURCE = 2
 BROKER_RESOURCE = 4
-# Version 1 of PartitionRecord has the replicas' directories; 2 is for eligible leader replicas, which are not kept.
+# Version 1 of PartitionRecord has the replicas' directories; 2 has the replicas that may become leader (KIP-966),
+# which only a Kafka controller writes.
 PARTITION_VERSION = 1
-# In a PartitionChangeRecord: the leader did not change.
+PARTITION_WITH_ELR_VERSION = 2
+# In a PartitionChangeRecord: the leader, its recovery state did not change.
 NO_LEADER_CHANGE = -2
+NO_RECOVERY_CHANGE = -1
+
+# What a record of a type that is kept is about: a later one about the same replaces it. Some end it.
+_SUBJECTS: dict[type[Message], Callable[[Any], tuple[object, ...]]] = {
+    RegisterControllerRecord: lambda record: ("controller", record.controller_id),
+    UnregisterControllerRecord: lambda record: ("controller", record.controller_id),
+    AccessControlEntryRecord: lambda record: ("acl", bytes(record.id)),
+    RemoveAccessControlEntryRecord: lambda record: ("acl", bytes(record.id)),
+    UserScramCredentialRecord: lambda record: ("scram", record.name, record.mechanism),
+    RemoveUserScramCredentialRecord: lambda record: ("scram", record.name, record.mechanism),
+    DelegationTokenRecord: lambda record: ("token", record.token_id),
+    RemoveDelegationTokenRecord: lambda record: ("token", record.token_id),
+    ClientQuotaRecord: lambda record: (
+        "quota",
+        record.key,
+        *sorted((part.entity_type, part.entity_name or "") for part in record.entity),
+        *(part.entity_type for part in record.entity if part.entity_name is None),
+    ),
+}
+_ENDING = (
+    UnregisterControllerRecord,
+    RemoveAccessControlEntryRecord,
+    RemoveUserScramCredentialRecord,
+    RemoveDelegationTokenRecord,
+)
 
 
 class MetadataRecord(NamedTuple):
@@ -123,7 +166,8 @@ class MetadataImage:
         self.next_producer_id = 0
         self.producer_ids_broker = (-1, -1)
         self.brokers: dict[int, RegisterBrokerRecord] = {}
-        self._kept: list[MetadataRecord] = []
+        self._kept: dict[tuple[object, ...], MetadataRecord] = {}
+        self._others = count()
         self._transaction: list[MetadataRecord] | None = None
 
     @property
@@ -186,8 +230,41 @@ class MetadataImage:
             self.brokers[message.broker_id] = message
         elif isinstance(message, UnregisterBrokerRecord):
             self.brokers.pop(message.broker_id, None)
+        elif isinstance(message, BrokerRegistrationChangeRecord):
+            self._change_broker(message)
+        elif isinstance(message, FenceBrokerRecord | UnfenceBrokerRecord):
+            self.brokers[message.id].fenced = isinstance(message, FenceBrokerRecord)
+        elif isinstance(message, ClearElrRecord):
+            self._clear_eligible_leaders(message.topic_name)
         elif not isinstance(message, NoOpRecord):
-            self._kept.append(record)
+            self._keep(record)
+
+    def _keep(self, record: MetadataRecord) -> None:
+        """Keeps a record whose meaning is not served, until another replaces or ends it."""
+        message: Any = record.message
+        about = _SUBJECTS.get(type(message))
+        subject = about(message) if about is not None else ("another", next(self._others))
+        self._kept.pop(subject, None)
+        if not isinstance(message, _ENDING) and not (isinstance(message, ClientQuotaRecord) and message.remove):
+            self._kept[subject] = record
+
+    def _change_broker(self, change: BrokerRegistrationChangeRecord) -> None:
+        broker = self.brokers[change.broker_id]
+        # 1 fences, -1 takes the fence away, 0 changes nothing.
+        if change.fenced:
+            broker.fenced = change.fenced > 0
+        if change.in_controlled_shutdown:
+            broker.in_controlled_shutdown = change.in_controlled_shutdown > 0
+        if change.log_dirs:
+            broker.log_dirs = change.log_dirs
+        if change.cordoned_log_dirs is not None:
+            broker.cordoned_log_dirs = change.cordoned_log_dirs
+
+    def _clear_eligible_leaders(self, name: str) -> None:
+        """Of one topic, or of all without a name."""
+        for topic in [self.topics[name]] if name else self.topics.values():
+            for partition in topic.partition_records.values():
+                partition.eligible_leader_replicas = partition.last_known_elr = None
 
     def _change_partition(self, change: PartitionChangeRecord) -> None:
         partition = self.topics_by_id[change.topic_id].partition_records[change.partition_id]
@@ -204,6 +281,13 @@ class MetadataImage:
             partition.removing_replicas = change.removing_replicas
         if change.adding_replicas is not None:
             partition.adding_replicas = change.adding_replicas
+        if change.leader_recovery_state != NO_RECOVERY_CHANGE:
+            partition.leader_recovery_state = change.leader_recovery_state
+        # An empty list is the same as none, and needs no newer version of the record.
+        if change.eligible_leader_replicas is not None:
+            partition.eligible_leader_replicas = change.eligible_leader_replicas or None
+        if change.last_known_elr is not None:
+            partition.last_known_elr = change.last_known_elr or None
         partition.partition_epoch += 1
 
     def _configure(self, record: ConfigRecord, delta: Delta) -> None:
@@ -222,14 +306,16 @@ class MetadataImage:
 
     def records(self) -> Iterator[MetadataRecord]:
         """Records that make this image anew, for a snapshot. A transaction that is open is not part of it."""
-        for name, level in self.features.items():
+        # The version of the records themselves comes first, as Kafka's readers want it.
+        for name, level in sorted(self.features.items(), key=lambda item: item[0] != METADATA_VERSION_FEATURE):
             yield record_of(FeatureLevelRecord(name=name, feature_level=level))
         for broker in self.brokers.values():
             yield record_of(broker)
         for topic in self.topics.values():
             yield record_of(TopicRecord(name=topic.name, topic_id=topic.id))
             for partition in topic.partition_records.values():
-                yield record_of(partition, PARTITION_VERSION)
+                with_elr = partition.eligible_leader_replicas or partition.last_known_elr
+                yield record_of(partition, PARTITION_WITH_ELR_VERSION if with_elr else PARTITION_VERSION)
         for (resource_type, resource_name), settings in self.configs.items():
             for name, value in settings.items():
                 yield record_of(
@@ -242,4 +328,4 @@ class MetadataImage:
                     broker_id=broker_id, broker_epoch=broker_epoch, next_producer_id=self.next_producer_id
                 )
             )
-        yield from self._kept
+        yield from self._kept.values()

@@ -21,11 +21,11 @@ from typing import TypeVar
 import structlog
 
 from odradek.clock import Clock
-from odradek.config import BrokerConfig, LogConfig
+from odradek.config import INT_MAX, BrokerConfig, LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, PartitionLog, Refused, StorageError
 from odradek.errors import ErrorCode, KafkaError
-from odradek.metadata.image import Delta, MetadataImage, MetadataRecord, record_of
-from odradek.metadata.snapshots import SnapshotDamaged, batch_of, read_snapshot, records_in, write_snapshot
+from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
+from odradek.metadata.snapshots import SnapshotDamaged, batch_of, read_snapshot, records_in, snapshot_batches
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.records.metadata import (
     BrokerEndpoint,
@@ -40,10 +40,9 @@ log = structlog.get_logger("odradek.metadata")
 TOPIC = "__cluster_metadata"
 TOPIC_ID = (1).to_bytes(16, "big")
 METADATA_VERSION = 33  # of Apache Kafka 4.4
-# Version 3 of RegisterBrokerRecord has the log directories.
-REGISTER_BROKER_VERSION = 3
 PRODUCER_ID_BLOCK = 1000
 READ_BYTES = 1_048_576
+SEGMENT_MIN_BYTES = 1_048_576
 # A change that another broker overtook is made again from the newer image, this often at the most.
 CHANGE_ATTEMPTS = 10
 # Features of which this broker serves something, with the range of levels.
@@ -81,9 +80,10 @@ class Metadata:
         """Opens the log and makes the image. Raises `StorageError` where they cannot be read, `LogFailure`."""
         self._log = opened = await self.engine.open(self.identity, self._log_config())
         await self._load(opened)
-        self.is_new = opened.end_offset == 0 and opened.start_offset == 0
+        # A folder that Apache Kafka formatted has a snapshot before its first record.
+        self.is_new = opened.end_offset == 0 and not self.image.features
         if self.is_new:
-            level = record_of(FeatureLevelRecord(name="metadata.version", feature_level=METADATA_VERSION))
+            level = record_of(FeatureLevelRecord(name=METADATA_VERSION_FEATURE, feature_level=METADATA_VERSION))
             await self.change(lambda image: ([level], None))
         self._follow_broker_configs()
 
@@ -129,9 +129,13 @@ class Metadata:
                 for record in records_in(bytes(piece)):
                     self.image.replay(record, delta)
                 self.image.offset = header.next_offset
+                self._bytes_since_snapshot += header.size
 
     def _log_config(self) -> LogConfig:
-        return LogConfig(flush="disk", retention_ms=-1, retention_bytes=-1)
+        # Segments as large as what lies between snapshots: when a snapshot makes records superfluous, files go.
+        between = self.config.integer("metadata.log.max.record.bytes.between.snapshots")
+        segment_bytes = min(max(between, SEGMENT_MIN_BYTES), INT_MAX)
+        return LogConfig(flush="disk", retention_ms=-1, retention_bytes=-1, segment_bytes=segment_bytes)
 
     def is_own(self, identity: LogIdentity) -> bool:
         """Whether a log is the metadata's own."""
@@ -253,10 +257,15 @@ class Metadata:
         if not (large or old):
             return
         offset = self.image.offset
-        data = write_snapshot(self.image, opened.epoch, self.clock.now_ms())
+        batches = []
+        # The lock is held: nothing changes the image while others have their turn.
+        for batch in snapshot_batches(self.image, opened.epoch, self.clock.now_ms()):
+            batches.append(batch)
+            await asyncio.sleep(0)
         try:
-            await opened.save_snapshot("metadata", offset, data)
-            await opened.truncate_before(offset)
+            await opened.save_snapshot("metadata", offset, b"".join(batches))
+            # What follows the snapshot before stays, so that a damaged one does not cost the metadata.
+            await opened.truncate_before(self._snapshot_offset)
         except (LogFailure, OSError) as failure:
             log.error("metadata snapshot not saved", why=str(failure))
             return
@@ -284,7 +293,7 @@ class Metadata:
                 rack=None,
                 fenced=False,
             )
-            return [record_of(broker, REGISTER_BROKER_VERSION)], None
+            return [record_of(broker)], None
 
         await self.change(register)
 

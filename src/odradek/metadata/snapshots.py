@@ -26,7 +26,8 @@ from odradek.records.iteration import iterate
 
 SNAPSHOT_HEADER_TYPE = 3
 SNAPSHOT_FOOTER_TYPE = 4
-RECORDS_PER_BATCH = 1000
+# About 2 ms of work, after which the event loop has its turn.
+RECORDS_PER_BATCH = 200
 
 
 class SnapshotDamaged(ValueError):
@@ -50,18 +51,16 @@ def records_in(data: bytes) -> Iterator[MetadataRecord]:
             yield decode_record(record.value)
 
 
-def write_snapshot(image: MetadataImage, leader_epoch: int, now_ms: int) -> bytes:
-    """The image as a snapshot's bytes."""
+def snapshot_batches(image: MetadataImage, leader_epoch: int, now_ms: int) -> Iterator[bytes]:
+    """The image as a snapshot's bytes, batch by batch. The image must not change meanwhile."""
     header = SnapshotHeaderRecord(version=0, last_contained_log_timestamp=now_ms)
-    batches = [_control(SNAPSHOT_HEADER_TYPE, header, 0, leader_epoch, now_ms)]
+    yield _control(SNAPSHOT_HEADER_TYPE, header, 0, leader_epoch, now_ms)
     offset = 1
     records = image.records()
     while chunk := list(islice(records, RECORDS_PER_BATCH)):
-        batch = batch_of(chunk, now_ms)
-        batches.append(b"".join(batch.placed_at(offset, leader_epoch)))
+        yield b"".join(batch_of(chunk, now_ms).placed_at(offset, leader_epoch))
         offset += len(chunk)
-    batches.append(_control(SNAPSHOT_FOOTER_TYPE, SnapshotFooterRecord(version=0), offset, leader_epoch, now_ms))
-    return b"".join(batches)
+    yield _control(SNAPSHOT_FOOTER_TYPE, SnapshotFooterRecord(version=0), offset, leader_epoch, now_ms)
 
 
 def _control(control_type: int, message: Message, offset: int, leader_epoch: int, now_ms: int) -> bytes:
