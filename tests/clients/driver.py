@@ -1,0 +1,175 @@
+"""What the tests ask of a client: one shape for records, one set of operations, one driver for each client.
+
+A driver does each operation with its client's own means, opens what it needs and closes it again; it never works
+around a client. What a client cannot do is not in its `features`, and the tests of it are not run with that client.
+Errors come out as `ClientError` with the protocol's name of the error (`TOPIC_ALREADY_EXISTS`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+from odradek.errors import ErrorCode
+
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
+# How long one operation may take before it counts as failed.
+OPERATION_TIMEOUT_S = 30.0
+# How long a producer keeps trying over a restart of the broker.
+DELIVERY_TIMEOUT_S = 60.0
+
+Progress = Callable[[int], None]
+
+
+class Feature(Enum):
+    """What not every client has."""
+
+    ADMIN = "admin"
+    ALTER_CONFIGS_INCREMENTALLY = "alter configs incrementally"
+    DESCRIBE_LOG_DIRS = "describe log dirs"
+    DESCRIBE_PRODUCERS = "describe producers"
+    LIST_OFFSETS = "list offsets as an admin"
+    IDEMPOTENCE = "idempotence"
+    OFFSETS_FOR_TIMES = "offsets for times"
+    STEADY = "a producer and a consumer that say how far they are"
+    TIMESTAMPS = "timestamps chosen by the producer"
+    TRANSACTIONS = "transactions"
+    WHOLE_RECORDS = "keys, nulls, headers and any bytes in one producer"
+    READS_WHOLE_RECORDS = "any bytes, nulls and headers told apart"
+
+
+class Record(NamedTuple):
+    """One record, as sent and as read."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp_ms: int | None = None
+
+
+class Stored(NamedTuple):
+    """One record and where a client found it."""
+
+    offset: int
+    record: Record
+
+
+class Acknowledged(NamedTuple):
+    """What a producer was told about one record; a timestamp only where the client tells."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int | None = None
+
+
+class ClientError(Exception):
+    """An operation failed; `name` is the protocol's, or the client's own where it has not come from the broker."""
+
+    def __init__(self, name: str, message: str = "") -> None:
+        super().__init__(f"{name}: {message}")
+        self.name = name
+
+    @classmethod
+    def by_code(cls, code: int, message: str = "") -> ClientError:
+        return cls(ErrorCode(code).name, message)
+
+
+class Driver:
+    """The operations. Partitions are assigned by hand throughout: no groups."""
+
+    name = ""
+    features: frozenset[Feature] = frozenset()
+
+    def close(self) -> None:
+        """Ends what the driver keeps between operations."""
+
+    # --- records -------------------------------------------------------------------------------------------------
+
+    def produce(
+        self,
+        bootstrap: str,
+        topic: str,
+        records: Sequence[Record],
+        *,
+        partition: int = 0,
+        codec: str = "none",
+        idempotent: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Acknowledged]:
+        """Sends all, in order, as few batches as the client likes; what each record was acknowledged with.
+
+        With `progress`, records are sent in small steps and `progress(count)` is called after each step's
+        acknowledgements, so that a test can disturb the broker in the middle.
+        """
+        raise NotImplementedError
+
+    def read(
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        partition: int = 0,
+        start: int | None = None,
+        count: int,
+        progress: Progress | None = None,
+    ) -> list[Stored]:
+        """Assigns the partition, seeks to `start` (None: the client's own "earliest"), and reads `count` records."""
+        raise NotImplementedError
+
+    def watermarks(self, bootstrap: str, topic: str, partition: int = 0) -> tuple[int, int]:
+        """The consumer's beginning and end offsets."""
+        raise NotImplementedError
+
+    def offset_for_time(self, bootstrap: str, topic: str, timestamp_ms: int, partition: int = 0) -> int | None:
+        """The first offset whose record is not older; None (or the end, see the drivers) when there is none."""
+        raise NotImplementedError
+
+    def start_transaction(self, bootstrap: str, transactional_id: str) -> None:
+        """Initializes a transactional producer."""
+        raise NotImplementedError
+
+    # --- administration ------------------------------------------------------------------------------------------
+
+    def create_topic(self, bootstrap: str, topic: str, partitions: int, configs: dict[str, str] | None = None) -> None:
+        raise NotImplementedError
+
+    def delete_topic(self, bootstrap: str, topic: str) -> None:
+        raise NotImplementedError
+
+    def topics(self, bootstrap: str) -> set[str]:
+        raise NotImplementedError
+
+    def describe_topic(self, bootstrap: str, topic: str) -> dict[int, dict[str, Any]]:
+        """For each partition: `leader`, `replicas`, `isr`."""
+        raise NotImplementedError
+
+    def create_partitions(self, bootstrap: str, topic: str, total: int) -> None:
+        raise NotImplementedError
+
+    def describe_configs(self, bootstrap: str, topic: str) -> dict[str, str | None]:
+        raise NotImplementedError
+
+    def alter_config(self, bootstrap: str, topic: str, name: str, value: str) -> None:
+        """Sets one config, leaving the others (incrementally, where the client can)."""
+        raise NotImplementedError
+
+    def describe_cluster(self, bootstrap: str) -> dict[str, Any]:
+        """`cluster_id`, `controller`, `nodes` (id -> "host:port")."""
+        raise NotImplementedError
+
+    def delete_records(self, bootstrap: str, topic: str, before: int, partition: int = 0) -> int:
+        """The new low watermark."""
+        raise NotImplementedError
+
+    def log_dir_sizes(self, bootstrap: str, topic: str) -> dict[int, int]:
+        """For each partition with a log, its size in bytes."""
+        raise NotImplementedError
+
+    def list_offset(self, bootstrap: str, topic: str, spec: str, partition: int = 0) -> tuple[int, int]:
+        """Offset and timestamp for `earliest`, `latest` or `max_timestamp`, as the admin client lists it."""
+        raise NotImplementedError
+
+    def describe_producers(self, bootstrap: str, topic: str, partition: int = 0) -> list[dict[str, int]]:
+        """`producer_id`, `producer_epoch`, `last_sequence` of each active producer."""
+        raise NotImplementedError
