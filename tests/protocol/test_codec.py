@@ -8,6 +8,7 @@ import io
 import json
 import random
 import re
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from kio.serial import entity_reader, entity_writer
 from odradek.protocol.compiler import decode, encode
 from odradek.protocol.fields import Message, Struct
 from odradek.protocol.framing import RequestHeader, ResponseHeader
+from odradek.protocol.messages.metadata import MetadataRequest
 from odradek.protocol.records import control, voters
 from odradek.protocol.records.metadata import BY_TYPE
 from odradek.protocol.registry import APIS
@@ -66,7 +68,7 @@ def read_back(message: Any, version: int, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "side", "cls", "version"), served(), ids=lambda value: getattr(value, "__name__", value)
+    ("module", "side", "cls", "version"), list(served()), ids=lambda value: getattr(value, "__name__", value)
 )
 def test_the_same_bytes_as_kio(module: str, side: str, cls: type[Message], version: int) -> None:
     name = cls.__name__.removesuffix("Request").removesuffix("Response")
@@ -151,3 +153,20 @@ def test_the_same_bytes_and_values_as_kafkas_own_classes() -> None:
         encoded, _, text = answer.partition(" ")
         same(message, json.loads(text), where)
         assert base64.b64decode(encoded) == data, where
+
+
+@needs_java
+def test_what_is_not_utf8_is_replaced_as_in_kafka() -> None:
+    choose = random.Random("not utf-8")
+    lines, names = [], []
+    for _ in range(300):
+        pieces = [choose.choice((choose.randbytes(choose.randint(1, 4)), "aé日🧵".encode())) for _ in range(4)]
+        text = b"".join(pieces)[: choose.randint(1, 20)]
+        data = struct.pack(">ih", 1, len(text)) + text
+        names.append(decode(MetadataRequest, 1, data)[0].topics[0].name)
+        lines.append(f"{java_class(MetadataRequest)} 1 {base64.b64encode(data).decode()}")
+    done = run_java(broker_classpath(), java_source("RoundTrip.java"), stdin="\n".join(lines) + "\n")
+    assert done.returncode == 0, done.stderr
+    assert any("\ufffd" in name for name in names)
+    theirs = [json.loads(line.partition(" ")[2])["topics"][0]["name"] for line in done.stdout.splitlines()]
+    assert theirs == names

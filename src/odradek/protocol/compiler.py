@@ -18,9 +18,10 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any, get_args
 
-from odradek.protocol.fields import UNSET, ZERO_UUID, Field, Message, Struct
+from odradek.protocol.fields import NONE, UNSET, ZERO_UUID, Field, Message, Struct
 
 FORMATS = {
     "bool": "?",
@@ -41,6 +42,10 @@ ZEROS: dict[str, object] = {
     "bytes": b"",
     "records": b"",
 }
+# Bytes of a string that are not UTF-8 become U+FFFD, as in Kafka: a client id in Latin-1 is no reason to close.
+STRINGS = "'utf-8', 'replace'"
+# Arrays of fewer numbers than this have a struct at hand.
+SHORT = 9
 # Bound of one decoded message's array elements; a caller may pass another.
 MAX_ELEMENTS = 1_000_000
 
@@ -85,8 +90,9 @@ def encode_uvarint(value: int) -> bytes:
 UVARINTS = [bytes((value,)) for value in range(0x80)]
 
 
-def _skip_tags(raw: bytes, position: int, end: int, count: int) -> int:
-    """Skips `count` tagged fields that the version does not know."""
+def _skip_tags(raw: bytes, position: int, end: int) -> int:
+    """Skips a section of tagged fields of which the version knows none."""
+    count, position = read_uvarint(raw, position)
     for _ in range(count):
         _, position = read_uvarint(raw, position)
         size, position = read_uvarint(raw, position)
@@ -106,6 +112,13 @@ def _add_records(w: Callable[[Any], None], value: Any) -> None:
     else:
         for piece in value:
             w(piece)
+
+
+def _arrays_of(letter: str) -> tuple[tuple[Callable[..., Any], ...], tuple[Callable[..., Any], ...]]:
+    """(unpack_from, pack) for arrays of up to SHORT numbers, by their count: the lists of replicas are short, and
+    finding a struct by its format costs as much as using it."""
+    structs = [_struct(f">{count}{letter}") for count in range(SHORT)]
+    return tuple(s.unpack_from for s in structs), tuple(s.pack for s in structs)
 
 
 def _length_of_records(value: Any) -> int:
@@ -161,6 +174,7 @@ class _Source:
             "DecodeError": DecodeError,
             "read_uvarint": read_uvarint,
             "uvarint": encode_uvarint,
+            "uvarints": UVARINTS,
             "skip_tags": _skip_tags,
             "lies": _lies,
             "add_records": _add_records,
@@ -245,11 +259,18 @@ class _Decoder:
     def fixed(self, kind: str, target: str) -> None:
         self.pending.append((FORMATS[kind], target))
 
+    def byte(self, target: str) -> None:
+        """Reads a byte; with the fixed-width values before it, if there are any."""
+        if self.pending:
+            self.pending.append(("B", target))
+            self.flush()
+        else:
+            self.source.add(f"{target} = raw[p]")
+            self.source.add("p += 1")
+
     def uvarint(self, target: str) -> None:
-        self.flush()
         s = self.source
-        s.add(f"{target} = raw[p]")
-        s.add("p += 1")
+        self.byte(target)
         s.add(f"if {target} > 127:")
         s.add(f"    {target}, p = read_uvarint(raw, p - 1)")
 
@@ -280,18 +301,20 @@ class _Decoder:
                 tagged.append(f)
             else:
                 self.value(f, f"{target}.{f.name}")
-        self.flush()
         if self.flexible:
             self.tags(tagged, target)
+        else:
+            self.flush()
 
     def tags(self, tagged: list[Field], target: str) -> None:
         s = self.source
         count = s.variable("tags")
-        self.uvarint(count)
         if not tagged:
+            self.byte(count)
             s.add(f"if {count}:")
-            s.add(f"    p = skip_tags(raw, p, end, {count})")
+            s.add("    p = skip_tags(raw, p - 1, end)")
             return
+        self.uvarint(count)
         tag, size, stop = s.variable("tag"), s.variable("size"), s.variable("stop")
         s.add(f"for _ in range({count}):")
         s.depth += 1
@@ -341,8 +364,6 @@ class _Decoder:
     def sized(self, kind: str, name: str, n: str, target: str, nullable: bool) -> None:
         s = self.source
         q = s.variable("q")
-        s.add(f"{q} = p + {n}")
-        s.add(f"if {q} > end: raise lies({name!r}, {n}, p)")
         s.add(f"if {n} < 0:")
         if nullable:
             s.add(f"    if {n} != -1: raise lies({name!r}, {n}, p)")
@@ -350,7 +371,9 @@ class _Decoder:
         else:
             s.add(f"    raise lies({name!r}, {n}, p)")
         s.add("else:")
-        s.add(f"    {target} = " + (f"raw[p:{q}].decode()" if kind == "string" else f"view[p:{q}]"))
+        s.add(f"    {q} = p + {n}")
+        s.add(f"    if {q} > end: raise lies({name!r}, {n}, p)")
+        s.add(f"    {target} = " + (f"raw[p:{q}].decode({STRINGS})" if kind == "string" else f"view[p:{q}]"))
         s.add(f"    p = {q}")
 
     def array(self, f: Field, target: str, nullable: bool, flexible: bool) -> None:
@@ -371,7 +394,9 @@ class _Decoder:
         if f.struct is None and f.element in FORMATS and f.element != "uuid":
             letter = FORMATS[f.element]
             size = struct.calcsize(letter)
-            s.add(f"{target} = list(unpack_from(f'>{{{n}}}{letter}', raw, p))")
+            short = s.name(f"unpack_{f.element}", _short_arrays(letter)[0])
+            s.add(f"if {n} < {SHORT}: {target} = list({short}[{n}](raw, p))")
+            s.add(f"else: {target} = list(unpack_from(f'>{{{n}}}{letter}', raw, p))")
             s.add(f"p += {n} * {size}")
         else:
             items, add, item = s.variable("items"), s.variable("add"), s.variable("m")
@@ -422,6 +447,7 @@ def _struct(fmt: str) -> struct.Struct:
 
 
 _STRUCTS: dict[str, struct.Struct] = {}
+_short_arrays = cache(_arrays_of)
 
 
 def _check_version(cls: type[Message], version: int) -> None:
@@ -432,7 +458,7 @@ def _check_version(cls: type[Message], version: int) -> None:
 def decoder(cls: type[Message], version: int) -> Callable[..., tuple[Any, int]]:
     """The compiled function `decode(raw, position=0, budget=MAX_ELEMENTS) -> (message, position after it)`.
 
-    It raises IndexError, struct.error, UnicodeDecodeError or DecodeError; `decode` folds them into the last."""
+    It raises IndexError, struct.error or DecodeError; `decode` folds them into the last."""
     found = cls.decoders.get(version)
     if found is not None:
         return found
@@ -455,7 +481,7 @@ def decode(cls: type[Message], version: int, raw: bytes | bytearray, position: i
     function = cls.decoders.get(version) or decoder(cls, version)
     try:
         return function(raw, position)
-    except (IndexError, struct.error, UnicodeDecodeError) as error:
+    except (IndexError, struct.error) as error:
         raise DecodeError(f"{cls.__name__} version {version}: {error}") from None
 
 
@@ -476,20 +502,40 @@ class _Encoder:
         if not self.pending:
             return
         fmt = ">" + "".join(letter for letter, _ in self.pending)
-        pack = self.source.name("pack", _struct(fmt).pack)
-        self.source.add(f"{self.w}({pack}({', '.join(value for _, value in self.pending)}))")
+        values = [value for _, value in self.pending if value]
+        if values:
+            pack = self.source.name("pack", _struct(fmt).pack)
+            self.source.add(f"{self.w}({pack}({', '.join(values)}))")
+        else:
+            self.source.add(f"{self.w}({bytes(len(self.pending))!r})")
         self.pending = []
 
     def fixed(self, kind: str, value: str) -> None:
         self.pending.append((FORMATS[kind], value))
 
     def length(self, prefix: str, value: str, flexible: bool) -> None:
-        """Writes a length; `value` is an expression, -1 for null."""
+        """Writes a length; `value` is an expression."""
         if flexible:
-            self.flush()
-            self.source.add(f"{self.w}(uvarint({value} + 1))")
+            self.uvarint(f"{value} + 1")
         else:
             self.fixed(prefix, value)
+
+    def uvarint(self, value: str) -> None:
+        self.flush()
+        n = self.source.variable("n")
+        self.source.add(f"{n} = {value}")
+        self.source.add(f"{self.w}(uvarints[{n}] if {n} < 128 else uvarint({n}))")
+
+    def zero(self) -> None:
+        """Writes a zero byte; with the fixed-width values before it, if there are any."""
+        self.pending.append(("x", ""))
+
+    def null(self, prefix: str, flexible: bool) -> None:
+        """Writes the length -1."""
+        if flexible:
+            self.zero()
+        else:
+            self.fixed(prefix, "-1")
 
     def structure(self, cls: type[Struct], value: str) -> None:
         tagged = []
@@ -501,21 +547,21 @@ class _Encoder:
             else:
                 self.value(f, f"{value}.{f.name}")
         if self.flexible:
-            self.flush()
             self.tags(sorted(tagged, key=lambda f: f.tag or 0), value)
 
     def tags(self, tagged: list[Field], value: str) -> None:
         s = self.source
         if not tagged:
-            s.add(f"{self.w}(b'\\0')")
+            self.zero()
             return
+        self.flush()
         count, pieces = s.variable("count"), s.variable("pieces")
         s.add(f"{count} = 0")
         s.add(f"{pieces} = []")
         outer = self.w
         for f in tagged:
             # A tagged field that holds its default is left out.
-            s.add(f"if {value}.{f.name} != {s.default(f)}:")
+            s.add(f"if {differs(f, f'{value}.{f.name}')}:")
             s.depth += 1
             out, w = s.variable("out"), s.variable("w")
             s.add(f"{out} = []")
@@ -524,7 +570,7 @@ class _Encoder:
             self.value(f, f"{value}.{f.name}")
             self.flush()
             s.add(f"{out} = b''.join({out})")
-            s.add(f"{pieces} += (uvarint({f.tag}), uvarint(len({out})), {out})")
+            s.add(f"{pieces} += ({encode_uvarint(f.tag or 0)!r}, uvarint(len({out})), {out})")
             s.add(f"{count} += 1")
             s.depth -= 1
         self.w = outer
@@ -547,7 +593,7 @@ class _Encoder:
             if f.struct is not None and not f.is_array:
                 self.fixed("int8", "-1")
             else:
-                self.length("int16" if f.element == "string" and not f.is_array else "int32", "-1", flexible)
+                self.null("int16" if f.element == "string" and not f.is_array else "int32", flexible)
             self.flush()
             s.depth -= 1
             s.add("else:")
@@ -591,7 +637,11 @@ class _Encoder:
         self.length("int32", f"len({value})", flexible)
         self.flush()
         if f.struct is None and f.element in FORMATS and f.element != "uuid":
-            s.add(f"{self.w}(pack(f'>{{len({value})}}{FORMATS[f.element]}', *{value}))")
+            letter = FORMATS[f.element]
+            short = s.name(f"pack_{f.element}", _short_arrays(letter)[1])
+            n = s.variable("n")
+            s.add(f"{n} = len({value})")
+            s.add(f"{self.w}({short}[{n}](*{value}) if {n} < {SHORT} else pack(f'>{{{n}}}{letter}', *{value}))")
             return
         item = s.variable("m")
         s.add(f"for {item} in {value}:")
@@ -605,6 +655,18 @@ class _Encoder:
         self.flush()
         s.add("pass")
         s.depth -= 1
+
+
+def differs(f: Field, value: str) -> str:
+    """An expression: does the value of a tagged field differ from its default? A structure's fields are compared one
+    by one: making a default to compare with costs twenty times as much."""
+    default = default_of(f)
+    if default is None:
+        return f"{value} is not None"
+    if isinstance(default, Struct):
+        parts = [differs(g, f"{value}.{g.name}") for g in resolve_fields(type(default))]
+        return " or ".join([f"{value} is None", *parts] if f.nullable != NONE else parts) or "False"
+    return f"{value} != {default!r}"
 
 
 def encoder(cls: type[Message], version: int) -> Callable[[Any, Callable[[Any], None]], None]:

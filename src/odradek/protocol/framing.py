@@ -62,10 +62,8 @@ def read_request_header(frame: bytes | bytearray, flexible: bool) -> Request:
     position = 10 + max(length, 0)
     if length < -1 or position > len(frame):
         raise DecodeError(f"a client id of length {length} does not fit in the request")
-    try:
-        client_id = None if length < 0 else frame[10:position].decode()
-    except UnicodeDecodeError as error:
-        raise DecodeError(f"the client id is not UTF-8: {error}") from None
+    # What is not UTF-8 becomes U+FFFD, as in every string.
+    client_id = None if length < 0 else frame[10:position].decode("utf-8", "replace")
     if flexible:
         if position < len(frame) and frame[position] == 0:
             position += 1
