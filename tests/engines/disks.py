@@ -74,6 +74,9 @@ class WatchedDisk(Disk):
         self._see("sync", self.paths[fd])
         super().sync_data(fd)
 
+    def kernel_syncs(self, limit: int) -> None:
+        """Syncs are to pass through `sync_data`."""
+
     def sync_folder(self, path: str) -> None:
         self._see("sync_folder", path)
         super().sync_folder(path)
@@ -145,6 +148,9 @@ class ForgetfulDisk(Disk):
         self._check()
         super().sync_data(fd)
         self._keep(fd)
+
+    def kernel_syncs(self, limit: int) -> None:
+        """Syncs are to pass through `sync_data`."""
 
     def _keep(self, fd: int) -> None:
         size = os.fstat(fd).st_size

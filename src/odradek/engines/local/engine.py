@@ -37,6 +37,7 @@ from odradek.engines.local.disk import Disk, Workers
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flusher import Flusher
 from odradek.engines.local.log import LocalLog, Shared
+from odradek.engines.local.notices import warn
 from odradek.engines.local.recovery import NOTHING, Cut, load_log, remove_if_there
 
 UNKNOWN_TOPIC_ID = bytes(16)
@@ -269,7 +270,7 @@ class LocalEngine(Engine):
         if found.topics and not found.clean:
             found.notes.append("the last stop was not clean: logs are checked as they are opened")
         for note in found.notes:
-            _warn(note, path=self.path)
+            warn(note, path=self.path)
 
     async def stop(self) -> None:
         shared = self._shared
@@ -287,9 +288,10 @@ class LocalEngine(Engine):
             if all(state.clean for state in self._states.values()):
                 await shared.background.run(self._mark_clean)
         except OSError as error:
-            _warn("the stop is not marked as clean", path=self.path, why=str(error))
-        for workers in (shared.readers, shared.background, shared.flusher.workers):
-            workers.close()
+            warn("the stop is not marked as clean", path=self.path, why=str(error))
+        shared.flusher.close()
+        shared.readers.close()
+        shared.background.close()
         self._release_lock()
 
     def _mark_clean(self) -> None:
@@ -353,7 +355,7 @@ class LocalEngine(Engine):
             except OSError as error:
                 raise Unknown(f"opening {identity} failed: {error}") from error
             for note in loaded.notes:
-                _warn(note, log=str(identity))
+                warn(note, log=str(identity))
             state.highest_epoch = max(state.highest_epoch, loaded.highest_epoch)
         unclean = not state.clean
         state.identity = identity
@@ -448,7 +450,7 @@ class LocalEngine(Engine):
             self._tasks.discard(task)
             error = task.exception()
             if isinstance(error, OSError):
-                _warn(sentence, why=str(error))
+                warn(sentence, why=str(error))
             elif error is not None:
                 raise error
 
@@ -464,7 +466,7 @@ class LocalEngine(Engine):
             self._timers.discard(timer)
             if self._shared is None:
                 return
-            task = asyncio.ensure_future(self._checkpoint_or_warn(self._shared.background))
+            task = asyncio.ensure_future(self._checkpoint_orwarn(self._shared.background))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             self._checkpoint_later()
@@ -473,11 +475,11 @@ class LocalEngine(Engine):
         timer = asyncio.get_running_loop().call_later(max(interval_ms, 1) / 1000, begin)
         self._timers.add(timer)
 
-    async def _checkpoint_or_warn(self, background: Workers) -> None:
+    async def _checkpoint_orwarn(self, background: Workers) -> None:
         try:
             await self._checkpoint(background)
         except OSError as error:
-            _warn("the checkpoints were not written", path=self.path, why=str(error))
+            warn("the checkpoints were not written", path=self.path, why=str(error))
 
     async def _checkpoint(self, background: Workers) -> None:
         """Writes the checkpoints as they are now, if they have changed; concurrent calls share a write. Raises
@@ -547,10 +549,3 @@ class LocalEngine(Engine):
         except OSError:
             return self.path, -1, -1
         return self.path, total, usable
-
-
-def _warn(sentence: str, **more: str) -> None:
-    """A line in the broker's log. structlog takes 0.1 s to import: not before there is something to say."""
-    import structlog
-
-    structlog.get_logger("odradek.engine").warning(sentence, **more)

@@ -89,7 +89,7 @@ class OffsetIndex:
 
     def note_written(self, written: int) -> None:
         """The file has this many entries now."""
-        self.written = written
+        self.written = max(self.written, written)
 
     def held_bytes(self) -> int:
         return ENTRY_BYTES * len(self.entries.offsets)
@@ -183,8 +183,9 @@ class TimeIndex:
         return Tail(self.written * TIME_ENTRY_BYTES, data, self.count)
 
     def note_written(self, written: int) -> None:
-        del self.pending[: written - self.written]
-        self.written = written
+        if written > self.written:
+            del self.pending[: written - self.written]
+            self.written = written
 
 
 def unpack_time_entries(data: bytes | bytearray) -> list[tuple[int, int]]:

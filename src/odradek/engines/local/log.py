@@ -43,8 +43,16 @@ from odradek.engines.local import checkpoints, lookup
 from odradek.engines.local.disk import Disk, Workers
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flusher import Durable, Flusher, Job
-from odradek.engines.local.indexes import BLOCK_ENTRIES, ENTRY_BYTES, TIME_ENTRY_BYTES, OffsetIndex, TimeIndex
+from odradek.engines.local.indexes import (
+    BLOCK_ENTRIES,
+    ENTRY_BYTES,
+    TIME_ENTRY_BYTES,
+    OffsetIndex,
+    TimeIndex,
+    write_tail,
+)
 from odradek.engines.local.lookup import View
+from odradek.engines.local.notices import warn
 from odradek.engines.local.reading import Reads
 from odradek.engines.local.recovery import Cut, Loaded, clip_epochs
 from odradek.engines.local.segment import DELETED, Segment
@@ -134,6 +142,8 @@ class LocalLog(PartitionLog):
         self._dirty_files: list[LogFile] = []
         self._sealed: list[Segment] = []
         self._fresh = True
+        self._index_block = (active.index.written if active is not None else 0) + BLOCK_ENTRIES
+        """With this many entries in the active segment's index, the new ones are written."""
         self._epoch_due = False
         self._folders_due: list[str] = []
         self._replacements_due: list[tuple[str, bytes]] = []
@@ -148,7 +158,8 @@ class LocalLog(PartitionLog):
         self._captured_indexes: list[tuple[OffsetIndex | TimeIndex, int]] = []
         self._captured_epoch = False
         self._captured_name = False
-        self._captured_sync = False
+        self._has_more_than_bytes = True
+        """Whether the next round has other things to do than to sync segments."""
         self._quiet: asyncio.Future[None] | None = None
         """Resolves when the round that runs has ended for this log."""
         self._sync_upto = 0
@@ -233,6 +244,8 @@ class LocalLog(PartitionLog):
                 offset += batch.header.last_offset_delta + 1
                 active.note(batch.size, offset - 1, batch.header.max_timestamp, self.index_interval)
         self.end_offset = end_offset
+        if active.index.count >= self._index_block:
+            self._write_index_block(active)
         if self._fresh:
             self._begin_epoch(base_offset)
 
@@ -244,9 +257,9 @@ class LocalLog(PartitionLog):
                 durable = self._next = Durable(loop=self._loop)
                 self._flusher.request(self)
             return Appended(base_offset, end_offset, durable)
-        return Appended(base_offset, end_offset, self._append_in_os_mode(active, end_offset - base_offset))
+        return Appended(base_offset, end_offset, self._append_in_os_mode(end_offset - base_offset))
 
-    def _append_in_os_mode(self, active: Segment, records: int) -> asyncio.Future[None]:
+    def _append_in_os_mode(self, records: int) -> asyncio.Future[None]:
         self._unflushed_records += records
         if self._unflushed_records >= self.config.flush_messages or (
             not self.established and self._sync_upto <= self.flushed_end
@@ -255,8 +268,6 @@ class LocalLog(PartitionLog):
         if self._sync_upto > self.flushed_end:
             return self._next_flush()
         self.durable_end = self.end_offset
-        if active.index.count - active.index.written >= BLOCK_ENTRIES:
-            self._flusher.request(self, sync=False)
         if self._flush_timer is None and self.config.flush_ms < LONG_MAX:
             self._flush_timer = self._loop.call_later(self.config.flush_ms / 1000, self._flush_now)
         return self._done
@@ -280,10 +291,26 @@ class LocalLog(PartitionLog):
         """The first append of an opening: the epoch is to be durable with it."""
         self._fresh = False
         self._touched = True
-        self._epoch_due = True
+        self._epoch_due = self._has_more_than_bytes = True
         while self._epochs and self._epochs[-1][1] >= base_offset:
             self._epochs.pop()  # an epoch that has no batches any more
         self._epochs.append((self.epoch, base_offset))
+
+    def _write_index_block(self, segment: Segment) -> None:
+        """Writes the active segment's new index entries: 20 us for every 2 MB of log. A failure costs nothing: they are
+        written with the next block, and a crash makes them again from the log."""
+        self._index_block = segment.index.count + BLOCK_ENTRIES
+        if self._captured_indexes:
+            return  # the round that runs is writing them
+        try:
+            for index in (segment.index, segment.times):
+                tail = index.tail()
+                write_tail(self._disk, index.path, tail, sync=False)
+                index.note_written(tail.written)
+        except OSError as error:
+            warn("index entries not written", log=str(self.identity), why=str(error))
+            return
+        self._shared.indexes.note(segment.index)
 
     def _write_rest(self, fd: int, buffers: Sequence[Buffer], written: int, size: int, position: int) -> None:
         """The rest of a write that the system cut short, as it does when the disk gets full."""
@@ -345,6 +372,8 @@ class LocalLog(PartitionLog):
             if not self._flushes:
                 self._flusher.request(self)
         self._folders_due.append(self.folder)
+        self._has_more_than_bytes = True
+        self._index_block = BLOCK_ENTRIES
         self.segments.append(segment)
         self.bases.append(segment.base_offset)
         self._active = segment
@@ -356,6 +385,7 @@ class LocalLog(PartitionLog):
         metadata = checkpoints.format_partition_metadata(self.identity.topic_id)
         self._replacements_due.append((f"{self.folder}/{checkpoints.PARTITION_METADATA}", metadata))
         self._folders_due += (self.folder, self._shared.root)
+        self._has_more_than_bytes = True
 
     def _views(self) -> list[View]:
         """The segments as they are now. May be called from any thread: both lists are only ever replaced or added
@@ -438,8 +468,7 @@ class LocalLog(PartitionLog):
         if self.failed is None and not self._closed:
             if segment is not self._active and segment not in self._sealed:
                 self._sealed.append(segment)
-            self._full_due = True
-            self._touched = True
+            self._full_due = self._has_more_than_bytes = self._touched = True
             self._flusher.request(self)
 
     def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
@@ -471,59 +500,58 @@ class LocalLog(PartitionLog):
             await self._inflight
 
     def _has_work(self) -> bool:
-        """Whether something was written that no round has taken."""
-        return bool(
-            self._dirty_files
-            or self._folders_due
-            or self._replacements_due
-            or self._epoch_due
-            or self._sealed
-            or self._full_due
+        """Whether something was written, or is to be, that no round has taken."""
+        return bool(self._dirty_files) or (
+            self._has_more_than_bytes
+            and bool(self._epoch_due or self._replacements_due or self._folders_due or self._sealed or self._full_due)
         )
 
-    def begin_flush(self, sync: bool) -> Job | None:
+    def begin_flush(self) -> Job | None:
         """What the round that begins now is to do for this log; None for nothing. Called by the flusher."""
         if self.failed is not None or self._closed:
             return None
         assert self._quiet is None
         job = Job()
         active = self._active
-        self._captured_sync = sync
-        if sync:
-            self._inflight, self._next = self._next, None
-            self._captured, self._unflushed = self._unflushed, 0
-            self._unflushed_records = 0
-            self._captured_at = (self.end_offset, active, active.size if active is not None else 0)
-            self._captured_files, self._dirty_files = self._dirty_files, []
-            for file in self._captured_files:
-                file.dirty = False
-                self._shared.writers.pop(file, None)
-                self._files.pin(file)
-                job.fds.append(file.fd)
-            self._captured_epoch, self._epoch_due = self._epoch_due, False
-            if self._captured_epoch:
-                job.replacements.append(
-                    (f"{self.folder}/{checkpoints.LEADER_EPOCHS}", checkpoints.format_epochs(self._epochs))
-                )
-                self._folders_due.append(self.folder)
-            self._captured_name = bool(self._replacements_due)
-            job.replacements += self._replacements_due
-            self._replacements_due = []
-            job.folders = list(dict.fromkeys(self._folders_due))
-            self._folders_due = []
-            for segment in self._sealed:
-                self._add_tails(job, segment, sync=True)
-            self._sealed = []
-        if active is not None and (self._full_due or active.index.count - active.index.written >= BLOCK_ENTRIES):
-            self._add_tails(job, active, sync=sync and self._full_due)
-            self._full_due = self._full_due and not sync
+        self._inflight, self._next = self._next, None
+        self._captured, self._unflushed = self._unflushed, 0
+        self._unflushed_records = 0
+        self._captured_at = (self.end_offset, active, active.size if active is not None else 0)
+        self._captured_files, self._dirty_files = self._dirty_files, []
+        for file in self._captured_files:
+            file.dirty = False
+            self._shared.writers.pop(file, None)
+            self._files.pin(file)
+            job.fds.append(file.fd)
         self._quiet = self._loop.create_future()
+        if self._has_more_than_bytes:
+            self._has_more_than_bytes = False
+            self._capture_the_rest(job, active)
         return job
 
-    def _add_tails(self, job: Job, segment: Segment, sync: bool) -> None:
+    def _capture_the_rest(self, job: Job, active: Segment | None) -> None:
+        """What is not only bytes of segments: names, epochs, indexes."""
+        self._captured_epoch, self._epoch_due = self._epoch_due, False
+        if self._captured_epoch:
+            path = f"{self.folder}/{checkpoints.LEADER_EPOCHS}"
+            job.replacements.append((path, checkpoints.format_epochs(self._epochs)))
+            self._folders_due.append(self.folder)
+        self._captured_name = bool(self._replacements_due)
+        job.replacements += self._replacements_due
+        self._replacements_due = []
+        job.folders = list(dict.fromkeys(self._folders_due))
+        self._folders_due = []
+        for segment in self._sealed:
+            self._add_tails(job, segment)
+        self._sealed = []
+        if self._full_due and active is not None:
+            self._add_tails(job, active)
+        self._full_due = False
+
+    def _add_tails(self, job: Job, segment: Segment) -> None:
         for index in (segment.index, segment.times):
             tail = index.tail()
-            job.tails.append((index.path, tail, sync))
+            job.tails.append((index.path, tail))
             self._captured_indexes.append((index, tail.written))
 
     def end_flush(self, error: OSError | None) -> None:
@@ -543,8 +571,7 @@ class LocalLog(PartitionLog):
                     index.note_written(written)
                     if isinstance(index, OffsetIndex):
                         self._shared.indexes.note(index)
-                if self._captured_sync:
-                    self._note_flushed()
+                self._note_flushed()
         if quiet is not None:
             quiet.set_result(None)
 
@@ -711,7 +738,7 @@ class LocalLog(PartitionLog):
         if self.failed is None and self._touched:
             if self._active is not None:
                 self._active.finish_times()
-            self._full_due = True
+            self._full_due = self._has_more_than_bytes = True
             try:
                 await self._next_flush()
             except LogFailure:
