@@ -115,6 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         self._open_bytes = 0
         self._awaited: set[asyncio.Future[Any]] = set()
         self._out: list[Buffer] = []
+        self._out_bytes = 0
         self._running = False
         self._no_room = False
         self._peer_slow = False
@@ -242,8 +243,8 @@ class Connection(asyncio.BufferedProtocol):
         assert frame is not None and len(frame) == self._size
         self._frame = None
         self._filled = 0
-        self.shared.memory.request_complete(self)
         self._deliver(frame)
+        self.shared.memory.request_complete(self)
 
     def _deliver(self, frame: bytes | bytearray) -> None:
         self._waiting.append(frame)
@@ -349,16 +350,22 @@ class Connection(asyncio.BufferedProtocol):
         if not out and not self._running:
             self._loop.call_soon(self._write_out)
         out += pieces
+        self._out_bytes += sum(map(len, pieces))
+        if self._out_bytes >= self.shared.limits.response_bytes:
+            # To the transport, which tells when the peer does not take it: then nothing more is started.
+            self._write_out()
 
     def _write_out(self) -> None:
         out, transport = self._out, self._transport
         if not out or transport is None:
             return
+        count = self._out_bytes
         self._out = []
-        self.shared.bytes_out += sum(map(len, out))
+        self._out_bytes = 0
+        self.shared.bytes_out += count
         if len(out) == 1:
             transport.write(out[0])
-        elif sum(map(len, out)) <= JOIN_BYTES:
+        elif count <= JOIN_BYTES:
             transport.write(b"".join(out))
         else:
             transport.writelines(out)
@@ -383,7 +390,10 @@ class Connection(asyncio.BufferedProtocol):
         full = pending >= limits.open_requests or (
             pending > 0 and self._waiting_bytes + self._open_bytes >= limits.open_request_bytes
         )
-        stop = full or self.shared.memory.must_stop(self, self._frame is not None)
+        # Only a connection whose memory is all in an unfinished request may ask for an exemption: what others hold
+        # is given back when they are answered.
+        stuck = self._frame is not None and pending == 0
+        stop = full or self.shared.memory.must_stop(self, stuck)
         if stop == self._reading:
             self._reading = not stop
             if stop:
@@ -432,6 +442,7 @@ class Connection(asyncio.BufferedProtocol):
         """Closes at once, whatever was not written."""
         self._closing = True
         self._out.clear()
+        self._out_bytes = 0
         if self._transport is not None:
             self._transport.abort()
 

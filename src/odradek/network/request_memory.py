@@ -1,8 +1,8 @@
 """The bound on received and unanswered requests over all connections (`queued.max.request.bytes`).
 
 Every byte of a request counts from its arrival until its response is handed over. Above the bound connections stop
-reading; they go on when there is room. One connection may go on nevertheless, the first that was stopped in the
-middle of a request: else requests that are all half here could wait for each other for ever.
+reading; they go on when there is room. One connection may go on nevertheless, the first that was stopped with nothing
+but an unfinished request: else requests that are all half here could wait for each other for ever.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ class RequestMemory:
             for reader in stopped:
                 reader.resume()
 
-    def must_stop(self, reader: Reader, in_the_middle: bool) -> bool:
-        """Whether a connection must stop reading now; it is then resumed when there is room."""
+    def must_stop(self, reader: Reader, stuck: bool) -> bool:
+        """Whether a connection must stop reading now; it is then resumed when there is room. `stuck`: all that it holds
+        is an unfinished request."""
         if self.used_bytes < self.limit_bytes:
             return False
-        if in_the_middle and self._exempt in (None, reader):
+        if stuck and self._exempt in (None, reader):
             self._exempt = reader
             return False
         self._stopped[reader] = None
@@ -51,8 +52,9 @@ class RequestMemory:
         """The connection's request is all here, or the connection is gone: another may be exempt."""
         if self._exempt is reader:
             self._exempt = None
-            while self._stopped:
-                other, _ = self._stopped.popitem(last=False)
+            for other in list(self._stopped):
+                # One that must still stop puts itself back, at the end.
+                del self._stopped[other]
                 other.resume()
                 if self._exempt is not None:
                     break
