@@ -73,6 +73,7 @@ def compare(kafka_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             )
             assert made.topics[0].error_code == 0, made
             peer.until_led(NAME)
+        forget_settings_of_brokers(kafka)
 
         def run(scenario: Callable[[Peer], Plain]) -> Plain:
             theirs, ours = scenario(kafka), scenario(here)
@@ -155,6 +156,23 @@ def alter(
         validate_only=validate,
     )
     return peer.call(request, alter_configs.AlterConfigsResponse, version)
+
+
+def forget_settings_of_brokers(peer: Peer) -> None:
+    """Takes back what other tests have set on a broker that they share."""
+    set_dynamically = 2, 3
+    for name in ("1", ""):
+        own = [
+            config["name"]
+            for config in describe(peer, (BROKER, name, None))["results"][0]["configs"]
+            if config["config_source"] in set_dynamically
+        ]
+        incremental(peer, (BROKER, name, [(key, DELETE, None) for key in own]))
+    for _ in range(ATTEMPTS):
+        left = describe(peer, (BROKER, "1", None))["results"][0]["configs"]
+        if not any(config["config_source"] in set_dynamically for config in left):
+            return
+    raise AssertionError(f"settings do not go: {left}")
 
 
 # --- described -------------------------------------------------------------------------------------------------------
