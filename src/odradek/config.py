@@ -387,7 +387,7 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
     Setting(
         "odradek.flush.syncfs.files",
         Kind.INT,
-        16,
+        8,
         "Dirty files above which one syncfs replaces their fdatasyncs.",
         minimum=1,
     ),
