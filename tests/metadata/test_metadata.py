@@ -12,7 +12,7 @@ import pytest
 
 from odradek.clock import SystemClock
 from odradek.config import BrokerConfig
-from odradek.engines.interface import Appended, StorageError, Unknown
+from odradek.engines.interface import Appended, Refused, StorageError, Unknown
 from odradek.engines.local import LocalEngine
 from odradek.engines.memory.engine import MemoryEngine, MemoryLog
 from odradek.errors import ErrorCode, KafkaError
@@ -80,6 +80,91 @@ def test_a_change_is_seen_by_listeners_before_it_is_answered_and_survives_a_star
         assert not again.is_new
         assert again.image.topics["t"].id == outcome.topic_id and again.image.topics["t"].partition_count == 3
         assert again.image.offset == metadata.image.offset
+
+    run(work)
+
+
+def test_a_change_that_storage_cannot_follow_is_made_nevertheless() -> None:
+    async def work() -> None:
+        metadata = service(await started())
+        await metadata.open()
+        followed: list[Delta] = []
+
+        async def broken(delta: Delta) -> None:
+            raise OSError("no such device")
+
+        async def sound(delta: Delta) -> None:
+            followed.append(delta)
+
+        metadata.subscribe(broken)
+        metadata.subscribe(sound)
+        (outcome,) = await metadata.change(creating("t"))
+        assert outcome.error == 0 and set(followed[0].created) == {"t"}
+
+    run(work)
+
+
+def test_a_change_is_finished_when_whoever_asked_has_gone() -> None:
+    async def work() -> None:
+        metadata = service(await started())
+        await metadata.open()
+        asked = asyncio.ensure_future(metadata.change(creating("t")))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        (outcome,) = await metadata.change(creating("t"))
+        assert outcome.error == ErrorCode.TOPIC_ALREADY_EXISTS
+
+    run(work)
+
+
+def test_a_change_that_others_overtake_is_made_again_but_not_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        metadata = service(await started())
+        await metadata.open()
+        append, refusals = MemoryLog.append, 3
+
+        def overtaken(log: MemoryLog, *arguments: object) -> Appended:
+            nonlocal refusals
+            refusals -= 1
+            if refusals >= 0:
+                raise Refused("the log ends elsewhere")
+            return append(log, *arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(MemoryLog, "append", overtaken)
+        (outcome,) = await metadata.change(creating("t"))
+        assert outcome.error == 0 and metadata.image.topics["t"].partition_count == 1
+        refusals = 1000
+        with pytest.raises(KafkaError) as caught:
+            await metadata.change(creating("u"))
+        assert caught.value.code == ErrorCode.REQUEST_TIMED_OUT
+
+    run(work)
+
+
+def test_while_the_log_cannot_be_opened_changes_are_refused_and_later_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        engine = await started()
+        metadata = service(engine)
+        await metadata.open()
+
+        def failing(*_: object) -> Appended:
+            raise Unknown("the disk is gone")
+
+        async def not_there(*_: object) -> MemoryLog:
+            raise OSError("the disk is gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryLog, "append", failing)
+            patch.setattr(MemoryEngine, "open", not_there)
+            for _ in range(3):
+                with pytest.raises(KafkaError) as caught:
+                    await metadata.change(creating("t"))
+                assert caught.value.code == ErrorCode.KAFKA_STORAGE_ERROR
+            await metadata.maintain()
+        (outcome,) = await metadata.change(creating("t"))
+        assert outcome.error == ErrorCode.NONE
 
     run(work)
 

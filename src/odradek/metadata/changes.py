@@ -109,7 +109,10 @@ def create_topics(
 
 def _once(items: Sequence[T], key: Callable[[T], object]) -> list[T]:
     """The items with their repetitions left out."""
-    return list({key(item): item for item in reversed(items)}.values())[::-1]
+    first: dict[object, T] = {}
+    for item in items:
+        first.setdefault(key(item), item)
+    return list(first.values())
 
 
 def _create(

@@ -238,7 +238,12 @@ class Metadata:
             # A topic's default may have been the broker's setting.
             delta.configured.update(self.image.topics)
         for listener in self._listeners:
-            await listener(delta)
+            try:
+                await listener(delta)
+            except (LogFailure, StorageError, OSError) as failure:
+                # The change is made and cannot be taken back: a file that could not be deleted is seen to at the
+                # next start, a log that could not be opened by its partition.
+                log.error("a change of the metadata was not followed by all", why=str(failure))
 
     # --- snapshots -----------------------------------------------------------------------------------------------
 
