@@ -210,6 +210,13 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         minimum=1,
     ),
     Setting(
+        "odradek.log.refusals.per.second",
+        Kind.INT,
+        10,
+        "Log lines a second about refused connections and malformed requests; the others are counted.",
+        minimum=0,
+    ),
+    Setting(
         "odradek.request.max.elements",
         Kind.INT,
         1_000_000,

@@ -25,6 +25,7 @@ from odradek.metadata.metadata import Metadata
 from odradek.network.connection import ConnectionLimits, Shared
 from odradek.network.dispatch import Dispatch
 from odradek.network.listener import Listeners
+from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
 from odradek.partitions.registry import Partitions
 
@@ -120,7 +121,8 @@ class Server:
         )
         dispatch = Dispatch(broker, HANDLERS, self.config.integer("odradek.request.max.elements"))
         memory = RequestMemory(self.config.integer("queued.max.request.bytes"))
-        shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config))
+        refusals = Refusals(self.config.integer("odradek.log.refusals.per.second"), self.clock.monotonic)
+        shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config), refusals)
         self.listeners = Listeners(shared, lambda: self.config)
         for name, host, port in endpoints:
             self.bound[name] = await self.listeners.listen(name, host, port)

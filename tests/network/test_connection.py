@@ -92,7 +92,7 @@ def test_large_frames_arrive_whole_among_small_ones(client: RawClient, size: int
 
 def test_a_frame_larger_than_its_first_buffer(broker: Serving, client: RawClient) -> None:
     make_topic(client, "huge")
-    huge = batch(bytes(3 * FRAME_FIRST_BYTES))
+    huge = batch(bytes(50 * FRAME_FIRST_BYTES))
     answer = client.produce("huge", huge)
     assert answer.error_code == ErrorCode.MESSAGE_TOO_LARGE
     assert client.produce("huge", batch(b"x")).base_offset == 0

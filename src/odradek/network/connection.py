@@ -34,6 +34,7 @@ from odradek.network.dispatch import (
     answer_unknown_api_versions,
     is_unknown_api_versions,
 )
+from odradek.network.refusals import Refusals, guess
 from odradek.network.request_memory import RequestMemory
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Buffer, Message
@@ -42,8 +43,8 @@ from odradek.protocol.framing import JOIN_BYTES, encode_response, peek_api
 log = structlog.get_logger("odradek.network")
 
 RECEIVE_BYTES = 262_144
-# A frame's own buffer begins with at most this much, and doubles as bytes arrive.
-FRAME_FIRST_BYTES = 1_048_576
+# A frame's own buffer begins with at most this much, and doubles as bytes arrive: what is announced costs nothing.
+FRAME_FIRST_BYTES = 65_536
 # When so much of a frame is missing, it is received into the frame's buffer without a copy.
 DIRECT_BYTES = 32_768
 LENGTH_BYTES = 4
@@ -63,11 +64,19 @@ class ConnectionLimits:
 class Shared:
     """What the connections of a listener share."""
 
-    def __init__(self, dispatch: Dispatch, engine: Engine, memory: RequestMemory, limits: ConnectionLimits) -> None:
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        engine: Engine,
+        memory: RequestMemory,
+        limits: ConnectionLimits,
+        refusals: Refusals,
+    ) -> None:
         self.dispatch = dispatch
         self.engine = engine
         self.memory = memory
         self.limits = limits
+        self.refusals = refusals
         self.receive = bytearray(RECEIVE_BYTES)
         self.receive_view = memoryview(self.receive)
         self.connections: set[Connection] = set()
@@ -223,7 +232,9 @@ class Connection(asyncio.BufferedProtocol):
     def _take_frame(self, size: int, view: memoryview, position: int, count: int) -> int:
         """Takes a frame of `size` bytes that begins at `position`, or begins to; returns where to go on."""
         if size < 0 or size > self.shared.limits.request_bytes:
-            self._refuse(f"a request of {size} bytes; socket.request.max.bytes is {self.shared.limits.request_bytes}")
+            seems = guess(size.to_bytes(4, "big", signed=True))
+            limit = self.shared.limits.request_bytes
+            self._refuse(f"a request of {size} bytes; socket.request.max.bytes is {limit}{seems}")
             return count
         end = position + size
         if end <= count:
@@ -376,7 +387,7 @@ class Connection(asyncio.BufferedProtocol):
         self.close()
 
     def _refuse(self, why: str) -> None:
-        log.warning("connection closed: malformed request", peer=self.peer, why=why)
+        self.shared.refusals.say("connection closed: malformed request", self.peer, why)
         self.close()
 
     # --- bounds --------------------------------------------------------------------------------------------------

@@ -51,10 +51,10 @@ class Listeners:
         config = self.config()
         host = connection.client_host
         if len(self.shared.connections) > config.integer("max.connections"):
-            log.warning("connection refused", peer=connection.peer, why="max.connections is reached")
+            self.shared.refusals.say("connection refused", connection.peer, "max.connections is reached")
             return False
         if self._by_host[host] >= config.integer("max.connections.per.ip"):
-            log.warning("connection refused", peer=connection.peer, why="max.connections.per.ip is reached")
+            self.shared.refusals.say("connection refused", connection.peer, "max.connections.per.ip is reached")
             return False
         self._by_host[host] += 1
         return True
