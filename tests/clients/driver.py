@@ -31,6 +31,7 @@ class Feature(Enum):
     DESCRIBE_PRODUCERS = "describe producers"
     LIST_OFFSETS = "list offsets as an admin"
     IDEMPOTENCE = "idempotence"
+    NULL_HEADER_VALUES = "sends headers whose value is null"
     OFFSETS_FOR_TIMES = "offsets for times"
     STEADY = "a producer and a consumer that say how far they are"
     TIMESTAMPS = "timestamps chosen by the producer"
