@@ -2,8 +2,8 @@
 
     python -m fuzz.broker_input [--seed 1] [--requests 20000]
 
-Invariant: whatever arrives, the broker answers or closes that connection; no handler fails (a line "a request failed" is
-our own mistake), memory held for requests returns to nothing, and a bystander's produce and fetch go on. A seed that
+Invariant: whatever arrives, the broker answers or closes that connection; no handler fails (a line "a request failed"
+is our own mistake), memory held for requests returns to nothing, and a bystander's produce and fetch go on. A seed that
 breaks it is run again by number.
 """
 
