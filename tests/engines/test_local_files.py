@@ -8,7 +8,10 @@ import dataclasses
 import gc
 import os
 import re
+import resource
 import struct
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -125,6 +128,21 @@ async def test_open_files_are_bounded(tmp_path: Path) -> None:
         assert disk.open_now <= 22
         assert disk.open_most <= 60
     assert disk.open_now == 0
+
+
+def test_the_limit_of_descriptors_is_raised_and_respected() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    script = """
+import resource
+from odradek.engines.local import Disk
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 600))
+print(Disk().descriptors(40), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(Disk().descriptors(200), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(Disk().descriptors(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:3] == ["40 100", "200 400", "300 600"]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
 
 
 async def test_descriptors_are_given_back(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ class LogIdentity(NamedTuple):
 class Appended(NamedTuple):
     """What an append gives at once: the first batch's base offset, the log's end after the last, and the future
     that resolves (to None) when all of it is durable, or fails with a `LogFailure`. Appends that share a flush share
-    the future. It is already done where the engine needs no flush."""
+    the future, and nobody can cancel it for the others: who is cancelled while awaiting it learns so when it is done.
+    It is already done where the engine needs no flush."""
 
     base_offset: int
     end_offset: int
@@ -131,10 +132,12 @@ class PartitionLog(ABC):
     ) -> list[Buffer] | Awaitable[list[Buffer]]:
         """Buffers of consecutive batches: the first contains `offset` (and may begin before it); none begins at or
         above `upto`. At most `max_bytes`, but with `minimum_one` the first batch comes whole, whatever its size. The
-        last batch may be cut short, as Kafka's are. Empty where there is nothing between `offset` and `upto`.
+        last batch may be cut short, as Kafka's are; the first never is. Empty where there is nothing between `offset`
+        and `upto`, or no room for the first batch.
 
         Returns a list where the bytes are at hand, else an awaitable. Raises `OffsetOutOfRange` where `offset` is
-        below `start_offset` or above `end_offset`."""
+        below `start_offset` or above `end_offset` (the awaitable also where it was deleted meanwhile), and
+        `LogFailure` where the storage cannot give what it has; that does not end the opening."""
 
     @abstractmethod
     def headers(self, offset: int) -> Iterator[BatchHeader]:
@@ -152,7 +155,8 @@ class PartitionLog(ABC):
     @abstractmethod
     def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
         """For OffsetForLeaderEpoch (KIP-320): the largest epoch <= `epoch` that has batches and where it ends (at
-        the next epoch's start, or `upto` for the last). None where the log knows no such epoch."""
+        the next epoch's start, or `upto` for the last). An epoch older than all ended where the first begins, as in
+        Kafka. None for a negative epoch, or where the log has no batches."""
 
     @abstractmethod
     def last_epoch(self) -> int | None:

@@ -176,6 +176,20 @@ class Disk:
         found = os.statvfs(path)
         return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
 
+    def descriptors(self, wanted: int) -> int:
+        """How many descriptors may be used for files, at most `wanted`: half of what the process may have, whose
+        limit is raised as far as it goes."""
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY:
+            return wanted
+        if soft < 2 * wanted and (hard == resource.RLIM_INFINITY or hard > soft):
+            more = 2 * wanted if hard == resource.RLIM_INFINITY else min(2 * wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
+        return min(wanted, max(16, soft // 2))
+
     def lock(self, path: str) -> int:
         """Takes a lock file into possession; returns its descriptor, whose closing gives it back. Raises
         `BlockingIOError` where another engine or an Apache Kafka has it.
