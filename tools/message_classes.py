@@ -71,7 +71,9 @@ def field_line(f: dict[str, Any], used: set[str]) -> str:
     nullable = f.get("nullableVersions", "none")
     if nullable != "none":
         annotation += " | None"
-    arguments = [f'"{f["versions"]}"']
+    # A tagged field may leave out its versions: they are those in which it is tagged.
+    versions = f.get("versions") or f["taggedVersions"]
+    arguments = [f'"{versions}"']
     default = default_of(f)
     if default is not None:
         arguments.append(f"default={default}")
@@ -79,7 +81,7 @@ def field_line(f: dict[str, Any], used: set[str]) -> str:
         arguments.append(f'nullable="{nullable}"')
     if "tag" in f:
         arguments.append(f"tag={f['tag']}")
-        if f["taggedVersions"] != f["versions"]:
+        if f["taggedVersions"] != versions:
             arguments.append(f'tagged="{f["taggedVersions"]}"')
     if f.get("flexibleVersions") == "none":
         arguments.append("flexible=False")

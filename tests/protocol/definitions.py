@@ -10,17 +10,43 @@ from typing import Any
 
 from tests.reference import broker_jars, jar
 
+# Messages and control records; metadata records; the records of groups, transactions, share groups and storage.
+JARS = (
+    "kafka-clients",
+    "kafka-metadata",
+    "kafka-group-coordinator",
+    "kafka-transaction-coordinator",
+    "kafka-share-coordinator",
+    "kafka-storage",
+    "kafka-raft",
+)
+
 
 @cache
 def definitions() -> dict[str, dict[str, Any]]:
-    """Every definition of the clients jar (messages, control records) and of the metadata jar (records), by name."""
+    """Every definition in Kafka's jars, by name."""
     found: dict[str, dict[str, Any]] = {}
-    for stem, folder in (("kafka-clients", "common/message/"), ("kafka-metadata", "common/metadata/")):
+    for stem in JARS:
         with zipfile.ZipFile(jar(broker_jars(), stem)) as archive:
             for name in archive.namelist():
-                if name.startswith(folder) and name.endswith(".json"):
+                if re.search(r"(^|/)(message|metadata)/\w+\.json$", name):
                     definition = _load(archive.read(name).decode())
+                    assert definition["name"] not in found
                     found[definition["name"]] = definition
+    return found
+
+
+@cache
+def java_classes() -> dict[str, str]:
+    """The full name of the Java class that Kafka generates from a definition, by the definition's name."""
+    found: dict[str, str] = {}
+    for stem in JARS:
+        with zipfile.ZipFile(jar(broker_jars(), stem)) as archive:
+            for name in archive.namelist():
+                if match := re.fullmatch(r"(.*/)(\w+)JsonConverter\.class", name):
+                    folder, cls = match.groups()
+                    message = cls if cls in definitions() else cls.removesuffix("Data")
+                    found[message] = (folder + cls).replace("/", ".")
     return found
 
 
