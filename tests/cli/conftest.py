@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.broker import BrokerProcess
 from tests.cli.command import Run, runner
 

@@ -8,7 +8,6 @@ import struct
 from typing import Any
 
 import pytest
-from tests.cli.scripted_broker import TOPIC, Answer, Close, ScriptedBroker, Silence, scripted
 
 from odradek.cli.client import Client, ConnectionLost
 from odradek.cli.consumer import Consumer
@@ -35,6 +34,7 @@ from odradek.protocol.messages.produce import (
 from odradek.records.batch import check_batch
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from odradek.records.iteration import iterate
+from tests.cli.scripted_broker import TOPIC, Answer, Close, ScriptedBroker, Silence, scripted
 
 PRODUCER_ID = 4242
 

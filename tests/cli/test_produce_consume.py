@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+
 from tests.cli.command import COMMAND, Run, read_line
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from tests.cli.command import COMMAND, READY_TIMEOUT_S, read_line, runner
 
 from odradek.cli.client import Client
+from tests.cli.command import COMMAND, READY_TIMEOUT_S, read_line, runner
 
 
 class Broker:

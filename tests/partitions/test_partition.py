@@ -364,3 +364,55 @@ def test_the_producer_state_survives_a_close_with_all_five_batches() -> None:
         assert partition.log.end_offset == 6
 
     run(work)
+
+
+def test_a_partition_can_be_deleted_while_its_log_is_being_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        partition = await make()
+        opening, go_on = asyncio.Event(), asyncio.Event()
+        open_log, delete_log = engine.open, engine.delete
+        order: list[str] = []
+
+        async def slow(identity: LogIdentity, config: LogConfig) -> MemoryLog:
+            opening.set()
+            await go_on.wait()
+            opened = await open_log(identity, config)
+            order.append("opened")
+            return opened
+
+        async def delete(identity: LogIdentity) -> None:
+            order.append("deleted")
+            await delete_log(identity)
+
+        monkeypatch.setattr(engine, "open", slow)
+        monkeypatch.setattr(engine, "delete", delete)
+        partition.append(batch(b"a"))
+        engine.fail()
+        await opening.wait()
+        deletion = asyncio.ensure_future(partition.delete())
+        await asyncio.sleep(0)
+        go_on.set()
+        await deletion
+        assert order == ["opened", "deleted"]
+        assert now(partition.append(batch(b"a"))).error == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    run(work)
+
+
+def test_deleting_does_not_wait_for_the_next_try_of_a_log_that_does_not_open() -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        partition = await make()
+        tried = asyncio.Event()
+
+        async def failing(*_: object) -> MemoryLog:
+            tried.set()
+            raise Unknown("still broken")
+
+        engine.open = failing  # type: ignore[method-assign]
+        partition.append(batch(b"a"))
+        engine.fail()
+        await tried.wait()
+        async with asyncio.timeout(0.04):
+            await partition.delete()
+
+    run(work)

@@ -16,6 +16,7 @@ What a request may do, and how errors look in a response, is the handlers' busin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -90,6 +91,7 @@ class Partition:
         self.log: PartitionLog | None = None
         self.producers = ProducerState()
         self.deleted = False
+        self._deletion = asyncio.Event()
         self.readable_bytes = 0
         """Bytes that have come below the high watermark since the start: parked fetches compare two readings."""
         self._epoch = 0
@@ -157,10 +159,12 @@ class Partition:
         """Deletes the partition's log; parked fetches learn of it."""
         self.deleted = True
         self.log = None
-        for task in list(self._background):
-            task.cancel()
-        await self.engine.delete(self.identity)
         self._wake()
+        self._deletion.set()
+        # What is under way (an opening after a failure, a snapshot) ends first: the engine deletes closed logs only.
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self.log = None
+        await self.engine.delete(self.identity)
 
     def configure(self, config: LogConfig) -> None:
         """Puts changed topic settings into force."""
@@ -381,7 +385,8 @@ class Partition:
                 await self.open()
             except (LogFailure, StorageError, OSError) as failure:
                 log.error("log still offline", partition=str(self.identity), why=str(failure), retry_s=delay_s)
-                await asyncio.sleep(delay_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._deletion.wait(), delay_s)
                 delay_s = min(delay_s * 2, REOPEN_MAX_DELAY_S)
                 continue
             assert self.log is not None

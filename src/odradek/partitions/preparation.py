@@ -49,9 +49,11 @@ class Preparation:
     def of(cls, config: LogConfig) -> Preparation | None:
         """None for a plain topic, whose batches are appended as they come."""
         codec = CODECS.get(config.compression_type)
-        level = {Codec.GZIP: config.compression_gzip_level, Codec.LZ4: config.compression_lz4_level, Codec.ZSTD: config.compression_zstd_level}.get(
-            codec if codec is not None else Codec.NONE
-        )
+        level = {
+            Codec.GZIP: config.compression_gzip_level,
+            Codec.LZ4: config.compression_lz4_level,
+            Codec.ZSTD: config.compression_zstd_level,
+        }.get(codec if codec is not None else Codec.NONE)
         keys = "compact" in config.cleanup_policy
         create_time = config.timestamp_type == "CreateTime"
         before_max_ms = config.timestamp_before_max_ms if create_time else LONG_MAX

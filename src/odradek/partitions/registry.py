@@ -17,7 +17,7 @@ import structlog
 
 from odradek.clock import Clock
 from odradek.config import LogConfig
-from odradek.engines.interface import Engine, LogFailure, LogIdentity
+from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageError
 from odradek.partitions.partition import Partition
 
 log = structlog.get_logger("odradek.partitions")
@@ -73,7 +73,7 @@ class Partitions:
             async with gate:
                 try:
                     await partition.open()
-                except LogFailure as failure:
+                except (LogFailure, StorageError, OSError) as failure:
                     partition.begin_offline(failure)
 
         if len(added) == 1:
@@ -91,7 +91,11 @@ class Partitions:
             return
         self.topics_by_id.pop(topic.topic_id, None)
         for partition in topic.partitions:
-            await partition.delete()
+            try:
+                await partition.delete()
+            except (LogFailure, StorageError, OSError) as failure:
+                # The metadata has forgotten the topic: the next start removes what is left of it.
+                log.error("log not deleted", partition=str(partition.identity), why=str(failure))
 
     def configure(self, name: str, config: LogConfig) -> None:
         """Puts a topic's changed settings into force."""
