@@ -74,9 +74,7 @@ class KafkaPythonDriver(Driver):
             size = STEP if progress else max(len(records), 1)
             for first in range(0, len(records), size):
                 waiting = [
-                    producer.send(
-                        topic, record.value, record.key, list(record.headers), partition, record.timestamp_ms
-                    )
+                    producer.send(topic, record.value, record.key, list(record.headers), partition, record.timestamp_ms)
                     for record in records[first : first + size]
                 ]
                 answers += [future.get(timeout=DELIVERY_TIMEOUT_S) for future in waiting]
