@@ -16,7 +16,7 @@ from odradek.protocol.fields import MAX_VERSION, ZERO_UUID, Field, Message, Stru
 from odradek.protocol.framing import RequestHeader, ResponseHeader
 from odradek.protocol.records.metadata import BY_TYPE
 from odradek.protocol.registry import APIS
-from tests.protocol.definitions import definitions, snake
+from tests.protocol.definitions import definitions, java_classes, snake
 from tests.reference import needs_java
 
 pytestmark = needs_java
@@ -108,7 +108,11 @@ def test_every_kind_of_message_was_compared() -> None:
 
 
 def test_every_metadata_record_of_kafka_is_declared() -> None:
-    theirs = {name: d["apiKey"] for name, d in definitions().items() if d["type"] == "metadata"}
+    theirs = {
+        name: definitions()[name]["apiKey"]
+        for name, java in java_classes().items()
+        if java.startswith("org.apache.kafka.common.metadata.")
+    }
     assert {cls.__name__: number for number, cls in BY_TYPE.items()} == theirs
 
 
