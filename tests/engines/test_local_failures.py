@@ -126,6 +126,57 @@ async def test_segments_rolled_since_the_last_good_flush_go(tmp_path: Path) -> N
     await after_restart(tmp_path, kept + added)
 
 
+@pytest.mark.parametrize("mode", ["disk", "os"])
+async def test_a_failed_flush_after_what_was_flushed_is_deleted(tmp_path: Path, mode: str) -> None:
+    """The log goes on at its start, not at offset 0."""
+    disk = WatchedDisk()
+    config = dataclasses.replace(SEGMENTS, retention_ms=0)
+    async with engine_at(tmp_path, disk) as engine:
+        log = await engine.open(LOG, config)
+        await fill(log, 2)
+        log.configure(dataclasses.replace(config, flush=mode))
+        while log.size_bytes() + make_batch(10).size <= config.segment_bytes:
+            await fill(log, 1)
+        gate = Gate(disk)
+        appended = [log.append([make_batch(10)], 0)]
+        await gate.wait()
+        appended += [log.append([make_batch(10)], 0) for _ in range(4)]
+        freed = asyncio.ensure_future(log.retain(1 << 50, log.bases[1]))
+        async with asyncio.timeout(10):
+            while log.start_offset == 0:  # noqa: ASYNC110 - no thread is needed, but a few turns of the loop
+                await asyncio.sleep(0)
+        start = log.start_offset
+        gate.error = OSError(errno.EIO, "broken")
+        gate.leave.set()
+        await asyncio.wait([freed])
+        async with asyncio.timeout(10):
+            while log.failed is None:  # noqa: ASYNC110 - a thread fails
+                await asyncio.sleep(0)
+        disk.heal()
+        again = await engine.open(LOG, SEGMENTS)
+        assert (again.start_offset, again.end_offset, again.epoch) == (start, start, 1)
+        kept = await fill(again, 2)
+        assert kept[0].base_offset == start > 0
+    async with engine_at(tmp_path) as engine:
+        log = await engine.open(LOG, SEGMENTS)
+        assert log.start_offset == start
+        assert await read_all(log) == kept
+
+
+async def test_retention_spares_what_was_appended_while_it_looked(tmp_path: Path) -> None:
+    disk = WatchedDisk()
+    async with engine_at(tmp_path, disk) as engine:
+        log = await engine.open(LOG, dataclasses.replace(CONFIG, retention_ms=0))
+        _, _, durable = log.append([make_batch(10, timestamp=-1)], 0)
+        await durable
+        looking = asyncio.ensure_future(log.retain(1 << 50, log.durable_end))
+        await asyncio.sleep(0)  # its file's time of change is being asked for, in a thread
+        appended = log.append([make_batch(10, timestamp=-1)], 0)
+        assert await looking == 0
+        await appended.durable
+        assert [header.base_offset for header in await read_all(log)] == [0, 10]
+
+
 async def test_a_failed_syncfs_fails_all_that_were_not_flushed(tmp_path: Path) -> None:
     disk = WatchedDisk()
     async with engine_at(tmp_path, disk, odradek__flush__syncfs__files="1") as engine:

@@ -168,9 +168,11 @@ class Flusher:
 
     def _end_of_thread(self, round_: asyncio.Future[None]) -> None:
         failure = round_.exception()
-        if failure is not None and not isinstance(failure, OSError):
+        if failure is None or isinstance(failure, OSError):
+            self._end(failure)
+        else:  # our own mistake: nobody may wait for ever because of it
+            self._end(OSError(f"the flush broke: {failure!r}"))
             raise failure
-        self._end(failure)
 
     def _end(self, failure: OSError | None) -> None:
         """Tells the logs how their jobs ended, and begins the next round. `failure` is that of a syncfs."""
