@@ -396,7 +396,7 @@ class Partition:
             self._wake()
             return
 
-    def begin_offline(self, failure: LogFailure | StorageError) -> None:
+    def begin_offline(self, failure: LogFailure | StorageError | OSError) -> None:
         """Serves nothing until a log that failed to open does open."""
         log.error("log not opened, trying again", partition=str(self.identity), why=str(failure))
         self._run(self._reopen(None))
