@@ -15,12 +15,12 @@ import structlog
 
 from odradek.clock import Clock, SystemClock
 from odradek.config import BrokerConfig, InvalidSetting
-from odradek.engines.interface import Engine, StorageError
+from odradek.engines.interface import Engine, LogIdentity, StorageError
 from odradek.handlers.context import Broker
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
-from odradek.metadata.image import Delta
+from odradek.metadata.image import Delta, MetadataImage
 from odradek.metadata.metadata import Metadata
 from odradek.network.connection import ConnectionLimits, Shared
 from odradek.network.dispatch import Dispatch
@@ -44,6 +44,14 @@ def parse_endpoint(setting: str, text: str) -> tuple[str, str, int]:
     if not separator or not colon or not port.isdigit() or int(port) > 65535:
         raise InvalidSetting(setting, text, "expected NAME://HOST:PORT")
     return name.upper(), host.strip("[]"), int(port)
+
+
+def _is_known(identity: LogIdentity, image: MetadataImage) -> bool:
+    """Whether the metadata has a log's partition. A log that has lost its topic id goes by its name."""
+    if identity.topic_id != bytes(16):
+        return identity.topic_id in image.topics_by_id
+    topic = image.topics.get(identity.topic)
+    return topic is not None and identity.partition in topic.partition_records
 
 
 class Server:
@@ -142,9 +150,8 @@ class Server:
 
     async def _open_partitions(self, metadata: Metadata) -> None:
         image = metadata.image
-        known = {topic.id for topic in image.topics.values()}
         for identity in self.engine.identities():
-            if identity.topic_id in known or metadata.is_own(identity):
+            if metadata.is_own(identity) or _is_known(identity, image):
                 continue
             if metadata.is_new:
                 raise StorageError(

@@ -19,9 +19,6 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-import structlog
-
-from odradek.engines.interface import LogFailure
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker, RequestContext
 from odradek.handlers.fetch_sessions import CachedPartition, FetchContext
@@ -36,8 +33,6 @@ from odradek.protocol.messages.fetch import (
     FetchResponse,
     PartitionData,
 )
-
-log = structlog.get_logger("odradek.fetch")
 
 ZSTD_SINCE = 10
 
@@ -172,10 +167,8 @@ class _Fetch:
     ) -> tuple[PartitionData, list[Buffer]]:
         try:
             return answer, await records
-        except (LogFailure, OSError) as failure:
-            cached = self.fetch.partitions[position]
-            log.error("read failed", topic=cached.key.topic, partition=cached.key.partition, why=str(failure))
-            return _refused(cached.request, ErrorCode.KAFKA_STORAGE_ERROR), []
+        except KafkaError as error:
+            return _refused(self.fetch.partitions[position].request, error.code), []
 
     async def _slow(self, looking: Awaitable[_Look]) -> FetchResponse:
         """What came from the disk is answered at once: it was there before the request."""

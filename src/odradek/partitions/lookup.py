@@ -60,7 +60,7 @@ async def find_by_timestamp(partition: Partition, timestamp_ms: int) -> FoundRec
         def search(header: BatchHeader, data: bytes) -> tuple[int, int] | None:
             return first_at_or_after(header, data, timestamp_ms, from_offset=opened.start_offset)
 
-        header, record = await _search(partition, opened, found.base_offset, upto, search)
+        header, record = await _search(partition, opened, found.base_offset, search)
         if record is not None:
             return FoundRecord(record[0], record[1], header.leader_epoch)
         from_offset = header.next_offset
@@ -74,7 +74,7 @@ async def find_max_timestamp(partition: Partition) -> FoundRecord | None:
     found = await opened.find_max_timestamp(upto)
     if found is None or found.max_timestamp < 0:
         return None
-    header, record = await _search(partition, opened, found.base_offset, upto, max_timestamp_record)
+    header, record = await _search(partition, opened, found.base_offset, max_timestamp_record)
     if record is None:
         # A damaged batch: its header still says when and where.
         return FoundRecord(header.last_offset, header.max_timestamp, header.leader_epoch)
@@ -82,9 +82,9 @@ async def find_max_timestamp(partition: Partition) -> FoundRecord | None:
 
 
 async def _search(
-    partition: Partition, opened: PartitionLog, offset: int, upto: int, search: _SEARCH
+    partition: Partition, opened: PartitionLog, offset: int, search: _SEARCH
 ) -> tuple[BatchHeader, tuple[int, int] | None]:
-    buffers = opened.read(max(offset, opened.start_offset), 1, upto)
+    buffers = partition.read(max(offset, opened.start_offset), 1, True)
     if not isinstance(buffers, list):
         buffers = await buffers
 

@@ -418,8 +418,10 @@ class Partition:
     # --- read ----------------------------------------------------------------------------------------------------
 
     def read(self, offset: int, max_bytes: int, minimum_one: bool) -> list[Buffer] | Awaitable[list[Buffer]]:
-        """Batches from the one that contains `offset` up to the high watermark; see `PartitionLog.read`. Raises
-        `KafkaError`: OFFSET_OUT_OF_RANGE below the start or above the end."""
+        """Batches from the one that contains `offset` up to the high watermark; see `PartitionLog.read`.
+
+        Raises `KafkaError`, also when it is awaited: OFFSET_OUT_OF_RANGE below the start or above the end,
+        KAFKA_STORAGE_ERROR where the disk fails."""
         opened = self.opened()
         if offset > opened.end_offset or offset < opened.start_offset:
             raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
@@ -427,9 +429,22 @@ class Partition:
         if offset >= high_watermark:
             return []
         try:
-            return opened.read(offset, max_bytes, high_watermark, minimum_one)
-        except OffsetOutOfRange:
-            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE) from None
+            data = opened.read(offset, max_bytes, high_watermark, minimum_one)
+        except (OffsetOutOfRange, LogFailure, OSError) as error:
+            raise self._read_failed(offset, error) from None
+        return data if isinstance(data, list) else self._read_from_disk(offset, data)
+
+    async def _read_from_disk(self, offset: int, reading: Awaitable[list[Buffer]]) -> list[Buffer]:
+        try:
+            return await reading
+        except (OffsetOutOfRange, LogFailure, OSError) as error:
+            raise self._read_failed(offset, error) from None
+
+    def _read_failed(self, offset: int, error: Exception) -> KafkaError:
+        if isinstance(error, OffsetOutOfRange):
+            return KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        log.error("read failed", partition=str(self.identity), offset=offset, why=str(error))
+        return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
 
     def wait(self, wake: Callable[[], None]) -> None:
         """Calls `wake` whenever the high watermark may have moved, or the partition changed its state."""

@@ -1,0 +1,78 @@
+"""The composition root: what a start finds in its directory, and refuses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from odradek.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
+from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
+from tests.broker import BrokerProcess
+from tests.raw_client import RawClient, batch, records_of
+
+
+def create(broker: BrokerProcess, *names: str) -> None:
+    topics = [CreatableTopic(name=name, num_partitions=2, replication_factor=1) for name in names]
+    with RawClient(broker.port) as client:
+        answer = client.call(CreateTopicsRequest(topics=topics), CreateTopicsResponse, 5)
+        assert [topic.error_code for topic in answer.topics] == [0] * len(names)
+        for name in names:
+            assert client.produce(name, batch(b"kept")).error_code == 0
+
+
+def values(broker: BrokerProcess, name: str) -> list[bytes | None]:
+    with RawClient(broker.port) as client:
+        return [record.value for record in records_of(client.fetch(name, 0).records)]
+
+
+def test_a_log_that_lost_its_topic_id_is_still_its_topics(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path) as broker:
+        create(broker, "t")
+        broker.stop()
+        (broker.data / "t-0" / "partition.metadata").unlink()
+        broker.start()
+        assert values(broker, "t") == [b"kept"]
+
+
+def test_what_is_left_of_a_deleted_topic_goes_at_the_start(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path) as broker:
+        create(broker, "t", "gone")
+        broker.stop()
+        shutil.copytree(broker.data / "gone-0", tmp_path / "left")
+        broker.start()
+        with RawClient(broker.port) as client:
+            answer = client.call(DeleteTopicsRequest(topic_names=["gone"]), DeleteTopicsResponse, 5)
+            assert answer.responses[0].error_code == 0
+        broker.stop()
+        # As if the broker had died between the deletion's record and its end.
+        shutil.copytree(tmp_path / "left", broker.data / "gone-0")
+        broker.start()
+        assert not (broker.data / "gone-0").exists() and "log of a deleted topic removed" in broker.logged
+        assert values(broker, "t") == [b"kept"]
+
+
+def test_logs_without_the_metadata_that_knows_them_are_not_touched(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path) as broker:
+        create(broker, "t")
+        broker.stop()
+        metadata = broker.data / "__cluster_metadata-0"
+        metadata.rename(tmp_path / "away")
+        with pytest.raises(AssertionError, match="no metadata that knows it"):
+            broker.start()
+        broker.process = None
+        assert (broker.data / "t-0" / "00000000000000000000.log").stat().st_size > 0
+        if metadata.exists():
+            shutil.rmtree(metadata)
+        (tmp_path / "away").rename(metadata)
+        broker.start()
+        assert values(broker, "t") == [b"kept"]
+
+
+def test_a_directory_has_one_broker(tmp_path: Path) -> None:
+    with BrokerProcess(tmp_path) as broker:
+        second = BrokerProcess(tmp_path)
+        with pytest.raises(AssertionError, match=r"another|in use|locked"):
+            second.start()
+        create(broker, "t")
