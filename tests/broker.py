@@ -62,8 +62,10 @@ class BrokerProcess:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], READY_TIMEOUT_S)
-        line = self.process.stdout.readline() if readable else ""
+        # Not `select`, which knows no descriptor above 1023.
+        ready = select.poll()
+        ready.register(self.process.stdout, select.POLLIN)
+        line = self.process.stdout.readline() if ready.poll(READY_TIMEOUT_S * 1000) else ""
         if " ready on " not in line:
             self.process.kill()
             self.process.wait()

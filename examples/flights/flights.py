@@ -174,13 +174,14 @@ def read_with_aiokafka(bootstrap: str, kill: Kill | None) -> Totals:
 
     async def read() -> Totals:
         totals = Totals()
-        consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, group_id=None)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
         await consumer.start()
         try:
             partitions = [TopicPartition(TOPIC, index) for index in range(PARTITIONS)]
             consumer.assign(partitions)
             ends = await consumer.end_offsets(partitions)
-            await consumer.seek_to_beginning(*partitions)
             async with asyncio.timeout(READ_TIMEOUT_S):
                 while len(totals.seen) + totals.repeated < sum(ends.values()):
                     for records in (await consumer.getmany(timeout_ms=1000)).values():
@@ -196,11 +197,12 @@ def read_with_aiokafka(bootstrap: str, kill: Kill | None) -> Totals:
 def read_with_kafka_python(bootstrap: str, kill: Kill | None) -> Totals:
     from kafka import KafkaConsumer, TopicPartition
 
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, group_id=None)
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     partitions = [TopicPartition(TOPIC, index) for index in range(PARTITIONS)]
     consumer.assign(partitions)
     left = sum(consumer.end_offsets(partitions).values())
-    consumer.seek_to_beginning(*partitions)
     totals = Totals()
     deadline = time.monotonic() + READ_TIMEOUT_S
     while len(totals.seen) + totals.repeated < left and time.monotonic() < deadline:

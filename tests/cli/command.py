@@ -19,8 +19,10 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 def read_line(process: subprocess.Popen[bytes], timeout_s: float = READY_TIMEOUT_S) -> str:
     """A line of the process's stdout."""
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], timeout_s)
-    assert ready, "no line came in time"
+    # Not `select`, which knows no descriptor above 1023.
+    ready = select.poll()
+    ready.register(process.stdout, select.POLLIN)
+    assert ready.poll(timeout_s * 1000), "no line came in time"
     return process.stdout.readline().decode()
 
 

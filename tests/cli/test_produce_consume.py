@@ -315,7 +315,9 @@ def on_a_terminal(*arguments: str) -> bytes:
     assert process.stdin is not None
     process.stdin.close()
     seen = b""
-    while select.select([main], [], [], 20)[0]:
+    ready = select.poll()
+    ready.register(main, select.POLLIN)
+    while ready.poll(20_000):
         try:
             seen += os.read(main, 65_536)
         except OSError:  # the other side is closed
