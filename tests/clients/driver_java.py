@@ -1,4 +1,4 @@
-"""Kafka's own Java clients (kafka-clients): one Java process a session, told by lines of JSON (tests/java/Clients.java)."""
+"""Kafka's own Java clients: one Java process a session, told by lines of JSON (tests/java/Clients.java)."""
 
 from __future__ import annotations
 
