@@ -25,19 +25,16 @@ Progress = Callable[[int], None]
 class Feature(Enum):
     """What not every client has."""
 
-    ADMIN = "admin"
-    ALTER_CONFIGS_INCREMENTALLY = "alter configs incrementally"
-    DESCRIBE_LOG_DIRS = "describe log dirs"
-    DESCRIBE_PRODUCERS = "describe producers"
-    LIST_OFFSETS = "list offsets as an admin"
-    IDEMPOTENCE = "idempotence"
+    ADMIN = "creates, changes and deletes topics"
+    ALTER_CONFIGS_INCREMENTALLY = "alters one config and leaves the others"
+    DESCRIBE_LOG_DIRS = "describes log directories"
+    DESCRIBE_PRODUCERS = "describes producers"
+    LIST_OFFSETS = "lists offsets as an admin"
+    NEITHER_KEY_NOR_VALUE = "sends records with neither key nor value"
     NULL_HEADER_VALUES = "sends headers whose value is null"
-    OFFSETS_FOR_TIMES = "offsets for times"
-    STEADY = "a producer and a consumer that say how far they are"
-    TIMESTAMPS = "timestamps chosen by the producer"
+    PROGRESS = "produces and consumes in steps, and says how far it is"
     TRANSACTIONS = "transactions"
-    WHOLE_RECORDS = "keys, nulls, headers and any bytes in one producer"
-    READS_WHOLE_RECORDS = "any bytes, nulls and headers told apart"
+    WHOLE_RECORDS = "sends and reads any bytes, any headers and chosen timestamps, and tells what was acknowledged"
 
 
 class Record(NamedTuple):

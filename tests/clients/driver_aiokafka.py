@@ -52,11 +52,13 @@ def protocol_error(error: KafkaError) -> ClientError:
 class AiokafkaDriver(Driver):
     name = "aiokafka"
     # Its admin client has AlterConfigs but not the incremental kind, and no offsets, log directories or producers.
+    # Its producer wants a key or a value.
     features = frozenset(Feature) - {
         Feature.ALTER_CONFIGS_INCREMENTALLY,
         Feature.DESCRIBE_LOG_DIRS,
         Feature.DESCRIBE_PRODUCERS,
         Feature.LIST_OFFSETS,
+        Feature.NEITHER_KEY_NOR_VALUE,
     }
 
     # --- records -------------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ def protocol_errors() -> Iterator[None]:
 
 class KafkaPythonDriver(Driver):
     name = "kafka-python"
-    # Its producer refuses a header whose value is null; its consumer reads them.
-    features = frozenset(Feature) - {Feature.NULL_HEADER_VALUES}
+    # Its producer refuses a header whose value is null, and a record with neither key nor value; its consumer reads them.
+    features = frozenset(Feature) - {Feature.NULL_HEADER_VALUES, Feature.NEITHER_KEY_NOR_VALUE}
 
     # --- records -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,187 @@
+"""What each client writes, each client reads, whole; and finds by offset and by time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.broker import BrokerProcess
+from tests.clients.driver import CODECS, Acknowledged, ClientError, Driver, Feature, Record, Stored
+from tests.clients.every import every_client
+from tests.raw_client import RawClient
+
+from odradek.protocol.registry import BY_NAME
+from odradek.records.batch import split_batches
+
+BASE_MS = 1_700_000_000_000
+
+# Text, so that kcat's JSON shows it whole; one order of timestamps that is not the order of offsets.
+CORPUS = (
+    Record(b"key", b"value", (), BASE_MS),
+    Record(None, b"a value without a key", (), BASE_MS + 500),
+    Record(b"a tombstone", None, (), BASE_MS + 200),
+    Record(b"", b"", (), BASE_MS + 300),
+    Record(b"headers", b"v", (("one", b"1"), ("two", b""), ("one", b"again")), BASE_MS + 300),
+    Record("schlüssel".encode(), "värde ✓".encode(), (("ключ", "значение".encode()),), BASE_MS + 300),
+    Record(b"long", b"abcdefghij" * 3000, (), BASE_MS + 400),
+)
+NEITHER = Record(None, None, (), BASE_MS + 450)
+NULL_HEADER = Record(b"null header", b"v", (("none", None), ("some", b"1")), BASE_MS + 450)
+BINARY = Record(bytes(range(256)), bytes(range(255, -1, -1)), (("bytes", bytes(range(256))),), BASE_MS + 450)
+# All that kcat's producer can send.
+PLAIN = tuple(Record(b"k%d" % index, b"v%d" % index if index % 3 else None, (("h", b"1"),)) for index in range(8))
+PLAIN += (Record(b"long", b"abcdefghij" * 3000, (("h", b"1"),)),)
+
+Written = Callable[[Driver], tuple[str, list[Record]]]
+
+
+@pytest.fixture(scope="session")
+def written(bootstrap: str, drivers: dict[str, Driver]) -> Written:
+    """What a client has written, with every codec: the topic, and the records in order; written at the first call."""
+    done: dict[str, tuple[str, list[Record]]] = {}
+
+    def write(writer: Driver) -> tuple[str, list[Record]]:
+        if writer.name not in done:
+            topic, records = f"written-by-{writer.name}", []
+            drivers["confluent-kafka"].create_topic(bootstrap, topic, 1)
+            corpus = list(CORPUS if Feature.WHOLE_RECORDS in writer.features else PLAIN)
+            if Feature.NULL_HEADER_VALUES in writer.features:
+                corpus.append(NULL_HEADER)
+            if Feature.NEITHER_KEY_NOR_VALUE in writer.features:
+                corpus.append(NEITHER)
+            for codec in CODECS:
+                told = writer.produce(bootstrap, topic, corpus, codec=codec)
+                if Feature.WHOLE_RECORDS in writer.features:
+                    assert told == [
+                        Acknowledged(0, len(records) + index, told[index].timestamp_ms and record.timestamp_ms)
+                        for index, record in enumerate(corpus)
+                    ]
+                records += corpus
+            done[writer.name] = topic, records
+        return done[writer.name]
+
+    return write
+
+
+@pytest.fixture
+def writer(request: pytest.FixtureRequest, drivers: dict[str, Driver]) -> Driver:
+    return drivers[request.param]
+
+
+@pytest.fixture
+def reader(request: pytest.FixtureRequest, drivers: dict[str, Driver]) -> Driver:
+    return drivers[request.param]
+
+
+def without_times(records: list[Record]) -> list[Record]:
+    return [record._replace(timestamp_ms=None) for record in records]
+
+
+@every_client(argument="reader")
+@every_client(argument="writer")
+def test_what_one_writes_another_reads(bootstrap: str, written: Written, writer: Driver, reader: Driver) -> None:
+    topic, sent = written(writer)
+    found = reader.read(bootstrap, topic, count=len(sent))
+    assert [one.offset for one in found] == list(range(len(sent)))
+    read = [one.record for one in found]
+    assert all(record.timestamp_ms is not None for record in read)
+    if Feature.WHOLE_RECORDS not in writer.features:
+        read = without_times(read)
+    assert read == sent
+
+
+@every_client(argument="writer")
+def test_the_codec_is_kept(broker: BrokerProcess, written: Written, writer: Driver) -> None:
+    topic, sent = written(writer)
+    with RawClient(broker.port) as raw:
+        data = raw.fetch(topic, 0).records
+    codecs: list[set[str]] = [set() for _ in CODECS]
+    for header, _ in split_batches(data):
+        codecs[header.base_offset * len(CODECS) // len(sent)].add(CODECS[header.codec])
+    # librdkafka leaves a batch uncompressed when that is smaller.
+    expected = [{codec} - {"none"} for codec in CODECS]
+    if writer.name in ("confluent-kafka", "kcat") and "FindCoordinator" not in BY_NAME:
+        # It takes FindCoordinator as the sign that a broker knows lz4, and sends plain batches to one without it.
+        expected[CODECS.index("lz4")] = set()
+    assert [found - {"none"} for found in codecs] == expected
+
+
+@every_client(Feature.WHOLE_RECORDS)
+def test_any_bytes(bootstrap: str, admin: Driver, driver: Driver, topic: str) -> None:
+    admin.create_topic(bootstrap, topic, 1)
+    driver.produce(bootstrap, topic, [BINARY])
+    assert driver.read(bootstrap, topic, count=1) == [Stored(0, BINARY)]
+
+
+@every_client()
+def test_an_idempotent_producer(
+    broker: BrokerProcess, bootstrap: str, admin: Driver, driver: Driver, topic: str
+) -> None:
+    admin.create_topic(bootstrap, topic, 1)
+    driver.produce(bootstrap, topic, PLAIN, idempotent=True)
+    assert without_times([one.record for one in driver.read(bootstrap, topic, count=len(PLAIN))]) == list(PLAIN)
+    with RawClient(broker.port) as raw:
+        headers = [header for header, _ in split_batches(raw.fetch(topic, 0).records)]
+    assert headers[0].producer_id >= 0
+    assert [header.base_sequence for header in headers] == [header.base_offset for header in headers]
+
+
+@every_client(Feature.WHOLE_RECORDS)
+def test_a_large_record_and_one_too_large(bootstrap: str, admin: Driver, driver: Driver, topic: str) -> None:
+    admin.create_topic(bootstrap, topic, 1)
+    large = Record(b"large", random.Random(1).randbytes(900_000), (), BASE_MS)
+    driver.produce(bootstrap, topic, [large])
+    with pytest.raises(ClientError) as refused:
+        driver.produce(bootstrap, topic, [large._replace(value=bytes(1_100_000))])
+    assert refused.value.name in ("MESSAGE_TOO_LARGE", "RECORD_TOO_LARGE")
+    assert driver.read(bootstrap, topic, count=1) == [Stored(0, large)]
+    assert driver.watermarks(bootstrap, topic) == (0, 1)
+
+
+@pytest.fixture(scope="session")
+def ten(bootstrap: str, drivers: dict[str, Driver]) -> str:
+    """A topic with ten records, 100 ms apart, in the second of two partitions."""
+    confluent = drivers["confluent-kafka"]
+    confluent.create_topic(bootstrap, "ten", 2)
+    records = [Record(None, b"%d" % index, (), BASE_MS + index * 100) for index in range(10)]
+    confluent.produce(bootstrap, "ten", records, partition=1)
+    return "ten"
+
+
+@every_client()
+def test_seek_by_offset(bootstrap: str, driver: Driver, ten: str) -> None:
+    found = driver.read(bootstrap, ten, partition=1, start=7, count=3)
+    assert [(one.offset, one.record.value) for one in found] == [(7, b"7"), (8, b"8"), (9, b"9")]
+
+
+@every_client()
+def test_seek_by_time(bootstrap: str, driver: Driver, ten: str) -> None:
+    assert driver.offset_for_time(bootstrap, ten, BASE_MS - 1, partition=1) == 0
+    assert driver.offset_for_time(bootstrap, ten, BASE_MS + 300, partition=1) == 3
+    assert driver.offset_for_time(bootstrap, ten, BASE_MS + 301, partition=1) == 4
+    assert driver.offset_for_time(bootstrap, ten, BASE_MS + 901, partition=1) is None
+    assert driver.offset_for_time(bootstrap, ten, BASE_MS, partition=0) is None
+
+
+@every_client()
+def test_beginning_and_end(bootstrap: str, driver: Driver, ten: str) -> None:
+    assert driver.watermarks(bootstrap, ten, partition=1) == (0, 10)
+    assert driver.watermarks(bootstrap, ten, partition=0) == (0, 0)
+
+
+@every_client(Feature.TRANSACTIONS)
+def test_transactions_are_refused_clearly(bootstrap: str, driver: Driver) -> None:
+    """Coordinators are not announced yet: each client says at once that the broker lacks them."""
+    with pytest.raises(ClientError) as refused:
+        driver.start_transaction(bootstrap, f"{driver.name}-transactions")
+    assert (
+        refused.value.name
+        in {
+            "confluent-kafka": {"_UNSUPPORTED_FEATURE"},
+            "aiokafka": {"KafkaError"},
+            "kafka-python": {"UNSUPPORTED_VERSION"},
+            "java": {"UNSUPPORTED_VERSION"},
+        }[driver.name]
+    )
