@@ -219,7 +219,7 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
     Setting(
         "odradek.request.max.elements",
         Kind.INT,
-        1_000_000,
+        200_000,
         "Array elements in one request; more are refused as malformed.",
         minimum=1000,
     ),
