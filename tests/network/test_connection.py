@@ -99,8 +99,8 @@ def test_a_frame_larger_than_its_first_buffer(broker: Serving, client: RawClient
     assert broker.look(lambda: broker.shared.memory.used_bytes) == 0
 
 
-def fetch_request(topic: str, max_wait_ms: int) -> FetchRequest:
-    wanted = [FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1 << 20)]
+def fetch_request(topic: str, max_wait_ms: int, max_bytes: int = 1 << 20) -> FetchRequest:
+    wanted = [FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=max_bytes)]
     return FetchRequest(max_wait_ms=max_wait_ms, min_bytes=1, topics=[FetchTopic(topic=topic, partitions=wanted)])
 
 
@@ -267,3 +267,59 @@ def test_a_half_closed_connection_ends(broker: Serving) -> None:
         make_topic(client, "t")
         client.socket.shutdown(socket.SHUT_WR)
         assert client.is_closed()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [struct.pack(">i", -1), struct.pack(">i", 3) + b"abc", struct.pack(">ihhih", 10, 0, 9, 7, 30_000)],
+    ids=["impossible size", "no header", "a produce that cannot be read"],
+)
+def test_what_came_before_garbage_is_answered(client: RawClient, garbage: bytes) -> None:
+    make_topic(client, "before-garbage")
+    first = encode_request(produce_request("before-garbage", batch(b"x")), 9, 1, "c")
+    client.send_bytes(first * 5 + garbage + first)
+    offsets = [client.receive(ProduceResponse, 9).responses[0].partition_responses[0].base_offset for _ in range(5)]
+    assert offsets == list(range(offsets[0], offsets[0] + 5))
+    assert client.is_closed()
+
+
+def test_an_answer_in_version_0_before_garbage_arrives(client: RawClient) -> None:
+    client.send_bytes(struct.pack(">ihhih", 10, 18, 99, 7, -1) + struct.pack(">i", -1))
+    assert client.receive(ApiVersionsResponse, 0).error_code == ErrorCode.UNSUPPORTED_VERSION
+    assert client.is_closed()
+
+
+def test_what_came_before_a_silent_produce_that_fails_is_answered(client: RawClient) -> None:
+    make_topic(client, "before-silence")
+    good = encode_request(produce_request("before-silence", batch(b"x")), 9, 1, "c")
+    client.send_bytes(good * 3 + encode_request(produce_request("nowhere", batch(b"x"), acks=0), 9, 2, "c"))
+    for offset in range(3):
+        assert client.receive(ProduceResponse, 9).responses[0].partition_responses[0].base_offset == offset
+    assert client.is_closed()
+
+
+def test_peers_that_ask_and_never_read_are_ended() -> None:
+    settings = {"connections__max__idle__ms": "400", "odradek__connection__max__response__bytes": "65536"}
+    with Serving(**settings) as own, RawClient(own.port) as unread, RawClient(own.port) as refused:
+        make_topic(unread, "unread")
+        for _ in range(30):
+            assert unread.produce("unread", batch(b"x" * 500_000)).error_code == 0
+        for client in (unread, refused):
+            client.send(fetch_request("unread", 0, max_bytes=1 << 24), 12)
+        refused.send_bytes(struct.pack(">i", -1))
+        until(lambda: own.look(lambda: not own.shared.connections), "both are gone")
+
+
+def test_a_slow_reader_that_goes_on_is_not_ended() -> None:
+    with Serving(connections__max__idle__ms="400") as own, RawClient(own.port) as client:
+        make_topic(client, "slowly")
+        for _ in range(30):
+            assert client.produce("slowly", batch(b"x" * 500_000)).error_code == 0
+        client.send(fetch_request("slowly", 0, max_bytes=1 << 24), 12)
+        size = struct.unpack(">i", client.receive_bytes(4))[0]
+        started = time.monotonic()
+        # Longer than the timeout in all, never so long without a byte.
+        while size > 0:
+            size -= len(client.receive_bytes(min(size, 1_000_000)))
+            threading.Event().wait(0.08)
+        assert time.monotonic() - started > 0.8

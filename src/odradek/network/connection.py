@@ -5,7 +5,8 @@ Invariants:
   Produce behind open Produces starts early, so that a pipelined producer's batches share a flush.
 - What is received and not answered is bounded, per connection and (`request_memory.py`) over all; so is what was
   answered and not taken by the peer. Beyond a bound reading or starting stops; TCP tells the peer.
-- A malformed request closes its connection, with a log line that says what was wrong, and nothing else.
+- A malformed request closes its connection, with a log line that says what was wrong, and nothing else. What came
+  before it is answered first.
 
 Receiving: all connections of a loop share one buffer, because a read is parsed before the next begins; what is left of
 an unfinished frame moves into a buffer of its own, which grows with what arrives, never with what was announced.
@@ -90,13 +91,14 @@ class Shared:
 class _Open:
     """A request that has started and is not answered."""
 
-    __slots__ = ("correlation_id", "pieces", "route", "size")
+    __slots__ = ("close", "correlation_id", "pieces", "route", "size")
 
     def __init__(self, route: Route, correlation_id: int, size: int) -> None:
         self.route = route
         self.correlation_id = correlation_id
         self.size = size
         self.pieces: list[Buffer] | None = None
+        self.close = False
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -128,6 +130,8 @@ class Connection(asyncio.BufferedProtocol):
         self._running = False
         self._no_room = False
         self._peer_slow = False
+        self._unsent_bytes = 0
+        self._refused: str | None = None
         self._closing = False
         self._draining = False
 
@@ -182,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, count: int) -> None:
         self.last_active = self._loop.time()
         self.shared.bytes_in += count
-        if self._closing:
+        if self._closing or self._refused is not None:
             return
         if self._direct:
             self._filled += count
@@ -222,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
             position = missing
             position = self._take_frame(size, view, position, count)
         receive = self.shared.receive
-        while position < count and not self._closing:
+        while position < count and not self._closing and self._refused is None:
             if count - position < LENGTH_BYTES:
                 self._head = bytes(view[position:count])
                 return
@@ -277,6 +281,8 @@ class Connection(asyncio.BufferedProtocol):
             self._running = False
             if self._out:
                 self._write_out()
+            if self._refused is not None and not (self._closing or self._waiting or self._open):
+                self._end_refused()
 
     def _start(self, frame: bytes | bytearray) -> bool:
         """Starts the first waiting request; False if it must wait on."""
@@ -297,6 +303,7 @@ class Connection(asyncio.BufferedProtocol):
                 return False
             request, context = dispatch.read(route, frame, self.listener, self.client_host)
         except (DecodeError, NotServed) as error:
+            self._drop_waiting()
             self._refuse(str(error))
             return False
         self._dequeue(frame)
@@ -338,10 +345,8 @@ class Connection(asyncio.BufferedProtocol):
     def _answered(self, started: _Open, answer: Any) -> None:
         """Encodes a response, and writes what can leave in order."""
         if isinstance(answer, NoResponse):
-            if answer.close:
-                self.close()
-                return
             started.pieces = []
+            started.close = answer.close
         else:
             started.pieces = encode_response(answer, started.route.api_version, started.correlation_id)
         queue = self._open
@@ -351,6 +356,9 @@ class Connection(asyncio.BufferedProtocol):
             self.shared.memory.give_back(first.size)
             if first.pieces:
                 self._write(first.pieces)
+            elif first.close:
+                self.close()
+                return
         if self._draining and not queue:
             self.close()
 
@@ -374,6 +382,7 @@ class Connection(asyncio.BufferedProtocol):
         self._out = []
         self._out_bytes = 0
         self.shared.bytes_out += count
+        self.last_active = self._loop.time()
         if len(out) == 1:
             transport.write(out[0])
         elif count <= JOIN_BYTES:
@@ -387,14 +396,23 @@ class Connection(asyncio.BufferedProtocol):
         self.close()
 
     def _refuse(self, why: str) -> None:
-        self.shared.refusals.say("connection closed: malformed request", self.peer, why)
+        """Closes the connection for what its peer sent, when everything before that is answered."""
+        self._refused = why
+        if not self._open and not self._waiting:
+            self._end_refused()
+        elif self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _end_refused(self) -> None:
+        self.shared.refusals.say("connection closed: malformed request", self.peer, self._refused or "")
         self.close()
 
     # --- bounds --------------------------------------------------------------------------------------------------
 
     def _control_reading(self) -> None:
         """Stops or resumes reading by what is open."""
-        if self._transport is None or self._closing or self._draining:
+        if self._transport is None or self._closing or self._draining or self._refused is not None:
             return
         limits = self.shared.limits
         pending = len(self._waiting) + len(self._open)
@@ -431,10 +449,27 @@ class Connection(asyncio.BufferedProtocol):
 
         task.add_done_callback(room)
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing of the connection is under way."""
-        return not self._waiting and not self._open
+    def end_if_silent(self, before: float) -> bool:
+        """Closes the connection if nothing is under way and no byte went either way since `before` (loop time).
+
+        Asked now and then: what the peer took of its responses between two looks is a sign of life. One that takes
+        nothing is cut off, since a graceful close would wait for it and keep what was read for it.
+        """
+        transport = self._transport
+        if transport is None:
+            return False
+        unsent = transport.get_write_buffer_size()
+        if unsent < self._unsent_bytes:
+            self.last_active = self._loop.time()
+        self._unsent_bytes = unsent
+        under_way = (self._waiting or self._open) and not (self._peer_slow or self._closing)
+        if under_way or self.last_active >= before:
+            return False
+        if unsent:
+            self.abort()
+        else:
+            self.close()
+        return True
 
     def drain(self) -> None:
         """Takes no more requests; closes when what has started is answered. A Fetch is not waited for: it has nothing
@@ -443,11 +478,15 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None and self._reading:
             self._reading = False
             self._transport.pause_reading()
-        self.shared.memory.give_back(self._waiting_bytes)
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._drop_waiting()
         if not self._open or self._open[-1].route.api_key == FETCH_KEY:
             self.close()
+
+    def _drop_waiting(self) -> None:
+        """Forgets the requests that have not started."""
+        waiting_bytes, self._waiting_bytes = self._waiting_bytes, 0
+        self._waiting.clear()
+        self.shared.memory.give_back(waiting_bytes)
 
     def abort(self) -> None:
         """Closes at once, whatever was not written."""

@@ -2,7 +2,7 @@
 
 Bounds: `max.connections` over all listeners and `max.connections.per.ip`; a connection beyond is closed at once, with
 a log line. A connection with nothing under way that was silent for `connections.max.idle.ms` is closed; so is one
-that began a request and sent no byte of it for that long.
+that began a request and sent no byte of it for that long, or that took no byte of its responses.
 """
 
 from __future__ import annotations
@@ -72,9 +72,8 @@ class Listeners:
             wait_s = min(IDLE_LOOK_MAX_S, max(0.01, idle_ms / 1000 / IDLE_LOOKS_PER_TIMEOUT))
             before = loop.time() - idle_ms / 1000
             for connection in list(self.shared.connections):
-                if connection.idle and connection.last_active < before:
+                if connection.end_if_silent(before):
                     log.info("idle connection closed", peer=connection.peer)
-                    connection.close()
         self._idle_look = loop.call_later(wait_s, self._look_for_idle)
 
     def stop_accepting(self) -> None:
