@@ -43,7 +43,8 @@ def protocol_errors() -> Iterator[None]:
 
 class KafkaPythonDriver(Driver):
     name = "kafka-python"
-    # Its producer refuses a header whose value is null, and a record with neither key nor value; its consumer reads them.
+    # Its producer refuses a header whose value is null, and a record with neither key nor value; its consumer reads
+    # them.
     features = frozenset(Feature) - {Feature.NULL_HEADER_VALUES, Feature.NEITHER_KEY_NOR_VALUE}
 
     # --- records -------------------------------------------------------------------------------------------------
@@ -182,7 +183,11 @@ class KafkaPythonDriver(Driver):
 
     def alter_config(self, bootstrap: str, topic: str, name: str, value: str) -> None:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: value})
-        self._administer(bootstrap, lambda admin: admin.alter_configs([resource], incremental=True))
+        altered = self._administer(bootstrap, lambda admin: admin.alter_configs([resource], incremental=True))
+        # It returns errors as text, "[Error 40] ...".
+        told = altered["topic"][topic]
+        if told != "OK":
+            raise ClientError.by_code(int(told.removeprefix("[Error ").partition("]")[0]), told)
 
     def describe_cluster(self, bootstrap: str) -> dict[str, Any]:
         described = self._administer(bootstrap, lambda admin: admin.describe_cluster())

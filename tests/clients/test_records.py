@@ -7,13 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from odradek.protocol.registry import BY_NAME
+from odradek.records.batch import split_batches
 from tests.broker import BrokerProcess
 from tests.clients.driver import CODECS, Acknowledged, ClientError, Driver, Feature, Record, Stored
 from tests.clients.every import every_client
 from tests.raw_client import RawClient
-
-from odradek.protocol.registry import BY_NAME
-from odradek.records.batch import split_batches
 
 BASE_MS = 1_700_000_000_000
 
