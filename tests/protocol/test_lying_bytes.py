@@ -31,7 +31,7 @@ from odradek.protocol.framing import (
 )
 from odradek.protocol.messages.api_versions import ApiVersionsResponse
 from odradek.protocol.messages.fetch import FetchableTopicResponse, FetchResponse, PartitionData
-from odradek.protocol.messages.metadata import MetadataRequest
+from odradek.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from odradek.protocol.messages.produce import ProduceRequest
 from odradek.protocol.registry import APIS
 from tests.protocol.random_messages import random_message, with_views_as_bytes
@@ -218,6 +218,20 @@ def test_strings_that_are_not_utf8_are_read_with_replacements(text: bytes) -> No
     data = struct.pack(">ih", 1, len(text)) + text
     (topic,) = decode(MetadataRequest, 1, data)[0].topics
     assert header.client_id == topic.name == text.decode("utf-8", "replace")
+
+
+@pytest.mark.parametrize("version", [8, 9])
+def test_a_string_longer_than_an_int16_can_say_is_refused_in_every_version(version: int) -> None:
+    longest = MetadataRequest(topics=[MetadataRequestTopic(name="x" * 32_767)])
+    data = encode(longest, version)
+    assert decode(MetadataRequest, version, data) == (longest, len(data))
+    longest.topics[0].name += "x"
+    with pytest.raises(struct.error):
+        encode(longest, version)
+    if version == 9:
+        name = encode_uvarint(32_769) + b"x" * 32_768
+        with pytest.raises(DecodeError, match="32768"):
+            decode(MetadataRequest, version, b"\x02" + name + bytes(10))
 
 
 @pytest.mark.parametrize("length", [-2, 100, 2**15 - 1])

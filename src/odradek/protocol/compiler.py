@@ -44,6 +44,8 @@ ZEROS: dict[str, object] = {
 }
 # Bytes of a string that are not UTF-8 become U+FFFD, as in Kafka: a client id in Latin-1 is no reason to close.
 STRINGS = "'utf-8', 'replace'"
+# In bytes; what is read in one version is written in others, whose lengths are int16.
+LONGEST_STRING = 32_767
 # Arrays of fewer numbers than this have a struct at hand.
 SHORT = 9
 # Bound of one decoded message's array elements; a caller may pass another.
@@ -85,6 +87,23 @@ def encode_uvarint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def read_string_length(raw: bytes, position: int) -> tuple[int, int]:
+    """Reads the length plus one of a string in a flexible version; like Kafka, within what an int16 can say."""
+    value, position = read_uvarint(raw, position)
+    if value > LONGEST_STRING + 1:
+        raise DecodeError(
+            f"a string of length {value - 1} before byte {position} is longer than {LONGEST_STRING} bytes"
+        )
+    return value, position
+
+
+def encode_string_length(value: int) -> bytes:
+    """The bytes of such a length plus one."""
+    if value > LONGEST_STRING + 1:
+        raise struct.error(f"a string of {value - 1} bytes is longer than {LONGEST_STRING}")
+    return encode_uvarint(value)
 
 
 UVARINTS = [bytes((value,)) for value in range(0x80)]
@@ -173,7 +192,9 @@ class _Source:
         self.names: dict[str, Any] = {
             "DecodeError": DecodeError,
             "read_uvarint": read_uvarint,
+            "read_string_length": read_string_length,
             "uvarint": encode_uvarint,
+            "string_length": encode_string_length,
             "uvarints": UVARINTS,
             "skip_tags": _skip_tags,
             "lies": _lies,
@@ -268,17 +289,17 @@ class _Decoder:
             self.source.add(f"{target} = raw[p]")
             self.source.add("p += 1")
 
-    def uvarint(self, target: str) -> None:
+    def uvarint(self, target: str, read: str = "read_uvarint") -> None:
         s = self.source
         self.byte(target)
         s.add(f"if {target} > 127:")
-        s.add(f"    {target}, p = read_uvarint(raw, p - 1)")
+        s.add(f"    {target}, p = {read}(raw, p - 1)")
 
     def length(self, prefix: str, flexible: bool) -> str:
         """Reads a length prefix into a variable: -1 is null."""
         n = self.source.variable("n")
         if flexible:
-            self.uvarint(n)
+            self.uvarint(n, "read_string_length" if prefix == "int16" else "read_uvarint")
             self.source.add(f"{n} -= 1")
         else:
             self.fixed(prefix, n)
@@ -516,15 +537,15 @@ class _Encoder:
     def length(self, prefix: str, value: str, flexible: bool) -> None:
         """Writes a length; `value` is an expression."""
         if flexible:
-            self.uvarint(f"{value} + 1")
+            self.uvarint(f"{value} + 1", "string_length" if prefix == "int16" else "uvarint")
         else:
             self.fixed(prefix, value)
 
-    def uvarint(self, value: str) -> None:
+    def uvarint(self, value: str, encode: str = "uvarint") -> None:
         self.flush()
         n = self.source.variable("n")
         self.source.add(f"{n} = {value}")
-        self.source.add(f"{self.w}(uvarints[{n}] if {n} < 128 else uvarint({n}))")
+        self.source.add(f"{self.w}(uvarints[{n}] if {n} < 128 else {encode}({n}))")
 
     def zero(self) -> None:
         """Writes a zero byte; with the fixed-width values before it, if there are any."""
