@@ -210,6 +210,13 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         minimum=1,
     ),
     Setting(
+        "odradek.queued.max.response.bytes",
+        Kind.LONG,
+        268_435_456,
+        "Bytes of responses that peers have not taken, over all connections; beyond, a Fetch reads one batch only.",
+        minimum=0,
+    ),
+    Setting(
         "odradek.log.refusals.per.second",
         Kind.INT,
         10,

@@ -20,6 +20,7 @@ from odradek.handlers.context import Broker
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
+from odradek.handlers.unread_responses import UnreadResponses
 from odradek.metadata.image import Delta, MetadataImage
 from odradek.metadata.metadata import Metadata
 from odradek.network.connection import ConnectionLimits, Shared
@@ -123,6 +124,7 @@ class Server:
                 self.choose,
             ),
             deadlines=self.deadlines,
+            unread_responses=UnreadResponses(self.config.integer("odradek.queued.max.response.bytes")),
             advertised={},
             cluster_id=self.metadata.cluster_id,
             node_id=self.config.integer("node.id"),

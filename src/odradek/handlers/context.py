@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from odradek.engines.interface import Engine
     from odradek.handlers.deadlines import Deadlines
     from odradek.handlers.fetch_sessions import FetchSessions
+    from odradek.handlers.unread_responses import UnreadResponses
     from odradek.metadata.metadata import Metadata
     from odradek.partitions.registry import Partitions
 
@@ -33,6 +34,7 @@ class Broker:
     partitions: Partitions
     fetch_sessions: FetchSessions
     deadlines: Deadlines
+    unread_responses: UnreadResponses
     advertised: dict[str, tuple[str, int]]
     """For each listener's name, the host and port that clients are told."""
     cluster_id: str

@@ -50,11 +50,12 @@ def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Aw
 class _Look:
     """What one pass over the partitions gave: the answers in order, their bytes, whether something cannot wait."""
 
-    __slots__ = ("answers", "left", "total", "urgent")
+    __slots__ = ("answers", "left", "max_bytes", "total", "urgent")
 
     def __init__(self, max_bytes: int) -> None:
         self.answers: list[PartitionData] = []
         self.total = 0
+        self.max_bytes = max_bytes
         self.left = max_bytes
         self.urgent = False
 
@@ -95,7 +96,12 @@ class _Fetch:
         return self.response
 
     def _enough(self, look: _Look) -> bool:
-        return look.urgent or look.total >= self.min_bytes or self.request.max_wait_ms <= 0 or not self.fetch.partitions
+        return (
+            look.urgent
+            or look.total >= min(self.min_bytes, max(1, look.max_bytes))
+            or self.request.max_wait_ms <= 0
+            or not self.fetch.partitions
+        )
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
@@ -140,7 +146,8 @@ class _Fetch:
 
     def _look(self) -> _Look | Awaitable[_Look]:
         """Reads every partition once; an awaitable where the disk must be waited for."""
-        look = _Look(self.max_bytes)
+        # What peers leave unread is memory: the less room there is, the less is read for the next.
+        look = _Look(min(self.max_bytes, self.broker.unread_responses.room_bytes))
         for position, cached in enumerate(self.fetch.partitions):
             answer, records = self._read(cached.request, self._find(cached), look)
             if not isinstance(records, list):

@@ -130,6 +130,7 @@ class Connection(asyncio.BufferedProtocol):
         self._running = False
         self._no_room = False
         self._peer_slow = False
+        self._unread_bytes = 0
         self._unsent_bytes = 0
         self._refused: str | None = None
         self._closing = False
@@ -158,6 +159,8 @@ class Connection(asyncio.BufferedProtocol):
         self._waiting_bytes = self._open_bytes = self._filled = 0
         self._frame = None
         shared.memory.forget(self)
+        self._peer_slow = False
+        self._count_unread()
         for awaited in list(self._awaited):
             # A wait is over; a task (a change of metadata, say) runs to its end, though nobody hears of it.
             if not isinstance(awaited, asyncio.Task):
@@ -165,10 +168,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._peer_slow = True
+        self._count_unread()
 
     def resume_writing(self) -> None:
         self._peer_slow = False
+        self._count_unread()
         self._run()
+
+    def _count_unread(self) -> None:
+        """Tells the bound over all connections what this one's peer has not taken; below its own bound that counts as
+        nothing."""
+        transport = self._transport
+        held = transport.get_write_buffer_size() if self._peer_slow and transport is not None else 0
+        if held != self._unread_bytes:
+            self.shared.dispatch.broker.unread_responses.change(held - self._unread_bytes)
+            self._unread_bytes = held
 
     def eof_received(self) -> bool:
         return False
@@ -389,6 +403,8 @@ class Connection(asyncio.BufferedProtocol):
             transport.write(b"".join(out))
         else:
             transport.writelines(out)
+        if self._peer_slow:
+            self._count_unread()
 
     def _broken(self, started: _Open) -> None:
         """A handler failed, which is our own mistake: say so with its traceback, and end this connection only."""
@@ -462,6 +478,7 @@ class Connection(asyncio.BufferedProtocol):
         if unsent < self._unsent_bytes:
             self.last_active = self._loop.time()
         self._unsent_bytes = unsent
+        self._count_unread()
         under_way = (self._waiting or self._open) and not (self._peer_slow or self._closing)
         if under_way or self.last_active >= before:
             return False
