@@ -34,7 +34,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as AiokafkaPartition
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaPythonPartition
@@ -261,7 +261,10 @@ READERS: dict[str, Callable[[str, str, Reading], None]] = {
 
 def run(bootstrap: str, topic: str, crash: Crash | None) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
+    try:
+        admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(30)
+    except KafkaException as error:
+        raise SystemExit(f"the topic cannot be created: {error.args[0].str()}") from None
     say(f"The topic {topic} has {PARTITIONS} partitions. confluent-kafka writes the flights ...")
     begin = time.monotonic()
     source = write(bootstrap, topic, crash)
