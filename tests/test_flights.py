@@ -1,4 +1,4 @@
-"""The example with the flights, run as a person would: it checks its own sums, against the source and by offset."""
+"""The example in the README, as a user runs it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parent.parent / "examples" / "flights" / "flights.py"
-TIMEOUT_S = 300
+EXAMPLE = Path(__file__).parent.parent / "examples" / "flights" / "flights.py"
 
 
-def test_the_flights_come_through_with_the_broker_killed_on_the_way() -> None:
-    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=TIMEOUT_S)
+def test_a_year_of_flights_through_two_kills() -> None:
+    done = subprocess.run([sys.executable, str(EXAMPLE)], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("the broker was killed, and was back") == 4
-    assert "all 336,776 acknowledged" in done.stdout
-    assert done.stdout.count("the same 336,776, each once") == 3
-    # The data set's own: United Airlines' flights, and all miles.
-    assert "UA        58,665" in done.stdout
-    assert "total    336,776 350,217,607" in done.stdout
+    assert done.stdout.count("the broker was killed") == 2
+    assert done.stdout.count("336,776 flights, each once") == 3
+    assert "Every reader found what the source has." in done.stdout
