@@ -70,9 +70,11 @@ class JavaDriver(Driver):
 
     def _line(self, process: subprocess.Popen[bytes]) -> bytes:
         assert process.stdout is not None
+        # Not `select`, which knows no descriptor above 1023.
+        ready = select.poll()
+        ready.register(process.stdout, select.POLLIN)
         while b"\n" not in self._unread:
-            readable, _, _ = select.select([process.stdout], [], [], ANSWER_TIMEOUT_S)
-            assert readable, "the Java process does not answer"
+            assert ready.poll(ANSWER_TIMEOUT_S * 1000), "the Java process does not answer"
             piece = process.stdout.read(1 << 20)
             assert piece, f"the Java process ended: {process.wait()}"
             self._unread += piece
