@@ -8,6 +8,8 @@ import re
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -384,3 +386,54 @@ def test_decoding_is_what_it_seems() -> None:
     header = read_header(lying_body(b"\xff" * 40))
     assert header.record_count == 1 and header.size == HEADER_BYTES + 40
     assert decode(ProduceResponse, 9, encode(ProduceResponse(), 9))[0] == ProduceResponse()
+
+
+def test_topics_that_look_inside_survive_whatever_is_there(tmp_path: Path) -> None:
+    """Compacted topics and those that compress anew parse every record: random bodies in every codec."""
+    from odradek.protocol.messages.create_topics import CreatableTopicConfig
+
+    settings = [("cleanup.policy", "compact"), ("message.timestamp.before.max.ms", "1000")]
+    settings += [("compression.type", codec) for codec in ("uncompressed", "gzip", "snappy", "lz4", "zstd")]
+    topics = [
+        CreatableTopic(
+            name=f"{name}-{value}",
+            num_partitions=1,
+            replication_factor=1,
+            configs=[CreatableTopicConfig(name=name, value=value)],
+        )
+        for name, value in settings
+    ]
+    refused = (ErrorCode.CORRUPT_MESSAGE, ErrorCode.INVALID_RECORD, ErrorCode.INVALID_TIMESTAMP)
+    choose = random.Random(1)
+    whole = [build_batch([NewRecord(b"k", b"v" * 50, 1_700_000_000_000)] * 3, codec=codec) for codec in range(5)]
+    with BrokerProcess(tmp_path, memory=True) as broker, RawClient(broker.port) as client:
+        made = client.call(CreateTopicsRequest(topics=topics), CreateTopicsResponse, 5).topics
+        assert {topic.error_code for topic in made} == {0}
+        for number in range(700):
+            codec = choose.randrange(5)
+            body = bytearray(batch_bytes(whole[codec])[HEADER_BYTES:])
+            if number % 3:
+                body = bytearray(choose.randbytes(choose.randrange(100)))
+            elif body:
+                body[choose.randrange(len(body))] ^= 1 << choose.randrange(8)
+            answer = client.produce(topics[number % len(topics)].name, lying_body(bytes(body), codec))
+            assert answer.error_code in (0, *refused), answer
+        assert resident_mb(broker.pid) < 150
+        assert "Traceback" not in broker.logged
+
+
+def test_lies_and_bombs_read_from_the_command_line(tmp_path: Path) -> None:
+    """`odradek consume` ends with a word about what it cannot read, not with a traceback; memory stays bounded."""
+    with BrokerProcess(tmp_path, memory=True) as broker, RawClient(broker.port) as client:
+        for name, data in (("liar", lying_body(b"\xff" * 40)), ("cut", lying_body(b"not zstd", 4))):
+            make_topic(client, name)
+            assert client.produce(name, GOOD).error_code == 0
+            assert client.produce(name, data).error_code == 0
+            command = [sys.executable, "-m", "odradek.cli.main", "consume", name, "--bootstrap-server"]
+            ended = subprocess.run(
+                [*command, broker.bootstrap, "--exit-at-end", "--output", "text"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert "value" in ended.stdout and ended.stderr and "Traceback" not in ended.stderr, ended

@@ -94,17 +94,22 @@ def _print_records(consumer: Any, line: Callable[[int, BatchHeader, Record], byt
     while left and not consumer.is_done:
         lines: list[bytes] = []
         size = 0
-        for partition, header, record in consumer.poll():
-            text = line(partition, header, record)
-            lines.append(text)
-            size += len(text)
-            if size >= _PRINT_BYTES:
-                _write(lines)
-                lines.clear()
-                size = 0
-            left -= 1
-            if not left:
-                break
+        try:
+            for partition, header, record in consumer.poll():
+                text = line(partition, header, record)
+                lines.append(text)
+                size += len(text)
+                if size >= _PRINT_BYTES:
+                    _write(lines)
+                    lines.clear()
+                    size = 0
+                left -= 1
+                if not left:
+                    break
+        except CommandFailed:
+            # A record that cannot be read takes nothing from those before it.
+            _write(lines)
+            raise
         _write(lines)
 
 

@@ -151,22 +151,37 @@ class _Fetch:
         for position, cached in enumerate(self.fetch.partitions):
             answer, records = self._read(cached.request, self._find(cached), look)
             if not isinstance(records, list):
-                return self._look_on(look, position, answer, records)
+                return self._look_on(look, position, answer, records, self._reserve(look, position))
             look.add(answer, records)
         return look
 
+    def _reserve(self, look: _Look, position: int) -> int:
+        """Takes room while the disk is read, else many would read into the same room at once; returns the bytes."""
+        asked = sum(max(0, cached.request.partition_max_bytes) for cached in self.fetch.partitions[position:])
+        reserved_bytes = min(look.left, asked)
+        self.broker.unread_responses.change(reserved_bytes)
+        return reserved_bytes
+
     async def _look_on(
-        self, look: _Look, position: int, answer: PartitionData, records: Awaitable[list[Buffer]]
+        self,
+        look: _Look,
+        position: int,
+        answer: PartitionData,
+        records: Awaitable[list[Buffer]],
+        reserved_bytes: int,
     ) -> _Look:
         """`_look`, from the partition at `position` on, whose data is not in memory."""
-        look.add(*await self._wait_for_disk(position, answer, records))
-        for later in range(position + 1, len(self.fetch.partitions)):
-            cached = self.fetch.partitions[later]
-            answer, found = self._read(cached.request, self._find(cached), look)
-            if isinstance(found, list):
-                look.add(answer, found)
-            else:
-                look.add(*await self._wait_for_disk(later, answer, found))
+        try:
+            look.add(*await self._wait_for_disk(position, answer, records))
+            for later in range(position + 1, len(self.fetch.partitions)):
+                cached = self.fetch.partitions[later]
+                answer, found = self._read(cached.request, self._find(cached), look)
+                if isinstance(found, list):
+                    look.add(answer, found)
+                else:
+                    look.add(*await self._wait_for_disk(later, answer, found))
+        finally:
+            self.broker.unread_responses.change(-reserved_bytes)
         return look
 
     async def _wait_for_disk(

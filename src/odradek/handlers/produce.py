@@ -156,6 +156,12 @@ class _Pending:
         def appended(done: asyncio.Task[AppendResult]) -> None:
             self.waiting.pop(done)
             self.open -= 1
+            failure = done.exception()
+            if failure is not None:
+                # Our own mistake: it must end the connection, not leave the request open for ever.
+                if not self.result.done():
+                    self.result.set_exception(failure)
+                return
             result = done.result()
             _fill(answer, result)
             durable = result.durable

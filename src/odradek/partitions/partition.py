@@ -281,6 +281,11 @@ class Partition:
             if header.is_control:
                 return AppendResult(ErrorCode.INVALID_RECORD, message="clients may not write control batches")
             return AppendResult(ErrorCode.INVALID_TXN_STATE, message="transactions are not served yet")
+        if header.base_offset != 0:
+            # Kafka's answer; a producer that numbers its batches itself expects something that will not be.
+            return AppendResult(
+                ErrorCode.INVALID_RECORD, message=f"a producer's batch begins at offset 0, not {header.base_offset}"
+            )
         now_ms = self.clock.now_ms()
         append_time_ms = -1
         if self._has_log_append_time:
