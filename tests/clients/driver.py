@@ -27,11 +27,19 @@ class Feature(Enum):
 
     ADMIN = "creates, changes and deletes topics"
     ALTER_CONFIGS_INCREMENTALLY = "alters one config and leaves the others"
+    ALTER_GROUP_OFFSETS = "alters the committed offsets of a group"
+    COMMITS_ON_COMMAND = "its group consumer commits when told to, not only by itself"
+    DELETE_GROUPS = "deletes groups"
+    DELETE_GROUP_OFFSETS = "deletes committed offsets of a group"
+    DESCRIBE_GROUPS = "describes groups and their members"
     DESCRIBE_LOG_DIRS = "describes log directories"
     DESCRIBE_PRODUCERS = "describes producers"
+    GROUP_OFFSETS = "reads the committed offsets of a group as an admin"
+    LIST_GROUPS = "lists groups"
     LIST_OFFSETS = "lists offsets as an admin"
     NEITHER_KEY_NOR_VALUE = "sends records with neither key nor value"
     NULL_HEADER_VALUES = "sends headers whose value is null"
+    STATIC_MEMBERS = "its group consumer has a group.instance.id"
     PROGRESS = "produces and consumes in steps, and says how far it is"
     TRANSACTIONS = "transactions"
     WHOLE_RECORDS = "sends and reads any bytes, any headers and chosen timestamps, and tells what was acknowledged"
@@ -44,6 +52,22 @@ class Record(NamedTuple):
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int | None = None
+
+
+class Member(NamedTuple):
+    """A member of a group, as an admin describes it."""
+
+    client_id: str
+    instance_id: str | None
+    partitions: frozenset[tuple[str, int]]
+
+
+class DescribedGroup(NamedTuple):
+    """A group, as an admin describes it; `state` and `assignor` in the protocol's words ("Stable", "range")."""
+
+    state: str
+    assignor: str
+    members: tuple[Member, ...]
 
 
 class Stored(NamedTuple):
@@ -74,10 +98,16 @@ class ClientError(Exception):
 
 
 class Driver:
-    """The operations. Partitions are assigned by hand throughout: no groups."""
+    """The operations. Here partitions are assigned by hand; members of groups are programs of their own (member.py)."""
 
     name = ""
     features: frozenset[Feature] = frozenset()
+    assignors: tuple[str, ...] = ()
+    """The assignors of its group consumer, by the protocol's names; empty where it has no groups."""
+
+    def member_command(self) -> list[str]:
+        """How its member program starts; the test adds the orders (see member.py)."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Ends what the driver keeps between operations."""
@@ -170,4 +200,25 @@ class Driver:
 
     def describe_producers(self, bootstrap: str, topic: str, partition: int = 0) -> list[dict[str, int]]:
         """`producer_id`, `producer_epoch`, `last_sequence` of each active producer."""
+        raise NotImplementedError
+
+    # --- groups, as an administrator sees them ---------------------------------------------------------------------
+
+    def list_groups(self, bootstrap: str) -> set[str]:
+        raise NotImplementedError
+
+    def describe_group(self, bootstrap: str, group: str) -> DescribedGroup:
+        raise NotImplementedError
+
+    def group_offsets(self, bootstrap: str, group: str, topic: str) -> dict[int, int]:
+        """The committed offset of each partition that has one."""
+        raise NotImplementedError
+
+    def alter_group_offsets(self, bootstrap: str, group: str, topic: str, offsets: dict[int, int]) -> None:
+        raise NotImplementedError
+
+    def delete_group_offsets(self, bootstrap: str, group: str, topic: str, partitions: list[int]) -> None:
+        raise NotImplementedError
+
+    def delete_group(self, bootstrap: str, group: str) -> None:
         raise NotImplementedError

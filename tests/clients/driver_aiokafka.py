@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.errors import KafkaError
 
 from tests.clients.driver import (
@@ -18,8 +20,10 @@ from tests.clients.driver import (
     OPERATION_TIMEOUT_S,
     Acknowledged,
     ClientError,
+    DescribedGroup,
     Driver,
     Feature,
+    Member,
     Progress,
     Record,
     Stored,
@@ -51,15 +55,23 @@ def protocol_error(error: KafkaError) -> ClientError:
 
 class AiokafkaDriver(Driver):
     name = "aiokafka"
-    # Its admin client has AlterConfigs but not the incremental kind, and no offsets, log directories or producers.
+    # Its admin client has AlterConfigs but not the incremental kind, and no offsets, log directories or producers; it
+    # looks at groups without changing them.
     # Its producer wants a key or a value.
     features = frozenset(Feature) - {
         Feature.ALTER_CONFIGS_INCREMENTALLY,
+        Feature.ALTER_GROUP_OFFSETS,
+        Feature.DELETE_GROUPS,
+        Feature.DELETE_GROUP_OFFSETS,
         Feature.DESCRIBE_LOG_DIRS,
         Feature.DESCRIBE_PRODUCERS,
         Feature.LIST_OFFSETS,
         Feature.NEITHER_KEY_NOR_VALUE,
     }
+    assignors = ("range", "roundrobin", "sticky")
+
+    def member_command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.clients.member_aiokafka"]
 
     # --- records -------------------------------------------------------------------------------------------------
 
@@ -256,3 +268,27 @@ class AiokafkaDriver(Driver):
         asked = {TopicPartition(topic, partition): RecordsToDelete(before)}
         deleted = self._administer(bootstrap, lambda admin: admin.delete_records(asked))
         return int(deleted[TopicPartition(topic, partition)])
+
+    # --- groups ----------------------------------------------------------------------------------------------------
+
+    def list_groups(self, bootstrap: str) -> set[str]:
+        return {name for name, *_ in self._administer(bootstrap, lambda admin: admin.list_consumer_groups())}
+
+    def describe_group(self, bootstrap: str, group: str) -> DescribedGroup:
+        (answer,) = self._administer(bootstrap, lambda admin: admin.describe_consumer_groups([group]))
+        code, _, state, _, assignor, members = answer.groups[0][:6]
+        if code:
+            raise ClientError.by_code(code)
+        # It leaves the assignments as they came, and asks in a version that tells no instances.
+        return DescribedGroup(
+            state,
+            assignor,
+            tuple(
+                Member(client_id, None, frozenset(ConsumerProtocol.ASSIGNMENT.decode(assignment).partitions()))
+                for _, client_id, _, _, assignment in members
+            ),
+        )
+
+    def group_offsets(self, bootstrap: str, group: str, topic: str) -> dict[int, int]:
+        found = self._administer(bootstrap, lambda admin: admin.list_consumer_group_offsets(group))
+        return {at.partition: one.offset for at, one in found.items() if at.topic == topic}

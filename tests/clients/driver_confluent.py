@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -22,8 +32,10 @@ from tests.clients.driver import (
     OPERATION_TIMEOUT_S,
     Acknowledged,
     ClientError,
+    DescribedGroup,
     Driver,
     Feature,
+    Member,
     Progress,
     Record,
     Stored,
@@ -43,14 +55,22 @@ def protocol_error(error: KafkaError) -> ClientError:
 
 class ConfluentDriver(Driver):
     name = "confluent-kafka"
-    # Its Python admin client has no DescribeLogDirs and no DescribeProducers.
-    features = frozenset(Feature) - {Feature.DESCRIBE_LOG_DIRS, Feature.DESCRIBE_PRODUCERS}
+    # Its Python admin client has no DescribeLogDirs, no DescribeProducers and no OffsetDelete.
+    features = frozenset(Feature) - {
+        Feature.DELETE_GROUP_OFFSETS,
+        Feature.DESCRIBE_LOG_DIRS,
+        Feature.DESCRIBE_PRODUCERS,
+    }
+    assignors = ("range", "roundrobin", "cooperative-sticky")
 
     def __init__(self) -> None:
         self._admins: dict[str, AdminClient] = {}
 
     def close(self) -> None:
         self._admins.clear()
+
+    def member_command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.clients.member_confluent"]
 
     # --- records -------------------------------------------------------------------------------------------------
 
@@ -261,3 +281,37 @@ class ConfluentDriver(Driver):
         }
         listed = self._wait(self._admin(bootstrap).list_offsets({TopicPartition(topic, partition): specs[spec]}))
         return listed.offset, listed.timestamp
+
+    # --- groups ----------------------------------------------------------------------------------------------------
+
+    def list_groups(self, bootstrap: str) -> set[str]:
+        listed = self._admin(bootstrap).list_consumer_groups().result(OPERATION_TIMEOUT_S)
+        assert not listed.errors, listed.errors
+        return {one.group_id for one in listed.valid}
+
+    def describe_group(self, bootstrap: str, group: str) -> DescribedGroup:
+        described = self._wait(self._admin(bootstrap).describe_consumer_groups([group]))
+        members = tuple(
+            Member(
+                one.client_id,
+                one.group_instance_id,
+                frozenset((at.topic, at.partition) for at in one.assignment.topic_partitions),
+            )
+            for one in described.members
+        )
+        # It names states in words of its own: PREPARING_REBALANCING.
+        return DescribedGroup(described.state.name.title().replace("_", ""), described.partition_assignor, members)
+
+    def group_offsets(self, bootstrap: str, group: str, topic: str) -> dict[int, int]:
+        found = self._wait(self._admin(bootstrap).list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]))
+        return {one.partition: one.offset for one in found.topic_partitions if one.topic == topic}
+
+    def alter_group_offsets(self, bootstrap: str, group: str, topic: str, offsets: dict[int, int]) -> None:
+        wanted = [TopicPartition(topic, partition, at) for partition, at in offsets.items()]
+        asked = [ConsumerGroupTopicPartitions(group, wanted)]
+        for one in self._wait(self._admin(bootstrap).alter_consumer_group_offsets(asked)).topic_partitions:
+            if one.error is not None:
+                raise protocol_error(one.error)
+
+    def delete_group(self, bootstrap: str, group: str) -> None:
+        self._wait(self._admin(bootstrap).delete_consumer_groups([group]))

@@ -1,4 +1,5 @@
-"""Kafka's own Java clients: one Java process a session, told by lines of JSON (tests/java/Clients.java)."""
+"""Kafka's own Java clients: one Java process a session, told by lines of JSON (tests/java/Clients.java), and one for
+each member of a group (tests/java/Member.java)."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import base64
 import json
 import select
 import subprocess
+import tempfile
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -14,14 +16,17 @@ from tests.clients.driver import (
     DELIVERY_TIMEOUT_S,
     Acknowledged,
     ClientError,
+    DescribedGroup,
     Driver,
     Feature,
+    Member,
     Progress,
     Record,
     Stored,
 )
 from tests.reference import broker_classpath, java_source
 
+COMPILE_TIMEOUT_S = 60.0
 # The Java side gives up sooner; this is for a process that hangs, or has yet to start.
 ANSWER_TIMEOUT_S = DELIVERY_TIMEOUT_S + 60.0
 
@@ -37,18 +42,33 @@ def _bytes(text: str | None) -> bytes | None:
 class JavaDriver(Driver):
     name = "java"
     features = frozenset(Feature)
+    assignors = ("range", "roundrobin", "sticky", "cooperative-sticky")
 
     def __init__(self) -> None:
+        self._classes: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
         self._one_at_a_time = threading.Lock()
 
+    def _command(self, program: str) -> list[str]:
+        """Starts one of the programs under tests/java; both are compiled once, at the first call."""
+        if self._classes is None:
+            self._classes = tempfile.TemporaryDirectory()
+            sources = [java_source("Clients.java"), java_source("Member.java")]
+            compile = ["javac", "-nowarn", "-cp", broker_classpath(), "-d", self._classes.name, *sources]
+            done = subprocess.run(compile, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+            assert done.returncode == 0, done.stdout + done.stderr
+        where = f"{self._classes.name}:{broker_classpath()}"
+        return ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp", where, program]
+
+    def member_command(self) -> list[str]:
+        return self._command("Member")
+
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            # A source file is compiled as it starts; stderr carries only the remark that there is no logger.
-            command = ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp", broker_classpath()]
+            # stderr carries only the remark that there is no logger.
             self._process = subprocess.Popen(
-                [*command, java_source("Clients.java")],
+                self._command("Clients"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -67,6 +87,9 @@ class JavaDriver(Driver):
                 self._process.wait()
             self._process.stdout.close()
             self._process = None
+        if self._classes is not None:
+            self._classes.cleanup()
+            self._classes = None
 
     def _line(self, process: subprocess.Popen[bytes]) -> bytes:
         assert process.stdout is not None
@@ -208,3 +231,29 @@ class JavaDriver(Driver):
 
     def describe_producers(self, bootstrap: str, topic: str, partition: int = 0) -> list[dict[str, int]]:
         return list(self._ask("describe_producers", bootstrap, topic=topic, partition=partition))
+
+    # --- groups ----------------------------------------------------------------------------------------------------
+
+    def list_groups(self, bootstrap: str) -> set[str]:
+        return set(self._ask("list_groups", bootstrap))
+
+    def describe_group(self, bootstrap: str, group: str) -> DescribedGroup:
+        told = self._ask("describe_group", bootstrap, group=group)
+        members = tuple(
+            Member(one["client_id"], one["instance_id"], frozenset((topic, at) for topic, at in one["partitions"]))
+            for one in told["members"]
+        )
+        return DescribedGroup(told["state"], told["assignor"], members)
+
+    def group_offsets(self, bootstrap: str, group: str, topic: str) -> dict[int, int]:
+        told = self._ask("group_offsets", bootstrap, group=group, topic=topic)
+        return {int(partition): at for partition, at in told.items()}
+
+    def alter_group_offsets(self, bootstrap: str, group: str, topic: str, offsets: dict[int, int]) -> None:
+        self._ask("alter_group_offsets", bootstrap, group=group, topic=topic, offsets=offsets)
+
+    def delete_group_offsets(self, bootstrap: str, group: str, topic: str, partitions: list[int]) -> None:
+        self._ask("delete_group_offsets", bootstrap, group=group, topic=topic, partitions=partitions)
+
+    def delete_group(self, bootstrap: str, group: str) -> None:
+        self._ask("delete_group", bootstrap, group=group)

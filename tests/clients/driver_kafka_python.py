@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+import kafka.errors
+from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 
@@ -17,8 +19,10 @@ from tests.clients.driver import (
     OPERATION_TIMEOUT_S,
     Acknowledged,
     ClientError,
+    DescribedGroup,
     Driver,
     Feature,
+    Member,
     Progress,
     Record,
     Stored,
@@ -46,6 +50,10 @@ class KafkaPythonDriver(Driver):
     # Its producer refuses a header whose value is null, and a record with neither key nor value; its consumer reads
     # them.
     features = frozenset(Feature) - {Feature.NULL_HEADER_VALUES, Feature.NEITHER_KEY_NOR_VALUE}
+    assignors = ("range", "roundrobin", "sticky", "cooperative-sticky")
+
+    def member_command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.clients.member_kafka_python"]
 
     # --- records -------------------------------------------------------------------------------------------------
 
@@ -234,3 +242,53 @@ class KafkaPythonDriver(Driver):
             }
             for one in described.active_producers
         ]
+
+    # --- groups ----------------------------------------------------------------------------------------------------
+
+    def list_groups(self, bootstrap: str) -> set[str]:
+        return {one["group_id"] for one in self._administer(bootstrap, lambda admin: admin.list_groups())}
+
+    def describe_group(self, bootstrap: str, group: str) -> DescribedGroup:
+        described = self._administer(bootstrap, lambda admin: admin.describe_groups([group]))[group]
+        if described["error"] is not None:
+            # As text: "[Error 69] ...".
+            told = described["error"]
+            raise ClientError.by_code(int(told.removeprefix("[Error ").partition("]")[0]), told)
+        members = tuple(
+            Member(
+                one["client_id"],
+                one["group_instance_id"],
+                frozenset(
+                    (of["topic"], partition)
+                    for of in (one["member_assignment"] or {}).get("assigned_partitions", ())
+                    for partition in of["partitions"]
+                ),
+            )
+            for one in described["members"]
+        )
+        return DescribedGroup(described["group_state"], described["protocol_data"], members)
+
+    def group_offsets(self, bootstrap: str, group: str, topic: str) -> dict[int, int]:
+        found = self._administer(bootstrap, lambda admin: admin.list_group_offsets({group: None}))[group]
+        return {at.partition: one.offset for at, one in found.items() if at.topic == topic}
+
+    def alter_group_offsets(self, bootstrap: str, group: str, topic: str, offsets: dict[int, int]) -> None:
+        wanted = {TopicPartition(topic, one): OffsetAndMetadata(at, "", -1) for one, at in offsets.items()}
+        self._raise(self._administer(bootstrap, lambda admin: admin.alter_group_offsets(group, wanted)))
+
+    def delete_group_offsets(self, bootstrap: str, group: str, topic: str, partitions: list[int]) -> None:
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        self._raise(self._administer(bootstrap, lambda admin: admin.delete_group_offsets(group, wanted)))
+
+    def delete_group(self, bootstrap: str, group: str) -> None:
+        told = self._administer(bootstrap, lambda admin: admin.delete_groups([group]))[group]
+        # The name of one of its exceptions, or "OK".
+        if told != "OK":
+            raise ClientError.by_code(getattr(kafka.errors, told).errno)
+
+    @staticmethod
+    def _raise(told: dict[TopicPartition, type[KafkaError]]) -> None:
+        """Its answers for each partition are exception classes, `NoError` among them."""
+        for error in told.values():
+            if error.errno:
+                raise ClientError.by_code(error.errno)

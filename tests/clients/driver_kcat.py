@@ -2,7 +2,8 @@
 
 It has no administration but a listing, and its producer takes records as lines of text: no empty values beside nulls
 (-Z sends the empty as null), one set of headers for all, no timestamps. Its reader prints JSON, in which a key or value
-that is not text would be lost; text, nulls, headers and timestamps come out whole.
+that is not text would be lost; text, nulls, headers and timestamps come out whole. Its group consumer commits by itself
+only; what it can do with groups otherwise is what librdkafka does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +36,11 @@ SEPARATOR = "\x1f"
 
 class KcatDriver(Driver):
     name = "kcat"
-    features: frozenset[Feature] = frozenset()
+    features = frozenset({Feature.STATIC_MEMBERS})
+    assignors = ("range", "roundrobin", "cooperative-sticky")
+
+    def member_command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.clients.member_kcat"]
 
     def _run(self, bootstrap: str, *arguments: str, stdin: bytes = b"") -> bytes:
         assert KCAT is not None

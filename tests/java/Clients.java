@@ -11,17 +11,22 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.Set;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.GroupListing;
 import org.apache.kafka.clients.admin.LogDirDescription;
+import org.apache.kafka.clients.admin.MemberDescription;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -29,6 +34,7 @@ import org.apache.kafka.clients.admin.ProducerState;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.consumer.OffsetAndTimestamp;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
@@ -300,8 +306,44 @@ public class Clients {
                         "last_sequence", state.lastSequence()));
                 }
                 return producers;
+            case "list_groups":
+                return admin.listGroups().all().get().stream().map(GroupListing::groupId).toList();
+            case "describe_group":
+                return describeGroup(admin, asked.get("group").asText());
+            case "group_offsets":
+                Map<String, Long> offsets = new HashMap<>();
+                admin.listConsumerGroupOffsets(asked.get("group").asText()).partitionsToOffsetAndMetadata().get().forEach((at, offset) -> {
+                    if (at.topic().equals(topic)) {
+                        offsets.put(String.valueOf(at.partition()), offset.offset());
+                    }
+                });
+                return offsets;
+            case "alter_group_offsets":
+                Map<TopicPartition, OffsetAndMetadata> wanted = new HashMap<>();
+                asked.get("offsets").fields().forEachRemaining(one -> wanted.put(
+                    new TopicPartition(topic, Integer.parseInt(one.getKey())), new OffsetAndMetadata(one.getValue().asLong())));
+                return admin.alterConsumerGroupOffsets(asked.get("group").asText(), wanted).all().get();
+            case "delete_group_offsets":
+                Set<TopicPartition> deleted = new HashSet<>();
+                asked.get("partitions").forEach(one -> deleted.add(new TopicPartition(topic, one.asInt())));
+                return admin.deleteConsumerGroupOffsets(asked.get("group").asText(), deleted).all().get();
+            case "delete_group":
+                return admin.deleteConsumerGroups(List.of(asked.get("group").asText())).all().get();
             default:
                 throw new IllegalArgumentException(asked.toString());
         }
+    }
+
+    static Object describeGroup(Admin admin, String group) throws Exception {
+        ConsumerGroupDescription described = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+        List<Map<String, Object>> members = new ArrayList<>();
+        for (MemberDescription member : described.members()) {
+            Map<String, Object> one = new HashMap<>();
+            one.put("client_id", member.clientId());
+            one.put("instance_id", member.groupInstanceId().orElse(null));
+            one.put("partitions", member.assignment().topicPartitions().stream().map(at -> List.of(at.topic(), at.partition())).toList());
+            members.add(one);
+        }
+        return Map.of("state", described.groupState().toString(), "assignor", described.partitionAssignor(), "members", members);
     }
 }
