@@ -448,6 +448,45 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         "Partitions in one answer of DescribeTopicPartitions.",
         minimum=1,
     ),
+    # groups
+    Setting(
+        "group.min.session.timeout.ms", Kind.INT, 6000, "Shortest session a member of a classic group may ask for."
+    ),
+    Setting("group.max.session.timeout.ms", Kind.INT, 1_800_000, "Longest session a classic member may ask for."),
+    Setting("group.max.size", Kind.INT, INT_MAX, "Members of a classic group.", minimum=1),
+    Setting(
+        "group.initial.rebalance.delay.ms",
+        Kind.INT,
+        0,
+        "How long the first rebalance of a group waits for more members. (Kafka waits 3000.)",
+    ),
+    Setting(
+        "odradek.group.new.member.join.timeout.ms",
+        Kind.INT,
+        300_000,
+        "How long a new member's JoinGroup may wait: after it, its client is taken to have given up.",
+        minimum=1,
+    ),
+    Setting("offset.metadata.max.bytes", Kind.INT, 4096, "Characters of the text committed with an offset."),
+    Setting(
+        "offsets.retention.minutes", Kind.INT, 10_080, "How long offsets nobody reads on from are kept.", minimum=1
+    ),
+    Setting(
+        "offsets.retention.check.interval.ms", Kind.LONG, 600_000, "How often old offsets are looked for.", minimum=1
+    ),
+    Setting("offsets.load.buffer.size", Kind.INT, 5_242_880, "Bytes read at once when groups are loaded.", minimum=1),
+    Setting("offsets.topic.num.partitions", Kind.INT, 50, "Partitions of the offsets topic.", minimum=1),
+    Setting(
+        "offsets.topic.segment.bytes", Kind.INT, 104_857_600, "Bytes of a segment of the offsets topic.", minimum=1
+    ),
+    Setting(
+        "odradek.coordinator.snapshot.min.records",
+        Kind.INT,
+        2000,
+        "A coordinator's partition gets a snapshot after this many records, and as many more as its last one held: "
+        "what a start must replay stays about as much as there is to know.",
+        minimum=1,
+    ),
     # metadata
     Setting(
         "odradek.metadata.maintenance.interval.ms",

@@ -130,10 +130,6 @@ group.coordinator.cached.buffer.max.bytes INT 1048588 524288.. cluster-wide : By
 group.coordinator.rebalance.protocols LIST classic,consumer,streams consumer|classic|share|streams :
     Kinds of groups that are served.
 group.coordinator.threads INT 4 1.. : Threads of groups.
-group.initial.rebalance.delay.ms INT 3000 : How long a new classic group waits for more members.
-group.max.session.timeout.ms INT 1800000 : Longest session a classic member may ask for.
-group.max.size INT 2147483647 1.. : Members of a classic group.
-group.min.session.timeout.ms INT 6000 : Shortest session a classic member may ask for.
 group.consumer.assignment.interval.ms INT 1000 0.. cluster-wide :
     Least time between two assignments of a consumer group.
 group.consumer.assignors LIST uniform,range : Assignors of consumer groups, the default first.
@@ -148,15 +144,9 @@ group.consumer.min.assignment.interval.ms INT 0 0.. : Smallest assignment interv
 group.consumer.min.heartbeat.interval.ms INT 5000 1.. : Smallest heartbeat interval a group may be set to.
 group.consumer.min.session.timeout.ms INT 45000 1.. : Shortest session a group may be set to.
 group.consumer.session.timeout.ms INT 45000 1.. : Session timeout of consumer groups.
-offset.metadata.max.bytes INT 4096 : Bytes of the text committed with an offset.
 offsets.commit.timeout.ms INT 5000 1.. : How long a commit waits for its replicas.
-offsets.load.buffer.size INT 5242880 1.. : Bytes read at once when offsets are loaded.
-offsets.retention.check.interval.ms LONG 600000 1.. : How often old offsets are looked for.
-offsets.retention.minutes INT 10080 1.. : How long offsets of an empty group are kept.
 offsets.topic.compression.codec INT 0 : Compression of the offsets topic, as a number.
-offsets.topic.num.partitions INT 50 1.. : Partitions of the offsets topic.
 offsets.topic.replication.factor SHORT 3 1.. : Replicas of the offsets topic.
-offsets.topic.segment.bytes INT 104857600 1.. : Bytes of a segment of the offsets topic.
 
 # Share groups
 errors.deadletterqueue.auto.create.topics.enable BOOLEAN false cluster-wide : Make a dead letter topic on its first use.

@@ -15,13 +15,17 @@ import structlog
 
 from odradek.clock import Clock, SystemClock
 from odradek.config import BrokerConfig, InvalidSetting
+from odradek.coordination.groups import coordinator as groups
+from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.engines.interface import Engine, LogIdentity, StorageError
+from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
 from odradek.handlers.unread_responses import UnreadResponses
-from odradek.metadata.image import Delta, MetadataImage
+from odradek.metadata.changes import Outcome, Policy, create_topics
+from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
 from odradek.network.connection import ConnectionLimits, Shared
 from odradek.network.dispatch import Dispatch
@@ -29,6 +33,7 @@ from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
 from odradek.partitions.registry import Partitions
+from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 
 log = structlog.get_logger("odradek.server")
 
@@ -76,6 +81,7 @@ class Server:
         self.executor = ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="odradek-work")
         self.partitions = Partitions(self.engine, self.clock, self.executor)
         self.metadata: Metadata | None = None
+        self.groups: GroupCoordinator | None = None
         self.listeners: Listeners | None = None
         self.deadlines: Deadlines | None = None
         self._periodic: list[asyncio.Task[None]] = []
@@ -109,6 +115,8 @@ class Server:
         self.metadata = Metadata(self.engine, self.config, self.clock, self.choose)
         await self.metadata.open()
         await self._open_partitions(self.metadata)
+        self.groups = GroupCoordinator(self.config, self.clock, self.choose, self.partitions, self._create_topic)
+        self.groups.load()
         self.metadata.subscribe(self._metadata_changed)
         self.deadlines = Deadlines(asyncio.get_running_loop())
         endpoints = [parse_endpoint("listeners", text) for text in self.config.names("listeners")]
@@ -118,6 +126,7 @@ class Server:
             engine=self.engine,
             metadata=self.metadata,
             partitions=self.partitions,
+            groups=self.groups,
             fetch_sessions=FetchSessions(
                 self.config.integer("max.incremental.fetch.session.cache.slots"),
                 self.config.integer("odradek.fetch.session.eviction.ms") / 1000,
@@ -139,6 +148,7 @@ class Server:
         broker.advertised.update(self._advertised(endpoints))
         await self.metadata.register_broker((name, *address) for name, address in broker.advertised.items())
         self._every("log.retention.check.interval.ms", self.partitions.retain)
+        self._every("offsets.retention.check.interval.ms", self.groups.expire)
         self._every("producer.id.expiration.check.interval.ms", self._expire_producers)
         self._every("odradek.metadata.maintenance.interval.ms", self.metadata.maintain)
 
@@ -176,6 +186,26 @@ class Server:
             await self.partitions.add(topic.name, topic.id, topic.partition_count, config)
         for name in delta.configured:
             self.partitions.configure(name, self.metadata.log_config(name))
+        if self.groups is not None:
+            if groups.TOPIC in delta.deleted or groups.TOPIC in delta.enlarged:
+                self.groups.load()
+            if delta.deleted:
+                await self.groups.topics_deleted(frozenset(delta.deleted))
+
+    async def _create_topic(self, name: str, partitions: int, configs: dict[str, str]) -> None:
+        """Makes an internal topic, with as many replicas as the engine keeps. Raises `KafkaError`."""
+        assert self.metadata is not None
+        replicas = -1 if self.engine.capabilities.replicated else 1
+        entries = [CreatableTopicConfig(name=key, value=value) for key, value in configs.items()]
+        topic = CreatableTopic(name=name, num_partitions=partitions, replication_factor=replicas, configs=entries)
+        node_id, replicated = self.config.integer("node.id"), self.engine.capabilities.replicated
+
+        def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+            return create_topics(image, [topic], Policy(self.config, node_id, replicated, self.choose))
+
+        (outcome,) = await self.metadata.change(create)
+        if outcome.error not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
+            raise KafkaError(outcome.error, outcome.message or "")
 
     # --- work done now and then ----------------------------------------------------------------------------------
 
@@ -210,6 +240,8 @@ class Server:
             await self.listeners.close(STOP_GRACE_S)
         if self.deadlines is not None:
             self.deadlines.close()
+        if self.groups is not None:
+            await self.groups.stop()
         await self.partitions.close()
         if self.metadata is not None:
             await self.metadata.close()

@@ -15,6 +15,7 @@ from odradek.protocol.fields import Message
 if TYPE_CHECKING:
     from odradek.clock import Clock
     from odradek.config import BrokerConfig
+    from odradek.coordination.groups.coordinator import GroupCoordinator
     from odradek.engines.interface import Engine
     from odradek.handlers.deadlines import Deadlines
     from odradek.handlers.fetch_sessions import FetchSessions
@@ -32,6 +33,7 @@ class Broker:
     engine: Engine
     metadata: Metadata
     partitions: Partitions
+    groups: GroupCoordinator
     fetch_sessions: FetchSessions
     deadlines: Deadlines
     unread_responses: UnreadResponses

@@ -27,7 +27,7 @@ from odradek.config import BrokerConfig
 from odradek.engines.interface import Engine
 from odradek.handlers.context import NoResponse
 from odradek.network.dispatch import (
-    FETCH_KEY,
+    PARKED_KEYS,
     PRODUCE_KEY,
     Dispatch,
     NotServed,
@@ -489,14 +489,14 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def drain(self) -> None:
-        """Takes no more requests; closes when what has started is answered. A Fetch is not waited for: it has nothing
-        to lose."""
+        """Takes no more requests; closes when what has started is answered. What waits for others (a Fetch for records,
+        a JoinGroup or SyncGroup for members) is not waited for: it has nothing to lose."""
         self._draining = True
         if self._transport is not None and self._reading:
             self._reading = False
             self._transport.pause_reading()
         self._drop_waiting()
-        if not self._open or self._open[-1].route.api_key == FETCH_KEY:
+        if not self._open or self._open[-1].route.api_key in PARKED_KEYS:
             self.close()
 
     def _drop_waiting(self) -> None:

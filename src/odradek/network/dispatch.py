@@ -19,7 +19,8 @@ from odradek.protocol.framing import API_VERSIONS_KEY, encode_response, read_req
 from odradek.protocol.registry import BY_KEY
 
 PRODUCE_KEY = 0
-FETCH_KEY = 1
+# Fetch, JoinGroup and SyncGroup: their answers may wait long for something that others do.
+PARKED_KEYS = frozenset({1, 11, 14})
 
 
 class Route(NamedTuple):

@@ -323,13 +323,37 @@ class Partition:
         except (Refused, LogFailure) as failure:
             self._fail(failure)
             return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))
+        self._note_roll(opened, base_offset)
+        if header.producer_id >= 0:
+            self.producers.record(header, base_offset, now_ms)
+        self._await_durable(durable, batch.size)
+        return AppendResult(ErrorCode.NONE, base_offset, append_time_ms, opened.start_offset, durable=durable)
+
+    def append_own(self, batch: RecordBatch, opened: PartitionLog) -> asyncio.Future[None]:
+        """Appends a batch of the broker's own to the opening of the log that it was made for; what is durable when it
+        has. Raises `LogFailure`, `Refused` where that opening is over."""
+        if self.log is not opened:
+            raise Refused("the log has been opened anew")
+        try:
+            base_offset, _, durable = opened.append((batch,), opened.epoch)
+        except StorageFull:
+            raise
+        except LogFailure as failure:
+            self._fail(failure)
+            raise
+        self._note_roll(opened, base_offset)
+        self._await_durable(durable, batch.size)
+        return durable
+
+    def _note_roll(self, opened: PartitionLog, base_offset: int) -> None:
         if opened.segment_base_offset() != self._segment_base:
             # The log rolled before this batch: Kafka keeps the producer state of a segment's beginning.
             self._segment_base = opened.segment_base_offset()
             self._run(self._save_producers(opened, base_offset, self.producers.to_snapshot()))
-        if header.producer_id >= 0:
-            self.producers.record(header, base_offset, now_ms)
-        self._appended_bytes += batch.size
+
+    def _await_durable(self, durable: asyncio.Future[None], size: int) -> None:
+        """Moves the high watermark when the batch just appended is durable."""
+        self._appended_bytes += size
         flushes = self._flushes
         if flushes and flushes[-1][0] is durable:
             flushes[-1] = (durable, self._appended_bytes)
@@ -339,7 +363,6 @@ class Partition:
         else:
             flushes.append((durable, self._appended_bytes))
             durable.add_done_callback(self._on_durable)
-        return AppendResult(ErrorCode.NONE, base_offset, append_time_ms, opened.start_offset, durable=durable)
 
     def _time_message(self, timestamp_ms: int, now_ms: int) -> str:
         return (

@@ -1,0 +1,106 @@
+"""The committed offsets of a shard's groups: durable state, changed by replay alone.
+
+Role: keep them by group, topic and partition, and say which of them are over (KIP-211). Who may commit is not decided
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetKey
+
+Topics = dict[str, dict[int, Committed]]
+
+
+class Offsets:
+    """Committed offsets by group."""
+
+    __slots__ = ("_groups", "count")
+
+    def __init__(self) -> None:
+        self._groups: dict[str, Topics] = {}
+        self.count = 0
+        """How many there are in all."""
+
+    def replay(self, key: OffsetKey, committed: Committed | None) -> None:
+        topics = self._groups.get(key.group_id)
+        if committed is not None:
+            if topics is None:
+                topics = self._groups[key.group_id] = {}
+            partitions = topics.get(key.topic)
+            if partitions is None:
+                partitions = topics[key.topic] = {}
+            if key.partition not in partitions:
+                self.count += 1
+            partitions[key.partition] = committed
+        elif topics is not None and (partitions := topics.get(key.topic)) is not None:
+            if partitions.pop(key.partition, None) is not None:
+                self.count -= 1
+            if not partitions:
+                del topics[key.topic]
+                if not topics:
+                    del self._groups[key.group_id]
+
+    def __contains__(self, group_id: object) -> bool:
+        return group_id in self._groups
+
+    def __iter__(self) -> Iterator[str]:
+        """The groups that have committed."""
+        return iter(self._groups)
+
+    def get(self, group_id: str, topic: str, partition: int) -> Committed | None:
+        topics = self._groups.get(group_id)
+        if topics is None:
+            return None
+        partitions = topics.get(topic)
+        return None if partitions is None else partitions.get(partition)
+
+    def of(self, group_id: str) -> Topics:
+        """All of a group's offsets; not to be changed."""
+        return self._groups.get(group_id, {})
+
+    def keys_of(self, group_id: str) -> list[OffsetKey]:
+        return [
+            OffsetKey(group_id, topic, partition)
+            for topic, partitions in self.of(group_id).items()
+            for partition in partitions
+        ]
+
+    def topics(self) -> frozenset[str]:
+        """All topics of which anything was committed."""
+        return frozenset(topic for topics in self._groups.values() for topic in topics)
+
+    def keys_of_topics(self, topics: frozenset[str]) -> list[OffsetKey]:
+        """Every group's offsets of these topics."""
+        return [
+            OffsetKey(group_id, topic, partition)
+            for group_id, by_topic in self._groups.items()
+            for topic in topics & by_topic.keys()
+            for partition in by_topic[topic]
+        ]
+
+    def expired(
+        self, group_id: str, now_ms: int, retention_ms: int, since_ms: Callable[[str, Committed], int | None]
+    ) -> list[OffsetKey]:
+        """The group's offsets whose time is over: the time asked for with the commit, else `retention_ms` after
+        `since_ms(topic, committed)`, which says None of those that stay."""
+        over = []
+        for topic, partitions in self.of(group_id).items():
+            for partition, committed in partitions.items():
+                since = since_ms(topic, committed)
+                if since is None:
+                    continue
+                end_ms = committed.expire_ms if committed.expire_ms != NO_TIMESTAMP else since + retention_ms
+                if now_ms >= end_ms:
+                    over.append(OffsetKey(group_id, topic, partition))
+        return over
+
+    def copy(self) -> list[tuple[OffsetKey, Committed]]:
+        """All of them as they are now."""
+        return [
+            (OffsetKey(group_id, topic, partition), committed)
+            for group_id, topics in self._groups.items()
+            for topic, partitions in topics.items()
+            for partition, committed in partitions.items()
+        ]

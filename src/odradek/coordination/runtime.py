@@ -1,0 +1,421 @@
+"""Runs coordinators' state machines, one for each partition of an internal topic, on that partition's log.
+
+Role: load a shard (snapshot, then the log), run its operations, append and replay their records, release the answers
+when they are durable, keep its timers, make snapshots, and begin anew when the log has failed.
+
+Invariants:
+- An operation's records are appended together (one batch, unless they are very many) and replayed at once, so that the
+  next operation sees them; nothing waits for anything in between.
+- An answer that says something of the durable state leaves when the last append before it is durable. Nobody is told
+  what a crash could take back.
+- A failed append or flush ends the shard: everyone who waits is refused, and the state is made again from the log
+  before it serves. State never outlives the opening of the log that it was made from.
+- A snapshot holds what the log below its offset says, and is only saved when all of that is durable. It is never
+  needed: without one, or with a damaged one, the log says it all.
+
+What an operation does is the state machine's business; which shard serves what, and the words of refusals, are the
+coordinator's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from enum import Enum
+from typing import Generic, TypeVar
+
+import structlog
+
+from odradek.clock import Clock
+from odradek.coordination.operation import Outcome, Reply, StateMachine
+from odradek.coordination.snapshots import SnapshotDamaged, read_snapshot, write_snapshot
+from odradek.engines.interface import LogFailure, OffsetOutOfRange, PartitionLog, StorageFull
+from odradek.errors import ErrorCode, KafkaError
+from odradek.partitions.partition import Partition
+from odradek.protocol.compiler import DecodeError
+from odradek.protocol.fields import Message
+from odradek.records.batch import InvalidBatch, RecordBatch, split_batches
+from odradek.records.builder import BatchBuilder, NewRecord
+from odradek.records.iteration import iterate
+
+log = structlog.get_logger("odradek.coordination")
+
+SNAPSHOT_KIND = "coordinator"
+# An operation with more than this (a group with very many offsets deleted) is appended in several batches.
+BATCH_BYTES = 524_288
+S = TypeVar("S", bound=StateMachine)
+T = TypeVar("T")
+# A load that failed is tried again after this long, doubled each time up to the maximum, for as long as it takes.
+RELOAD_FIRST_DELAY_S = 0.05
+RELOAD_MAX_DELAY_S = 10.0
+
+
+class ShardState(Enum):
+    """With the error that clients get meanwhile."""
+
+    LOADING = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    ACTIVE = ErrorCode.NONE
+    CLOSED = ErrorCode.NOT_COORDINATOR
+
+
+class FutureReply:
+    """A reply that a handler returns to its connection: a future of the response."""
+
+    __slots__ = ("future", "refusal")
+
+    def __init__(self, refusal: Callable[[ErrorCode], Message]) -> None:
+        self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self.refusal = refusal
+
+    def answer(self, response: Message) -> None:
+        # Done already: the client has gone, and the connection has cancelled it.
+        if not self.future.done():
+            self.future.set_result(response)
+
+    def refuse(self, code: ErrorCode) -> None:
+        self.answer(self.refusal(code))
+
+
+class Shard(Generic[S]):
+    """One partition's state machine."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        make: Callable[[], S],
+        clock: Clock,
+        snapshot_min_records: int,
+        load_bytes: int,
+    ) -> None:
+        self.partition = partition
+        self.make = make
+        self.clock = clock
+        self.snapshot_min_records = snapshot_min_records
+        self.load_bytes = load_bytes
+        self.state = ShardState.LOADING
+        self.machine = make()
+        self._opened: PartitionLog | None = None
+        self._last_append: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._records_since_snapshot = 0
+        self._snapshot_size = 0
+        self._loading: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        partition.wait(self._partition_changed)
+
+    # --- operations ----------------------------------------------------------------------------------------------
+
+    def active(self) -> S:
+        """The state machine, for what changes nothing and waits for nothing. Raises `KafkaError`."""
+        if self.state is ShardState.ACTIVE and self.partition.log is not self._opened:
+            self._begin_again()
+        if self.state is not ShardState.ACTIVE:
+            raise KafkaError(self.state.value)
+        return self.machine
+
+    def ask(
+        self, operation: Callable[[S, Reply, Outcome], None], refusal: Callable[[ErrorCode], Message]
+    ) -> Awaitable[Message]:
+        """Runs an operation that answers through a reply, now or later. `refusal` makes the answer of an error, the
+        operation's own `KafkaError` included."""
+        reply = FutureReply(refusal)
+        try:
+            machine = self.active()
+            outcome = Outcome()
+            operation(machine, reply, outcome)
+        except KafkaError as error:
+            reply.refuse(error.code)
+            return reply.future
+        self._carry_out(outcome)
+        return reply.future
+
+    async def call(self, operation: Callable[[S, Outcome], T]) -> T:
+        """Runs an operation at once and returns what it does, when all it saw and appended is durable. Raises
+        `KafkaError`."""
+        outcome = Outcome()
+        result = operation(self.active(), outcome)
+        refused = self._carry_out(outcome)
+        if refused is not None:
+            raise KafkaError(refused)
+        appended = self._last_append
+        if appended is not None and not appended.done():
+            await asyncio.wait([appended])
+        if appended is not None and (appended.cancelled() or appended.exception() is not None):
+            raise KafkaError(ErrorCode.NOT_COORDINATOR)
+        return result
+
+    def _carry_out(self, outcome: Outcome) -> ErrorCode | None:
+        """Appends, replays and answers; returns why nothing was kept."""
+        if outcome.records and (refused := self._append(outcome)) is not None:
+            for reply, _ in outcome.answers:
+                reply.refuse(refused)
+            return refused
+        answers = outcome.answers
+        last = self._last_append
+        if answers:
+            if last is None or last.done() or not outcome.waits:
+                _release(answers)
+            else:
+                last.add_done_callback(lambda durable: _settle(answers, durable))
+        self._set_timer()
+        return None
+
+    def _append(self, outcome: Outcome) -> ErrorCode | None:
+        """Appends and replays; an error where nothing was kept. A log that has failed takes the shard with it."""
+        records, opened = outcome.records, self._opened
+        assert opened is not None
+        try:
+            for batch in _batches(records):
+                durable = self.partition.append_own(batch, opened)
+        except LogFailure as failure:
+            log.error("a coordinator's append failed", partition=str(self.partition.identity), why=str(failure))
+            if isinstance(failure, StorageFull) and not outcome.alters:
+                return ErrorCode.COORDINATOR_NOT_AVAILABLE
+            self._begin_again()
+            return ErrorCode.NOT_COORDINATOR
+        for record in records:
+            assert record.key is not None
+            self.machine.replay(record.key, record.value)
+        self._last_append = durable
+        if durable.done():
+            self._on_durable(durable)
+        else:
+            durable.add_done_callback(self._on_durable)
+        self._records_since_snapshot += len(records)
+        if self._records_since_snapshot > self.snapshot_min_records + self._snapshot_size and self._saving is None:
+            self._saving = asyncio.ensure_future(self._save_snapshot(opened, opened.end_offset, durable))
+        return None
+
+    def _on_durable(self, durable: asyncio.Future[None]) -> None:
+        if durable is self._last_append and (durable.cancelled() or durable.exception() is not None):
+            self._begin_again()
+
+    # --- timers --------------------------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        at = self.machine.timers.next()
+        if at is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        delay_s = max(at - self.clock.monotonic(), 0.0)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._time)
+
+    def _time(self) -> None:
+        self._timer = None
+        if self.state is not ShardState.ACTIVE or self.partition.log is not self._opened:
+            return
+        machine = self.machine
+        for key in machine.timers.due(self.clock.monotonic()):
+            outcome = Outcome()
+            machine.due(key, outcome)
+            self._carry_out(outcome)
+            if self.machine is not machine:
+                return
+        self._set_timer()
+
+    # --- loading -------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Begins to load; serves when that is done. An empty log serves at once."""
+        opened = self.partition.log
+        if opened is not None and opened.end_offset == 0:
+            self._activate(opened, self.make(), 0)
+        elif self._loading is None:
+            self._loading = asyncio.ensure_future(self._load())
+
+    def _activate(self, opened: PartitionLog, machine: S, replayed: int) -> None:
+        self.machine = machine
+        self._opened = opened
+        self._last_append = None
+        self._records_since_snapshot = replayed
+        self.state = ShardState.ACTIVE
+        machine.loaded()
+        self._set_timer()
+
+    async def _load(self) -> None:
+        delay_s = RELOAD_FIRST_DELAY_S
+        while self.state is ShardState.LOADING:
+            opened = self.partition.log
+            if opened is not None:
+                try:
+                    machine = self.make()
+                    replayed = await self._replay_log(opened, machine)
+                    if self.partition.log is opened and self.state is ShardState.LOADING:
+                        self._loading = None
+                        self._activate(opened, machine, replayed)
+                        return
+                    continue
+                except (LogFailure, OffsetOutOfRange, OSError, InvalidBatch, DecodeError) as failure:
+                    log.error(
+                        "a coordinator cannot be loaded, trying again",
+                        partition=str(self.partition.identity),
+                        why=str(failure),
+                        retry_s=delay_s,
+                    )
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RELOAD_MAX_DELAY_S)
+
+    async def _replay_log(self, opened: PartitionLog, machine: S) -> int:
+        """Makes the state of what the log holds; returns the records replayed behind the snapshot."""
+        await opened.flush()
+        loop = asyncio.get_running_loop()
+        executor = self.partition.executor
+        upto = opened.durable_end
+        offset, self._snapshot_size = opened.start_offset, 0
+        while (found := await opened.load_snapshot(SNAPSHOT_KIND, upto)) is not None:
+            if found[0] < opened.start_offset:
+                break
+            records = await loop.run_in_executor(executor, _snapshot_records, found[1])
+            if isinstance(records, SnapshotDamaged):
+                log.warning(
+                    "snapshot ignored", partition=str(self.partition.identity), offset=found[0], why=str(records)
+                )
+                upto = found[0] - 1
+                continue
+            await loop.run_in_executor(executor, _replay_all, machine, records)
+            offset, self._snapshot_size = found[0], len(records)
+            break
+        replayed = 0
+        end = opened.durable_end
+        while offset < end:
+            buffers = opened.read(offset, self.load_bytes, end)
+            if not isinstance(buffers, list):
+                buffers = await buffers
+            data = b"".join(buffers)
+            next_offset, count = await loop.run_in_executor(executor, _replay_batches, machine, data, offset)
+            if next_offset <= offset:
+                raise InvalidBatch(f"no whole batch at offset {offset}")
+            offset = next_offset
+            replayed += count
+        return replayed
+
+    def _partition_changed(self) -> None:
+        """The partition's log may have failed, or be back."""
+        if self.state is ShardState.ACTIVE and self.partition.log is not self._opened:
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Refuses everyone who waits, forgets the state, and loads it again."""
+        if self.state is not ShardState.ACTIVE:
+            return
+        self._end(ShardState.LOADING, ErrorCode.NOT_COORDINATOR)
+        if self.partition.deleted:
+            self.close()
+        else:
+            self._loading = asyncio.ensure_future(self._load())
+
+    def _end(self, state: ShardState, code: ErrorCode) -> None:
+        waiting = self.machine.waiting() if self.state is ShardState.ACTIVE else []
+        self.state = state
+        self.machine = self.make()
+        self._opened = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for reply in waiting:
+            reply.refuse(code)
+
+    # --- snapshots and closing -----------------------------------------------------------------------------------
+
+    async def _save_snapshot(self, opened: PartitionLog, offset: int, durable: asyncio.Future[None] | None) -> None:
+        try:
+            encode = self.machine.records()
+            counted = self._records_since_snapshot
+            now_ms = self.clock.now_ms()
+            loop = asyncio.get_running_loop()
+            records = await loop.run_in_executor(self.partition.executor, lambda: list(encode()))
+            data = await loop.run_in_executor(self.partition.executor, write_snapshot, records, now_ms)
+            if durable is not None:
+                await asyncio.shield(durable)
+            await opened.save_snapshot(SNAPSHOT_KIND, offset, data)
+            self._snapshot_size = len(records)
+            self._records_since_snapshot -= counted
+        except (LogFailure, OSError) as failure:
+            log.warning("snapshot not saved", partition=str(self.partition.identity), why=str(failure))
+        finally:
+            self._saving = None
+
+    async def stop(self) -> None:
+        """Ends the shard; a snapshot makes the next start quick."""
+        if self._saving is not None:
+            await asyncio.wait([self._saving])
+        opened = self._opened
+        serves = self.state is ShardState.ACTIVE and self.partition.log is opened
+        if serves and opened is not None and self._records_since_snapshot:
+            await self._save_snapshot(opened, opened.end_offset, self._last_append)
+        self.close()
+
+    def close(self) -> None:
+        """Ends the shard at once; everyone who waits is refused."""
+        self.partition.stop_waiting(self._partition_changed)
+        self._end(ShardState.CLOSED, ErrorCode.NOT_COORDINATOR)
+        if self._loading is not None:
+            self._loading.cancel()
+            self._loading = None
+
+
+def _batches(records: Iterable[NewRecord]) -> Iterator[RecordBatch]:
+    """One batch, or where there are very many records several that consumers with their usual settings take."""
+    builder = BatchBuilder()
+    for record in records:
+        builder.append(record.key, record.value, record.timestamp)
+        if builder.size >= BATCH_BYTES:
+            yield builder.build()
+            builder = BatchBuilder()
+    if builder.count:
+        yield builder.build()
+
+
+def _release(answers: Iterable[tuple[Reply, Message | ErrorCode]]) -> None:
+    for reply, response in answers:
+        if isinstance(response, ErrorCode):
+            reply.refuse(response)
+        else:
+            reply.answer(response)
+
+
+def _settle(answers: Iterable[tuple[Reply, Message | ErrorCode]], durable: asyncio.Future[None]) -> None:
+    """Releases the answers that waited for this append, or refuses them. What a coordinator acknowledges, it
+    acknowledges here."""
+    if durable.cancelled() or durable.exception() is not None:
+        for reply, _ in answers:
+            reply.refuse(ErrorCode.NOT_COORDINATOR)
+    else:
+        _release(answers)
+
+
+def _snapshot_records(data: bytes) -> list[tuple[bytes, bytes | None]] | SnapshotDamaged:
+    try:
+        return list(read_snapshot(data))
+    except SnapshotDamaged as damage:
+        return damage
+
+
+def _replay_all(machine: StateMachine, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+    for key, value in records:
+        machine.replay(key, value)
+
+
+def _replay_batches(machine: StateMachine, data: bytes, offset: int) -> tuple[int, int]:
+    """Replays the whole batches in `data` from `offset` on; the offset behind them, and how many records."""
+    count = 0
+    for header, piece in split_batches(data):
+        if header.next_offset <= offset:
+            continue
+        offset = header.next_offset
+        if header.is_control:
+            continue
+        for record in iterate(header, piece):
+            if record.key is None:
+                continue
+            try:
+                machine.replay(record.key, record.value)
+            except DecodeError as error:
+                log.warning("a coordinator's record is passed over", offset=record.offset, why=str(error))
+            count += 1
+    return offset, count

@@ -1,0 +1,21 @@
+"""Heartbeat (API key 12), versions 0-4.
+
+Card: 3 static members (KIP-345). REBALANCE_IN_PROGRESS asks the member to join again. Answered at once, whatever the
+disk does: it says nothing of what is durable.
+"""
+
+from __future__ import annotations
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+
+
+def handle(request: HeartbeatRequest, context: RequestContext) -> HeartbeatResponse:
+    """Keeps the member's session."""
+    if not request.group_id:
+        return HeartbeatResponse(error_code=ErrorCode.INVALID_GROUP_ID)
+    try:
+        return context.broker.groups.active(request.group_id).heartbeat(request)
+    except KafkaError as error:
+        return HeartbeatResponse(error_code=error.code)

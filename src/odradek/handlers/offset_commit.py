@@ -1,0 +1,99 @@
+"""OffsetCommit (API key 8), versions 2-10.
+
+Card: 2-4 a retention of the commit's own, 6 leader epochs (KIP-320), 7 static members (KIP-345), 9 the newer groups'
+errors (KIP-848), 10 topic ids. Answered when durable.
+- Partitions that do not exist are refused by themselves; if nothing else is left, the group is not asked.
+- Text longer than `offset.metadata.max.bytes` (UTF-16 units, as Kafka counts) is refused for its partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator
+
+from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetKey
+from odradek.coordination.groups.shard import GroupShard
+from odradek.coordination.operation import Outcome, Reply
+from odradek.errors import ErrorCode
+from odradek.handlers.context import Answer, RequestContext
+from odradek.protocol.fields import ZERO_UUID
+from odradek.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+
+GROUP_NOT_FOUND_SINCE = 9
+BY_ID_SINCE = 10
+NO_RETENTION = -1
+
+# A partition asked for, its topic's name and id, and its place in the answer.
+_Wanted = tuple[OffsetCommitRequestPartition, str, bytes, OffsetCommitResponsePartition]
+
+
+def handle(request: OffsetCommitRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
+    """Commits the offsets."""
+    response = OffsetCommitResponse()
+    wanted = list(_wanted(request, response, context))
+    if not wanted:
+        return response
+
+    def commit(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
+        shard.check_commit(
+            request.group_id, request.member_id, request.group_instance_id, request.generation_id_or_member_epoch
+        )
+        shard.commit(_commits(request, wanted, context), outcome)
+        outcome.answer(reply, response)
+
+    def refusal(code: ErrorCode) -> OffsetCommitResponse:
+        if code == ErrorCode.GROUP_ID_NOT_FOUND and context.api_version < GROUP_NOT_FOUND_SINCE:
+            code = ErrorCode.ILLEGAL_GENERATION
+        for _, _, _, answer in wanted:
+            answer.error_code = code
+        return response
+
+    return context.broker.groups.ask(request.group_id, commit, refusal)
+
+
+def _wanted(request: OffsetCommitRequest, response: OffsetCommitResponse, context: RequestContext) -> Iterator[_Wanted]:
+    """The partitions that exist; the answers of all go into the response."""
+    partitions = context.broker.partitions
+    by_id = context.api_version >= BY_ID_SINCE
+    for topic in request.topics:
+        if not topic.partitions:
+            continue
+        found = partitions.topics_by_id.get(topic.topic_id) if by_id else partitions.topics.get(topic.name)
+        topic_id = topic.topic_id if by_id else ZERO_UUID
+        answers = OffsetCommitResponseTopic(name=topic.name, topic_id=topic_id)
+        response.topics.append(answers)
+        unknown = ErrorCode.UNKNOWN_TOPIC_ID if by_id and found is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        for asked in topic.partitions:
+            answer = OffsetCommitResponsePartition(partition_index=asked.partition_index)
+            answers.partitions.append(answer)
+            if found is not None and 0 <= asked.partition_index < len(found.partitions):
+                yield asked, found.name, topic_id, answer
+            else:
+                answer.error_code = unknown
+
+
+def _commits(
+    request: OffsetCommitRequest, wanted: list[_Wanted], context: RequestContext
+) -> Iterator[tuple[OffsetKey, Committed]]:
+    broker = context.broker
+    now_ms = broker.clock.now_ms()
+    longest = broker.config.integer("offset.metadata.max.bytes")
+    kept_ms = request.retention_time_ms
+    expire_ms = NO_TIMESTAMP if kept_ms == NO_RETENTION else now_ms + kept_ms
+    for asked, name, topic_id, answer in wanted:
+        metadata = asked.committed_metadata or ""
+        if len(metadata) > longest or (
+            # Outside the basic plane a character is two units.
+            2 * len(metadata) > longest and len(metadata.encode("utf-16-be", "surrogatepass")) > 2 * longest
+        ):
+            answer.error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+            continue
+        committed = Committed(
+            asked.committed_offset, asked.committed_leader_epoch, metadata, now_ms, expire_ms, topic_id
+        )
+        yield OffsetKey(request.group_id, name, asked.partition_index), committed

@@ -1,0 +1,34 @@
+"""SyncGroup (API key 14), versions 0-5.
+
+Card: 3 static members (KIP-345), 5 protocol type and name, which must be there and fit (KIP-559). The leader brings
+everybody's assignment; the others' answers wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from odradek.coordination.groups.shard import GroupShard
+from odradek.coordination.operation import Outcome, Reply
+from odradek.errors import ErrorCode
+from odradek.handlers.context import Answer, RequestContext
+from odradek.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+
+PROTOCOL_SINCE = 5
+
+
+def handle(request: SyncGroupRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
+    """The member's assignment."""
+
+    def sync(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
+        shard.sync(reply, request, outcome)
+
+    if context.api_version >= PROTOCOL_SINCE and (request.protocol_type is None or request.protocol_name is None):
+        return _refused(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+    if not request.group_id:
+        return _refused(ErrorCode.INVALID_GROUP_ID)
+    return context.broker.groups.ask(request.group_id, sync, _refused)
+
+
+def _refused(code: ErrorCode) -> SyncGroupResponse:
+    return SyncGroupResponse(error_code=code)
