@@ -26,6 +26,7 @@ OWN_DEFAULTS = {
     "advertised.listeners",
     "broker.id",
     "controller.listener.names",
+    "group.initial.rebalance.delay.ms",
     "listeners",
     "log.dir",
     "log.dirs",
