@@ -1,7 +1,12 @@
-"""One broker on disk and one driver of each client, for all tests of the clients."""
+"""One broker on disk and one driver of each client, for all tests of the clients; and their table of results.
+
+With ODRADEK_TEST_BROKER=apache-kafka the tests run against Apache Kafka instead: a test that fails there, too, tells
+nothing about this broker.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -10,6 +15,29 @@ import pytest
 from tests.broker import BrokerProcess
 from tests.clients.driver import Driver
 from tests.clients.every import CLIENTS
+from tests.clients.reference_broker import KafkaProcess
+from tests.clients.table import TableOfResults
+
+BROKER = {"": BrokerProcess, "odradek": BrokerProcess, "apache-kafka": KafkaProcess}[
+    os.environ.get("ODRADEK_TEST_BROKER", "")
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-client-table", action="store_true", help="writes the table of results into tests/clients/README.md"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "case(name): the row of the clients' table of results a test belongs to")
+    config.pluginmanager.register(TableOfResults(config))
+
+
+@pytest.fixture(scope="session")
+def broker_class() -> type[BrokerProcess]:
+    """What runs the broker under test."""
+    return BROKER
 
 
 @pytest.fixture(scope="session")
@@ -32,8 +60,8 @@ def admin(drivers: dict[str, Driver]) -> Driver:
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    with BrokerProcess(tmp_path_factory.mktemp("clients")) as running:
+def broker(tmp_path_factory: pytest.TempPathFactory, broker_class: type[BrokerProcess]) -> Iterator[BrokerProcess]:
+    with broker_class(tmp_path_factory.mktemp("clients")) as running:
         yield running
 
 

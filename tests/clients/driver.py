@@ -39,6 +39,7 @@ class Feature(Enum):
     LIST_OFFSETS = "lists offsets as an admin"
     NEITHER_KEY_NOR_VALUE = "sends records with neither key nor value"
     NULL_HEADER_VALUES = "sends headers whose value is null"
+    OUTLIVES_BROKERS = "its group consumer goes on when the only broker was away"
     STATIC_MEMBERS = "its group consumer has a group.instance.id"
     PROGRESS = "produces and consumes in steps, and says how far it is"
     TRANSACTIONS = "transactions"

@@ -20,6 +20,11 @@ MARKS = {
 }
 
 
+def case(name: str) -> pytest.MarkDecorator:
+    """The row of the table of results (table.py) a test belongs to."""
+    return pytest.mark.case(name)
+
+
 def every_client(*features: Feature, argument: str = "driver") -> pytest.MarkDecorator:
     """Runs the test once with each client that has these features."""
     chosen = [
@@ -28,3 +33,40 @@ def every_client(*features: Feature, argument: str = "driver") -> pytest.MarkDec
         if client.features >= set(features)
     ]
     return pytest.mark.parametrize(argument, chosen, indirect=True)
+
+
+def every_member(argument: str = "driver") -> pytest.MarkDecorator:
+    """Runs the test once with each client that has groups, with the first of its assignors."""
+    chosen = [
+        pytest.param(client.name, id=client.name, marks=MARKS.get(client.name, ()))
+        for client in CLIENTS
+        if client.assignors
+    ]
+    return pytest.mark.parametrize(argument, chosen, indirect=True)
+
+
+def every_assignor() -> pytest.MarkDecorator:
+    """Runs the test once with each client and each assignor of its group consumer."""
+    chosen = [
+        pytest.param(client.name, assignor, id=f"{client.name}-{assignor}", marks=MARKS.get(client.name, ()))
+        for client in CLIENTS
+        for assignor in client.assignors
+    ]
+    return pytest.mark.parametrize(("driver", "assignor"), chosen, indirect=["driver"])
+
+
+def every_pair() -> pytest.MarkDecorator:
+    """Runs the test with pairs of clients that share an assignor.
+
+    The clients that have it stand in a ring, and each forms a pair with the next: each is once the first, which
+    assigns, and once the second. All pairs would take a quarter of an hour.
+    """
+    chosen = []
+    for assignor in sorted({assignor for client in CLIENTS for assignor in client.assignors}):
+        ring = [client for client in CLIENTS if assignor in client.assignors]
+        pairs = list(zip(ring, ring[1:] + ring[:1], strict=True)) if len(ring) > 1 else []
+        for first, second in pairs:
+            marks = [*MARKS.get(first.name, ()), *MARKS.get(second.name, ())]
+            names = (first.name, second.name)
+            chosen.append(pytest.param(names, assignor, id=f"{assignor}-{first.name}-{second.name}", marks=marks))
+    return pytest.mark.parametrize(("pair", "assignor"), chosen)

@@ -88,7 +88,7 @@ class GroupMember:
                         self.owned = set(told["partitions"])
                         self.rebalances += 1
                     case "revoked":
-                        self.owned -= set(told["partitions"])
+                        self.owned = self.owned - set(told["partitions"])
                         self.rebalances += 1
                     case "records":
                         self.received += [Read(*one) for one in told["records"]]

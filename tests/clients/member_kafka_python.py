@@ -54,6 +54,9 @@ def main() -> None:
         enable_auto_commit=orders.auto_commit,
         auto_commit_interval_ms=AUTO_COMMIT_INTERVAL_MS,
         auto_offset_reset="earliest",
+        # Now and then the leader assigns before it has heard of the topic, and misses the metadata that tells of it:
+        # then nobody has anything until they are next fetched, five minutes later.
+        metadata_max_age_ms=1000,
         reconnect_backoff_max_ms=500,
         fetch_max_wait_ms=100,
         max_poll_records=MAX_RECORDS,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.broker import BrokerProcess
 from tests.clients.driver import Driver, Feature, Record
-from tests.clients.every import every_client
+from tests.clients.every import case, every_client
 
 TOTAL = 2000
 WAIT_S = 60.0
@@ -54,6 +54,7 @@ class Milestone:
         assert self._reached.wait(WAIT_S), f"only {self.now} of {self.count}"
 
 
+@case("producing over a restart of the broker")
 @every_client(Feature.PROGRESS)
 def test_in_the_middle_of_producing(
     fragile: BrokerProcess, admin: Driver, driver: Driver, end: Callable[[], object], topic: str
@@ -72,6 +73,7 @@ def test_in_the_middle_of_producing(
     assert [one.record for one in admin.read(bootstrap, topic, start=0, count=TOTAL)] == records
 
 
+@case("consuming over a restart of the broker")
 @every_client(Feature.PROGRESS)
 def test_in_the_middle_of_consuming(
     fragile: BrokerProcess, admin: Driver, driver: Driver, end: Callable[[], object], topic: str
