@@ -126,11 +126,11 @@ class Membership:
         """Answers at once, or keeps the reply until the rebalance is done. Raises `KafkaError` (with the member id of
         the request in the answer)."""
         member_id = joining.request.member_id
-        if not group.supports(joining.request.protocol_type, joining.protocols):
-            raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
         if not self._has_room(group, member_id):
             group.pending_joins.discard(member_id)
             raise KafkaError(ErrorCode.GROUP_MAX_SIZE_REACHED)
+        if not group.supports(joining.request.protocol_type, joining.protocols):
+            raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
         if member_id == NO_MEMBER_ID:
             self._join_new(group, reply, joining, outcome)
         else:
@@ -397,8 +397,12 @@ class Membership:
 
     def leave(self, group: ClassicGroup, members: Sequence[MemberIdentity], outcome: Outcome) -> list[ErrorCode]:
         """Takes members out; what became of each."""
+        count = len(group.members)
         results = [self._leave_one(group, leaving, outcome) for leaving in members]
-        self._rebalance_after_departure(group, outcome)
+        if len(group.members) < count:
+            self._rebalance_after_departure(group, outcome)
+        else:
+            self._complete_if_all_joined(group, outcome)
         return results
 
     def _leave_one(self, group: ClassicGroup, leaving: MemberIdentity, outcome: Outcome) -> ErrorCode:

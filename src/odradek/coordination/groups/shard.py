@@ -140,6 +140,10 @@ class GroupShard:
         if group.rests and group.generation == 0 and group.group_id not in self._saved:
             self._groups.pop(group.group_id, None)
 
+    def group(self, group_id: str) -> ClassicGroup | None:
+        """The group's soft state, to look at."""
+        return self._groups.get(group_id)
+
     def _known(self, group_id: str) -> ClassicGroup:
         """A group by name. Raises `KafkaError` with UNKNOWN_MEMBER_ID: whoever asks is a member of none."""
         group = self._groups.get(group_id)
