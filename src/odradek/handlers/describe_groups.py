@@ -43,6 +43,6 @@ async def _describe(group_id: str, request: DescribeGroupsRequest, context: Requ
         if context.api_version >= NOT_FOUND_SINCE:
             found.error_code = ErrorCode.GROUP_ID_NOT_FOUND
             found.error_message = f"Group {group_id} not found."
-    elif request.include_authorized_operations:
+    if request.include_authorized_operations and not found.error_code:
         found.authorized_operations = GROUP_OPERATIONS
     return found

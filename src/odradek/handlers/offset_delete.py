@@ -20,6 +20,8 @@ from odradek.protocol.messages.offset_delete import (
 
 async def handle(request: OffsetDeleteRequest, context: RequestContext) -> OffsetDeleteResponse:
     """Forgets the offsets, or says why not."""
+    if not request.group_id:
+        return OffsetDeleteResponse(error_code=ErrorCode.INVALID_GROUP_ID)
     response = OffsetDeleteResponse()
     wanted: list[tuple[str, int]] = []
     answers: list[OffsetDeleteResponsePartition] = []
