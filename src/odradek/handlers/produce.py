@@ -6,6 +6,7 @@ Card:
 - acks=all is answered when the batch is durable; acks=1 when it is written, which is before it can be read; acks=0
   not at all: where something was wrong, the connection is closed, the only sign such a producer understands.
 - A request open longer than its `timeout_ms` gets REQUEST_TIMED_OUT; what it wrote may still become durable.
+- Internal topics are the broker's own: INVALID_TOPIC_EXCEPTION. (Kafka lets clients named `__admin_client` write them.)
 - Transactional batches are refused with INVALID_TXN_STATE until transactions are served.
 
 Order: batches are appended before `handle` returns, in the order of arrival; only their acknowledgement waits.
@@ -19,6 +20,7 @@ from typing import Any, cast
 
 from odradek.errors import ErrorCode
 from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, Broker, RequestContext
+from odradek.handlers.topics import INTERNAL_TOPICS
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.fields import Buffer
 from odradek.protocol.messages.produce import (
@@ -61,6 +63,9 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
                     ErrorCode.UNKNOWN_TOPIC_ID if by_id and found is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
                 )
                 result = AppendResult(unknown)
+            elif found.name in INTERNAL_TOPICS:
+                # Their logs are what the coordinators make of requests; nobody else writes them.
+                result = AppendResult(ErrorCode.INVALID_TOPIC_EXCEPTION, message="the topic is the broker's own")
             elif not data.records:
                 result = AppendResult(ErrorCode.INVALID_RECORD, message="the request has no record batch")
             elif context.api_version < ZSTD_SINCE and _is_zstd(data.records):
