@@ -10,12 +10,13 @@ breaks it is run again by number.
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import random
 import struct
 from typing import Any
 
-import structlog
-
+from odradek.logs import ROOT, JsonFormatter
 from odradek.protocol.compiler import encode, resolve_fields
 from odradek.protocol.fields import Struct
 from odradek.protocol.framing import RequestHeader
@@ -81,13 +82,14 @@ def run(seed: int, requests: int) -> dict[str, int]:
     choose = random.Random(seed)
     failures: list[dict[str, Any]] = []
 
-    def watch(_: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
-        if method in ("error", "exception") or event.get("exc_info"):
-            failures.append(dict(event))
-        raise structlog.DropEvent
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.ERROR or record.exc_info:
+                failures.append(json.loads(JsonFormatter().format(record)))
 
-    before = structlog.get_config()
-    structlog.configure(processors=[watch], cache_logger_on_first_use=False)
+    watch, logger = Watch(), logging.getLogger(ROOT)
+    logger.addHandler(watch)
+    propagates, logger.propagate = logger.propagate, False
     counts = {"answered": 0, "closed": 0, "silent": 0}
     try:
         with Serving(socket__request__max__bytes="1000000") as serving:
@@ -96,7 +98,8 @@ def run(seed: int, requests: int) -> dict[str, int]:
             held = serving.look(lambda: serving.shared.memory.used_bytes)
             assert held == 0, f"seed {seed}: {held} bytes are still held"
     finally:
-        structlog.configure(**before)
+        logger.removeHandler(watch)
+        logger.propagate = propagates
     return counts
 
 

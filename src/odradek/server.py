@@ -11,8 +11,6 @@ import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import structlog
-
 from odradek.clock import Clock, SystemClock
 from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups import coordinator as groups
@@ -24,6 +22,7 @@ from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
 from odradek.handlers.unread_responses import UnreadResponses
+from odradek.logs import get_logger
 from odradek.metadata.changes import Outcome, Policy, create_topics
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
@@ -35,7 +34,7 @@ from odradek.network.request_memory import RequestMemory
 from odradek.partitions.registry import Partitions
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 
-log = structlog.get_logger("odradek.server")
+log = get_logger("odradek.server")
 
 # How long a stop waits for requests that have started.
 STOP_GRACE_S = 10.0

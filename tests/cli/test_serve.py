@@ -150,7 +150,7 @@ def test_what_serve_imports_before_it_knows_its_settings() -> None:
     """Start-up time is a feature: tables, sockets and logs are imported by those that use them."""
     code = (
         "import sys, odradek.cli.main, odradek.cli.serve, odradek.cli.settings\n"
-        "print(*(m for m in ('rich', 'asyncio', 'structlog', 'msgspec', 'odradek.cli.client') if m in sys.modules))\n"
+        "print(*(m for m in ('rich', 'asyncio', 'logging', 'msgspec', 'odradek.cli.client') if m in sys.modules))\n"
         "odradek.cli.serve._set_up_logs()\n"
         "print(*(m for m in ('rich', 'odradek.cli.client') if m in sys.modules))\n"
         "import rich"

@@ -7,12 +7,10 @@ SIGINT stops gracefully with exit code 0, a second one at once.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -67,48 +65,26 @@ def serve(
     _run(settings, memory)
 
 
-def _import_logs_quickly() -> None:
-    """Imports structlog without rich, which it would load for tracebacks in colour: 50 ms of a start of 300."""
-    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
-    if "structlog" in modules or "rich" in modules:
-        return
-    modules["rich"] = None  # an import of it fails, and structlog does without
-    try:
-        importlib.import_module("structlog")
-    finally:
-        del modules["rich"]
-
-
 def _set_up_logs() -> None:
-    _import_logs_quickly()
-    import structlog
+    """Lines to stderr: text for a person who watches, JSON for everybody else."""
+    import logging
 
-    render: structlog.typing.Processor
-    if sys.stderr.isatty():
-        render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    else:
-        render = structlog.processors.JSONRenderer()
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        render,
-    ]
-    if not sys.stderr.isatty():
-        processors.insert(2, structlog.processors.format_exc_info)
-    structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(20),  # INFO
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+    from odradek.logs import ROOT, JsonFormatter, TextFormatter
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(TextFormatter() if sys.stderr.isatty() else JsonFormatter())
+    root = logging.getLogger(ROOT)
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    root.propagate = False
 
 
 def _run(settings: ServeSettings, memory: bool) -> None:
     import asyncio
 
-    import structlog
+    from odradek.logs import get_logger
 
-    log = structlog.get_logger("odradek.serve")
+    log = get_logger("odradek.serve")
     for note in settings.notes:
         log.info(note)
     for warning in settings.warnings:

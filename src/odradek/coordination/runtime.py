@@ -24,13 +24,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from enum import Enum
 from typing import Generic, TypeVar
 
-import structlog
-
 from odradek.clock import Clock
 from odradek.coordination.operation import Outcome, Reply, StateMachine
 from odradek.coordination.snapshots import SnapshotDamaged, read_snapshot, write_snapshot
 from odradek.engines.interface import LogFailure, OffsetOutOfRange, PartitionLog, StorageFull
 from odradek.errors import ErrorCode, KafkaError
+from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
@@ -38,7 +37,7 @@ from odradek.records.batch import InvalidBatch, RecordBatch, split_batches
 from odradek.records.builder import BatchBuilder, NewRecord
 from odradek.records.iteration import iterate
 
-log = structlog.get_logger("odradek.coordination")
+log = get_logger("odradek.coordination")
 
 SNAPSHOT_KIND = "coordinator"
 # An operation with more than this (a group with very many offsets deleted) is appended in several batches.

@@ -10,17 +10,16 @@ Card: 1 key types, 4 many keys in one request (KIP-699), 5 and 6 nothing on the 
 
 from __future__ import annotations
 
-import structlog
-
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
+from odradek.logs import get_logger
 from odradek.protocol.messages.find_coordinator import (
     Coordinator,
     FindCoordinatorRequest,
     FindCoordinatorResponse,
 )
 
-log = structlog.get_logger("odradek.groups")
+log = get_logger("odradek.groups")
 
 GROUP = 0
 TRANSACTION = 1

@@ -8,13 +8,12 @@ KIP-360), is INVALID_REQUEST, as in Kafka. An idempotent producer that names its
 
 from __future__ import annotations
 
-import structlog
-
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
+from odradek.logs import get_logger
 from odradek.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 
-log = structlog.get_logger("odradek.producers")
+log = get_logger("odradek.producers")
 
 NO_PRODUCER_ID = -1
 NO_EPOCH = -1

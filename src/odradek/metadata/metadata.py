@@ -18,12 +18,11 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-import structlog
-
 from odradek.clock import Clock
 from odradek.config import INT_MAX, BrokerConfig, LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, PartitionLog, Refused, StorageError
 from odradek.errors import ErrorCode, KafkaError
+from odradek.logs import get_logger
 from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
 from odradek.metadata.snapshots import SnapshotDamaged, batch_of, read_snapshot, records_in, snapshot_batches
 from odradek.protocol.compiler import DecodeError
@@ -35,7 +34,7 @@ from odradek.protocol.records.metadata import (
 )
 from odradek.records.batch import InvalidBatch, split_batches
 
-log = structlog.get_logger("odradek.metadata")
+log = get_logger("odradek.metadata")
 
 TOPIC = "__cluster_metadata"
 TOPIC_ID = (1).to_bytes(16, "big")

@@ -21,11 +21,10 @@ import asyncio
 from collections import deque
 from typing import Any, cast
 
-import structlog
-
 from odradek.config import BrokerConfig
 from odradek.engines.interface import Engine
 from odradek.handlers.context import NoResponse
+from odradek.logs import get_logger
 from odradek.network.dispatch import (
     PARKED_KEYS,
     PRODUCE_KEY,
@@ -41,7 +40,7 @@ from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Buffer, Message
 from odradek.protocol.framing import JOIN_BYTES, encode_response, peek_api
 
-log = structlog.get_logger("odradek.network")
+log = get_logger("odradek.network")
 
 RECEIVE_BYTES = 262_144
 # A frame's own buffer begins with at most this much, and doubles as bytes arrive: what is announced costs nothing.

@@ -11,12 +11,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-import structlog
-
 from odradek.config import BrokerConfig
+from odradek.logs import get_logger
 from odradek.network.connection import Connection, Shared
 
-log = structlog.get_logger("odradek.network")
+log = get_logger("odradek.network")
 
 # How often idle connections are looked for, at the most and at the least.
 IDLE_LOOKS_PER_TIMEOUT = 10

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
+from odradek.logs import get_logger
 
-log = structlog.get_logger("odradek.network")
+log = get_logger("odradek.network")
 
 _HTTP = (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC", b"PRI ")
 

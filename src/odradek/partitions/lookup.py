@@ -10,14 +10,13 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-import structlog
-
 from odradek.engines.interface import PartitionLog
+from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
 from odradek.records.batch import BatchHeader, Buffer, split_batches
 from odradek.records.iteration import MalformedRecords, first_at_or_after, max_timestamp_record
 
-log = structlog.get_logger("odradek.partition")
+log = get_logger("odradek.partition")
 
 # Batches looked into for one request: damaged ones are few, and an attacker's many must not take for ever.
 MAX_BATCHES_TRIED = 100

@@ -22,8 +22,6 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import NamedTuple
 
-import structlog
-
 from odradek.clock import Clock
 from odradek.config import LONG_MAX, LogConfig
 from odradek.engines.interface import (
@@ -38,6 +36,7 @@ from odradek.engines.interface import (
     StorageFull,
 )
 from odradek.errors import ErrorCode, KafkaError
+from odradek.logs import get_logger
 from odradek.partitions.preparation import Preparation, RecordsRefused
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
 from odradek.records.batch import (
@@ -49,7 +48,7 @@ from odradek.records.batch import (
     check_batch,
 )
 
-log = structlog.get_logger("odradek.partition")
+log = get_logger("odradek.partition")
 
 # A log that failed is opened again after this long, doubled each time up to the maximum, for as long as it takes.
 REOPEN_FIRST_DELAY_S = 0.05

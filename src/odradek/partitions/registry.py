@@ -13,14 +13,13 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Executor
 
-import structlog
-
 from odradek.clock import Clock
 from odradek.config import LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageError
+from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
 
-log = structlog.get_logger("odradek.partitions")
+log = get_logger("odradek.partitions")
 
 # Logs opened side by side when a broker starts; what waits for the disk is in the engine's threads.
 OPEN_AT_ONCE = 64

@@ -283,7 +283,8 @@ class ClassicGroup:
         return frozenset(topics)
 
     def is_subscribed_to(self, topic: str) -> bool:
-        return self.subscribed is not None and topic in self.subscribed
+        """Consumers whose subscriptions cannot be read may read anything."""
+        return self.protocol_type == CONSUMER_PROTOCOL if self.subscribed is None else topic in self.subscribed
 
     # --- state ---------------------------------------------------------------------------------------------------
 

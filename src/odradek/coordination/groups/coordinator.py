@@ -13,8 +13,6 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import structlog
-
 from odradek.clock import Clock
 from odradek.config import BrokerConfig
 from odradek.coordination.groups.membership import GroupSettings
@@ -22,10 +20,11 @@ from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
 from odradek.coordination.runtime import FutureReply, Shard
 from odradek.errors import ErrorCode, KafkaError
+from odradek.logs import get_logger
 from odradek.partitions.registry import Partitions
 from odradek.protocol.fields import Message
 
-log = structlog.get_logger("odradek.groups")
+log = get_logger("odradek.groups")
 
 TOPIC = "__consumer_offsets"
 T = TypeVar("T")

@@ -13,8 +13,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import structlog
-
 from odradek.clock import Clock
 from odradek.coordination.groups.classic import CONSUMER_PROTOCOL, ClassicGroup, GroupState
 from odradek.coordination.groups.membership import GroupSettings, Joining, Membership
@@ -33,6 +31,7 @@ from odradek.coordination.groups.records import (
 from odradek.coordination.operation import Outcome, Reply
 from odradek.coordination.timers import Timers
 from odradek.errors import ErrorCode, KafkaError
+from odradek.logs import get_logger
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.messages.describe_groups import DescribedGroup, DescribedGroupMember
 from odradek.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -41,7 +40,7 @@ from odradek.protocol.messages.leave_group import MemberIdentity, MemberResponse
 from odradek.protocol.messages.list_groups import ListedGroup
 from odradek.protocol.messages.sync_group import SyncGroupRequest
 
-log = structlog.get_logger("odradek.groups")
+log = get_logger("odradek.groups")
 
 CLASSIC_TYPE = "classic"
 

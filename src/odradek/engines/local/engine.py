@@ -37,8 +37,10 @@ from odradek.engines.local.disk import Disk, Workers
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flusher import Flusher
 from odradek.engines.local.log import LocalLog, Shared
-from odradek.engines.local.notices import warn
 from odradek.engines.local.recovery import NOTHING, Cut, load_log, remove_if_there
+from odradek.logs import get_logger
+
+warn = get_logger("odradek.engine").warning
 
 UNKNOWN_TOPIC_ID = bytes(16)
 _FOLDER = re.compile(r"([a-zA-Z0-9._-]{1,249})-(\d{1,10})")

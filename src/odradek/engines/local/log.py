@@ -52,12 +52,14 @@ from odradek.engines.local.indexes import (
     write_tail,
 )
 from odradek.engines.local.lookup import View
-from odradek.engines.local.notices import warn
 from odradek.engines.local.reading import Reads
 from odradek.engines.local.recovery import Cut, Loaded, clip_epochs
 from odradek.engines.local.segment import DELETED, Segment
 from odradek.engines.local.snapshots import KEPT, SnapshotName, snapshot_name, write_snapshot
+from odradek.logs import get_logger
 from odradek.records.batch import LENGTH_OVERHEAD, BatchHeader, Buffer, RecordBatch
+
+warn = get_logger("odradek.engine").warning
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _BUFFERS_MAX = 1000  # of one write; Linux takes 1024
