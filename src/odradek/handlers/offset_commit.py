@@ -72,7 +72,7 @@ def _wanted(request: OffsetCommitRequest, response: OffsetCommitResponse, contex
             answer = OffsetCommitResponsePartition(partition_index=asked.partition_index)
             answers.partitions.append(answer)
             if found is not None and 0 <= asked.partition_index < len(found.partitions):
-                yield asked, found.name, topic_id, answer
+                yield asked, found.name, found.topic_id, answer
             else:
                 answer.error_code = unknown
 

@@ -146,14 +146,12 @@ def _check(message: type[Message], version: int) -> None:
 
 
 def subscribed_topics(metadata: bytes) -> frozenset[str] | None:
-    """The topics in a consumer's subscription (versions to come are read as the last one known, as Kafka does); None
-    where it cannot be read."""
+    """The topics in a consumer's subscription; None where it cannot be read. As in Kafka, of any version only the
+    first one's fields are looked at: what follows them may be anything."""
     try:
-        version = _version(metadata)
-        if version < 0:
+        if _version(metadata) < 0:
             return None
-        version = min(version, ConsumerProtocolSubscription.valid_versions.last)
-        return frozenset(decode(ConsumerProtocolSubscription, version, metadata, _SHORT.size)[0].topics)
+        return frozenset(decode(ConsumerProtocolSubscription, 0, metadata, _SHORT.size)[0].topics)
     except DecodeError:
         return None
 
