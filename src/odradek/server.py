@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from odradek.clock import Clock, SystemClock
@@ -17,7 +17,7 @@ from odradek.coordination.groups import coordinator as groups
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.engines.interface import Engine, LogIdentity, StorageError
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker
+from odradek.handlers.context import Broker, Handler
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
@@ -67,11 +67,13 @@ class Server:
         config: BrokerConfig,
         *,
         memory: bool = False,
+        handlers: Mapping[int, Handler] = HANDLERS,
         clock: Clock | None = None,
         choose: random.Random | None = None,
     ) -> None:
         self.config = config
         self.memory = memory
+        self.handlers = handlers
         self.clock = clock or SystemClock()
         self.choose = choose or random.SystemRandom()
         self.bound: dict[str, tuple[str, int]] = {}
@@ -137,7 +139,7 @@ class Server:
             cluster_id=self.metadata.cluster_id,
             node_id=self.config.integer("node.id"),
         )
-        dispatch = Dispatch(broker, HANDLERS, self.config.integer("odradek.request.max.elements"))
+        dispatch = Dispatch(broker, self.handlers, self.config.integer("odradek.request.max.elements"))
         memory = RequestMemory(self.config.integer("queued.max.request.bytes"))
         refusals = Refusals(self.config.integer("odradek.log.refusals.per.second"), self.clock.monotonic)
         shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config), refusals)

@@ -162,6 +162,10 @@ class GroupCoordinator:
         """Runs an operation at once; its result, when all it saw and appended is durable. Raises `KafkaError`."""
         return await self._shard(group_id).call(operation)
 
+    async def rebalance(self, group_id: str) -> bool:
+        """Makes a group's members join again; False where there are none. Raises `KafkaError`."""
+        return await self.call(group_id, lambda shard, outcome: shard.rebalance(group_id, outcome))
+
     async def on_active_shards(self, operation: Callable[[GroupShard, Outcome], T]) -> list[T]:
         """Runs an operation on every shard. Raises `KafkaError` where one is being loaded."""
         return list(await asyncio.gather(*(shard.call(operation) for shard in self._shards)))

@@ -191,6 +191,15 @@ class GroupShard:
             for one, code in zip(members, codes, strict=True)
         ]
 
+    def rebalance(self, group_id: str, outcome: Outcome) -> bool:
+        """Makes a group's members join again; False where there are none."""
+        group = self._groups.get(group_id)
+        if group is None or not group.members:
+            return False
+        if group.state is not GroupState.PREPARING_REBALANCE:
+            self.membership.rebalance(group, outcome)
+        return True
+
     # --- offsets -------------------------------------------------------------------------------------------------
 
     def check_commit(self, group_id: str, member_id: str, instance_id: str | None, generation: int) -> None:
