@@ -261,7 +261,7 @@ class GroupShard:
     def expire(self, outcome: Outcome) -> None:
         """Forgets offsets whose time is over, and empty groups without any left (KIP-211)."""
         now_ms = self.clock.now_ms()
-        for group_id in {*self._groups, *self.offsets}:
+        for group_id in dict.fromkeys((*self._groups, *self.offsets)):
             group = self._groups.get(group_id)
             over = self.offsets.expired(group_id, now_ms, self.settings.offsets_retention_ms, _since(group))
             self._forget(over, outcome)
