@@ -65,6 +65,7 @@ class AiokafkaDriver(Driver):
         Feature.DELETE_GROUP_OFFSETS,
         Feature.DESCRIBE_LOG_DIRS,
         Feature.DESCRIBE_PRODUCERS,
+        Feature.FENCED_BY_HEARTBEATS,
         Feature.LIST_OFFSETS,
         Feature.NEITHER_KEY_NOR_VALUE,
     }

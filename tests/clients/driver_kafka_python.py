@@ -49,7 +49,11 @@ class KafkaPythonDriver(Driver):
     name = "kafka-python"
     # Its producer refuses a header whose value is null, and a record with neither key nor value; its consumer reads
     # them.
-    features = frozenset(Feature) - {Feature.NULL_HEADER_VALUES, Feature.NEITHER_KEY_NOR_VALUE}
+    features = frozenset(Feature) - {
+        Feature.FENCED_BY_HEARTBEATS,
+        Feature.NEITHER_KEY_NOR_VALUE,
+        Feature.NULL_HEADER_VALUES,
+    }
     assignors = ("range", "roundrobin", "sticky", "cooperative-sticky")
 
     def member_command(self) -> list[str]:

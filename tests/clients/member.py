@@ -134,7 +134,8 @@ class GroupMember:
 
     # --- commands --------------------------------------------------------------------------------------------------
 
-    def _tell(self, command: str) -> None:
+    def tell(self, command: str) -> None:
+        """Says a command, and waits for nothing."""
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
@@ -142,13 +143,13 @@ class GroupMember:
     def commit(self, timeout_s: float = WAIT_S) -> dict[int, int]:
         """Commits what it has read; the offsets."""
         before = len(self.commits)
-        self._tell("commit")
+        self.tell("commit")
         self.wait("committed", lambda: len(self.commits) > before, timeout_s)
         return self.commits[-1]
 
     def leave(self) -> None:
         """Leaves the group cleanly; returns when the program has ended."""
-        self._tell("leave")
+        self.tell("leave")
         with self._changed:
             self._changed.wait_for(lambda: self.exit_code is not None, WAIT_S)
             assert self.exit_code == 0 and self._left, f"has not left: {self}"

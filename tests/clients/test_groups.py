@@ -333,6 +333,29 @@ def test_a_static_member_returns(group: Group, driver: Driver, way: str) -> None
         assert len(again.received) == 10 * len(owned)
 
 
+@case("group: static members")
+@every_client(Feature.STATIC_MEMBERS)
+def test_an_instance_id_is_taken_over(group: Group, driver: Driver) -> None:
+    """Two members with one instance id: the newer has the partitions, the older is told, and commits nothing."""
+    written = group.written
+    older = group.join(driver, instance_id="one", session_timeout_ms=LONG_SESSION_TIMEOUT_MS)
+    older.wait_assigned(PARTITIONS)
+    newer = group.join(driver, instance_id="one", session_timeout_ms=LONG_SESSION_TIMEOUT_MS)
+    newer.wait_assigned(PARTITIONS)
+    rebalances = newer.rebalances
+    written.write(10)
+    if Feature.FENCED_BY_HEARTBEATS not in driver.features:
+        # It reads on, as nobody is refused a Fetch.
+        older.wait_received(10 * PARTITIONS)
+        older.tell("commit")
+    group.wait("fenced", lambda: bool(older.errors) or older.exit_code is not None)
+    older.close()
+    newer.wait_received(10 * PARTITIONS)
+    assert (newer.owned, newer.rebalances) == (set(range(PARTITIONS)), rebalances)
+    assert len(newer.received) == 10 * PARTITIONS
+    assert_whole(newer.received)
+
+
 @case("group: mixed with another library")
 @every_pair()
 def test_two_libraries_in_one_group(
