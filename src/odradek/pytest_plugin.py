@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,9 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def odradek_settings(request: pytest.FixtureRequest) -> dict[str, str]:
+def odradek_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The settings of the brokers that the fixtures start, by Kafka's names; may be overridden by the project."""
-    settings = {}
+    settings: dict[str, Any] = {}
     for line in request.config.getini("odradek_settings"):
         name, separator, value = line.partition("=")
         if not separator:
@@ -45,7 +45,7 @@ def odradek_settings(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def _odradek_session_broker(odradek_settings: dict[str, str]) -> Iterator[Broker]:
+def _odradek_session_broker(odradek_settings: dict[str, Any]) -> Iterator[Broker]:
     from odradek import Broker
 
     with Broker(**odradek_settings) as broker:
@@ -60,7 +60,7 @@ def odradek_broker(_odradek_session_broker: Broker) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def clean_odradek_broker(odradek_settings: dict[str, str]) -> Iterator[Broker]:
+def clean_odradek_broker(odradek_settings: dict[str, Any]) -> Iterator[Broker]:
     """A broker of the test's own, with nothing in it."""
     from odradek import Broker
 
