@@ -171,6 +171,12 @@ class Connection:
     def is_waiting(self) -> bool:
         return bool(self._waiting)
 
+    def is_answering(self, timeout_s: float) -> bool:
+        """Waits for the first bytes of an answer, or the connection's end; False where neither came in time."""
+        ready = select.poll()
+        ready.register(self._socket, select.POLLIN)
+        return bool(ready.poll(timeout_s * 1000))
+
     def _send(self, request: Message, version: int, response: type[Message] | None) -> None:
         self._correlation_id += 1
         try:
@@ -324,6 +330,13 @@ class Client:
         if self.controller_id in self.brokers:
             return self.ask(self.controller_id, request, response, at_most)
         return self.ask_any(request, response, at_most)
+
+    def know_broker(self, node_id: int, host: str, port: int) -> None:
+        """Takes a broker's address from an answer that names it, as FindCoordinator's does."""
+        if self.brokers.get(node_id) != (host, port):
+            if node_id in self._connections:
+                self._connections.pop(node_id).close()
+            self.brokers[node_id] = (host, port)
 
     # --- what the cluster looks like ---------------------------------------------------------------------------------
 

@@ -1,31 +1,22 @@
 """`odradek consume`: a topic's records as JSON lines, or as plain text.
 
-Role: find where to begin and where to stop, read with `consumer`, and print. Every JSON line has all of a record's
-metadata; bytes that are not UTF-8 text come as base64 under a name of their own (`value_base64`), so that nothing is
-lost and `odradek produce --input json` reads it back.
+Role: find where to begin and where to stop, read with `consumer` (as a member of a group with `group_consume`), and
+print with `record_lines`. What it prints as JSON `odradek produce --input json` reads back, with nothing lost.
 """
 
 from __future__ import annotations
 
-import base64
-import re
 import sys
 from collections.abc import Callable
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.times import read_time
 
 if TYPE_CHECKING:
     from odradek.cli.client import Client
-    from odradek.records.batch import BatchHeader
-    from odradek.records.iteration import Record
-
-_SPAN = re.compile(r"-(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_PRINT_BYTES = 262_144
 
 
 def consume(
@@ -33,8 +24,11 @@ def consume(
     /,
     *,
     from_: Annotated[str, Parameter(name="--from", allow_leading_hyphen=True)] = "beginning",
+    from_beginning: Annotated[bool, Parameter(negative="")] = False,
     partition: Annotated[list[int] | None, Parameter(negative="")] = None,
-    max_records: Annotated[int | None, Parameter(name="--max")] = None,
+    group: str | None = None,
+    instance_id: str | None = None,
+    max_records: Annotated[int | None, Parameter(name=("--max", "--count"))] = None,
     exit_at_end: Annotated[bool, Parameter(negative="")] = False,
     output: Literal["json", "text"] = "json",
     key_separator: str | None = None,
@@ -49,9 +43,18 @@ def consume(
         The topic.
     from_
         Where to begin: beginning, end, an offset (-10: ten before the end), or a time: @-1h (ms, s, m, h, d, w),
-        @2026-01-31T12:00:00Z (local without Z or an offset), @1760000000000 (ms).
+        @2026-01-31T12:00:00Z (local without Z or an offset), @1760000000000 (ms). With --group it is for partitions of
+        which the group has no offset.
+    from_beginning
+        The same as --from beginning.
     partition
         Read this partition only; may be repeated.
+    group
+        Read as a member of this consumer group, which shares the partitions out, and commit what was printed: at the
+        end, every few seconds, and before partitions go to others.
+    instance_id
+        With --group: a name by which the group knows this member again (group.instance.id). It keeps its partitions
+        while it is away, until the session ends.
     max_records
         Stop after so many records.
     exit_at_end
@@ -69,14 +72,23 @@ def consume(
         raise WrongUse(f"--max must not be negative, but is {max_records}.")
     if key_separator is not None and output == "json":
         raise WrongUse("--key-separator is for --output text.")
+    if from_beginning and from_ != "beginning":
+        raise WrongUse(f"--from-beginning and --from {from_} contradict each other.")
+    if group is not None and (partition or not group):
+        raise WrongUse(
+            "--partition is not for --group, which shares the partitions out." if group else "--group is empty."
+        )
+    if instance_id is not None and not (group and instance_id):
+        raise WrongUse("--instance-id is a name, for a member of a --group.")
     from odradek.clock import SystemClock
 
     begin = _read_begin(from_, SystemClock().now_ms())
-    line = _json_line(topic) if output == "json" else _text_line(key_separator)
-
     from odradek.cli.client import LATEST, Client, bootstrap_address
     from odradek.cli.consumer import Consumer
+    from odradek.cli.record_lines import json_line, print_round, text_line
 
+    line = json_line(topic) if output == "json" else text_line(key_separator)
+    left = -1 if max_records is None else max_records
     with Client(bootstrap_address(bootstrap_server), timeout) as client:
         known = [p.partition_index for p in client.topic(topic).partitions]
         for wanted in partition or ():
@@ -84,43 +96,17 @@ def consume(
                 raise CommandFailed(f"topic {topic!r} has partitions 0 to {len(known) - 1}, not {wanted}.")
         chosen = sorted(set(partition)) if partition else known
         ends = client.offsets(topic, dict.fromkeys(chosen, LATEST))
+        if group is not None:
+            from odradek.cli.group_consume import GroupConsumption
+            from odradek.cli.group_member import Member
+
+            with_group = GroupConsumption(client, topic, begin, line, left, ends if exit_at_end else None, _note)
+            with_group.run(Member(client, group, topic, instance_id, _note, with_group.is_stopping))
+            return
         positions = begin(client, topic, ends)
         consumer = Consumer(client, topic, positions, ends if exit_at_end else None, note=_note)
-        _print_records(consumer, line, max_records)
-
-
-def _print_records(consumer: Any, line: Callable[[int, BatchHeader, Record], bytes], count: int | None) -> None:
-    left = -1 if count is None else count
-    while left and not consumer.is_done:
-        lines: list[bytes] = []
-        size = 0
-        try:
-            for partition, header, record in consumer.poll():
-                text = line(partition, header, record)
-                lines.append(text)
-                size += len(text)
-                if size >= _PRINT_BYTES:
-                    _write(lines)
-                    lines.clear()
-                    size = 0
-                left -= 1
-                if not left:
-                    break
-        except CommandFailed:
-            # A record that cannot be read takes nothing from those before it.
-            _write(lines)
-            raise
-        _write(lines)
-
-
-def _write(lines: list[bytes]) -> None:
-    try:
-        sys.stdout.buffer.write(b"".join(lines))
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise CommandFailed(f"cannot write the output: {(error.strerror or '').lower()}.") from None
+        while left and not consumer.is_done:
+            left = print_round(consumer.poll(), line, left)
 
 
 def _note(text: str) -> None:
@@ -141,7 +127,7 @@ def _read_begin(text: str, now_ms: int) -> Begin:
 
         return lambda client, topic, ends: client.offsets(topic, dict.fromkeys(ends, EARLIEST))
     if text.startswith("@"):
-        return _begin_at_time(_read_time(text[1:], now_ms))
+        return _begin_at_time(read_time(text, now_ms, "--from"))
     if text.removeprefix("-").isdecimal() and text.isascii():
         return _begin_at_offset(int(text))
     raise WrongUse(f"--from {text!r} is none of beginning, end, an offset, or a time such as @-1h.")
@@ -168,67 +154,3 @@ def _begin_at_time(timestamp_ms: int) -> Begin:
         return {p: ends[p] if offset < 0 else offset for p, offset in found.items()}
 
     return begin
-
-
-def _read_time(text: str, now_ms: int) -> int:
-    """Milliseconds since the epoch. Raises `WrongUse`."""
-    span = _SPAN.fullmatch(text)
-    if span:
-        return max(0, now_ms - int(float(span[1]) * _UNITS_MS[span[2]]))
-    if text.isdecimal() and text.isascii():
-        return int(text)
-    try:
-        return max(0, int(datetime.fromisoformat(text).timestamp() * 1000))
-    except (ValueError, OverflowError, OSError):
-        raise WrongUse(
-            f"--from @{text} is no time such as @-1h, @2026-01-31T12:00:00Z or @1760000000000 (ms)."
-        ) from None
-
-
-# --- how records are printed -----------------------------------------------------------------------------------------
-
-
-def _put(fields: dict[str, Any], name: str, content: bytes | None) -> None:
-    """A field with text, or with base64 under `<name>_base64`."""
-    if content is None:
-        fields[name] = None
-        return
-    try:
-        fields[name] = content.decode()
-    except UnicodeDecodeError:
-        fields[f"{name}_base64"] = base64.b64encode(content).decode()
-
-
-def _json_line(topic: str) -> Callable[[int, BatchHeader, Record], bytes]:
-    import msgspec
-
-    encode = msgspec.json.Encoder().encode
-
-    def line(partition: int, header: BatchHeader, record: Record) -> bytes:
-        fields: dict[str, Any] = {
-            "topic": topic,
-            "partition": partition,
-            "offset": record.offset,
-            "timestamp": record.timestamp,
-            "timestamp_type": "LogAppendTime" if header.has_log_append_time else "CreateTime",
-            "leader_epoch": header.leader_epoch,
-        }
-        _put(fields, "key", record.key)
-        _put(fields, "value", record.value)
-        headers = []
-        for name, content in record.headers:
-            entry: dict[str, Any] = {}
-            _put(entry, "key", name.encode("utf-8", "surrogateescape"))
-            _put(entry, "value", content)
-            headers.append(entry)
-        fields["headers"] = headers
-        return encode(fields) + b"\n"
-
-    return line
-
-
-def _text_line(key_separator: str | None) -> Callable[[int, BatchHeader, Record], bytes]:
-    if key_separator is None:
-        return lambda partition, header, record: (record.value or b"") + b"\n"
-    separator = key_separator.replace("\\t", "\t").encode("utf-8", "surrogateescape")
-    return lambda partition, header, record: (record.key or b"") + separator + (record.value or b"") + b"\n"

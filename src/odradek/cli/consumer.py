@@ -48,6 +48,7 @@ class Consumer:
         self._client = client
         self._topic = topic
         self._positions = dict(positions)
+        self._reached: dict[int, int] = {}
         self._ends = ends
         self._note = note
         self._deadline: Deadline | None = None
@@ -55,12 +56,18 @@ class Consumer:
 
     def _finish_reached(self) -> None:
         if self._ends is not None:
+            self._reached |= {p: offset for p, offset in self._positions.items() if offset >= self._ends[p]}
             self._positions = {p: offset for p, offset in self._positions.items() if offset < self._ends[p]}
 
     @property
     def is_done(self) -> bool:
         """Every partition was read to its end."""
         return not self._positions
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """The offset after the last record given away (or skipped as none), for each partition."""
+        return {**self._reached, **self._positions}
 
     def poll(self) -> Iterator[Found]:
         """The records of one round of fetches, with their partition and batch; none where nothing came in time.

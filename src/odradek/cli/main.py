@@ -44,6 +44,19 @@ topic.command(
 )
 topic.command("odradek.cli.topics:delete", help="Delete topics, with all their records.")
 app.command(topic)
+group = App(name="group", help="List, describe, reset and delete consumer groups.", result_action="return_value")
+group.command("odradek.cli.groups:list_groups", name="list", help="List groups.")
+group.command("odradek.cli.groups:describe", help="Describe a group: state, members, assignment, offsets and lag.")
+group.command(
+    "odradek.cli.group_reset:reset",
+    help="""Set a group's offsets, by --execute.
+
+    Without it the command shows the old and new offsets and changes nothing. The group must have no members.
+    """,
+)
+group.command("odradek.cli.groups:delete", help="Delete groups without members, with all their offsets.")
+group.command("odradek.cli.groups:delete_offsets", help="Delete a group's offsets of topics that it does not read.")
+app.command(group)
 app.command(
     "odradek.cli.produce:produce",
     help="""Write lines, or JSON lines, to a topic.
@@ -56,8 +69,9 @@ app.command(
     "odradek.cli.consume:consume",
     help="""Read a topic's records.
 
-    They come without a group, from the beginning if --from says nothing else, until the command is stopped. As JSON,
-    bytes that are not UTF-8 stand as base64 under value_base64 and key_base64.
+    They come from the beginning, if --from says nothing else, until the command is stopped; with --group shared with
+    the group's other members, from where the group is. As JSON, bytes that are not UTF-8 stand as base64 under
+    value_base64 and key_base64.
     """,
 )
 

@@ -1,0 +1,343 @@
+"""Requests to the coordinator of a consumer group: found, asked, and asked again where an error passes by itself.
+
+Role: everything that the command says to a coordinator about one group, in the words of the protocol; what the answers
+mean to the user is `groups`', `group_reset`'s and `group_member`'s.
+
+Invariants: errors that pass by themselves (the coordinator moves, reads its log, or cannot be reached) are retried
+until the client's timeout, each time with the coordinator found anew. A request that is not the same when done twice
+is not sent again after its answer was lost. Topics go by name: the versions that name them by id are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from odradek.cli.client import Client, Connection, ConnectionLost, Deadline, sentence
+from odradek.cli.failures import CommandFailed
+from odradek.errors import ErrorCode
+from odradek.protocol.fields import Message
+from odradek.protocol.messages.delete_groups import DeleteGroupsRequest, DeleteGroupsResponse
+from odradek.protocol.messages.describe_groups import DescribedGroup, DescribeGroupsRequest, DescribeGroupsResponse
+from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+from odradek.protocol.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
+from odradek.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
+    OffsetCommitResponse,
+)
+from odradek.protocol.messages.offset_delete import (
+    OffsetDeleteRequest,
+    OffsetDeleteRequestPartition,
+    OffsetDeleteRequestTopic,
+    OffsetDeleteResponse,
+)
+from odradek.protocol.messages.offset_fetch import (
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopic,
+    OffsetFetchRequestTopics,
+    OffsetFetchResponse,
+)
+
+DEAD = "Dead"
+_GROUP = 0  # FindCoordinator's type of key
+# Versions from 10 on name topics by id; names serve every broker alike, and topics that are gone.
+_OFFSETS_BY_NAME = 9
+_NO_GENERATION = -1
+
+# Another try may find the coordinator elsewhere, or ready.
+MOVED = frozenset(
+    {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
+)
+_PASSING = MOVED | {
+    ErrorCode.UNSTABLE_OFFSET_COMMIT,
+    ErrorCode.REQUEST_TIMED_OUT,
+    ErrorCode.NOT_ENOUGH_REPLICAS,
+}
+
+Partition = tuple[str, int]
+Codes = Callable[[Any], Iterable[int]]
+
+
+class NotYet(CommandFailed):
+    """The coordinator cannot answer at the moment; asking again may help."""
+
+
+class Committed(NamedTuple):
+    offset: int
+    metadata: str
+
+
+class GroupClient:
+    """The coordinator of one group, as a client sees it."""
+
+    def __init__(self, client: Client, group: str) -> None:
+        self.client = client
+        self.group = group
+        self._coordinator: int | None = None
+
+    def coordinator(self) -> int:
+        """The broker id of the coordinator, found if need be. Raises `NotYet`, `CommandFailed`."""
+        if self._coordinator is None:
+            request = FindCoordinatorRequest(key=self.group, key_type=_GROUP, coordinator_keys=[self.group])
+            try:
+                response: FindCoordinatorResponse = self.client.ask_any(request, FindCoordinatorResponse)
+            except ConnectionLost as error:
+                raise NotYet(str(error)) from None
+            found = response.coordinators[0] if response.coordinators else response
+            if found.error_code in _PASSING:
+                raise NotYet(sentence(found.error_code, found.error_message))
+            if found.error_code:
+                raise CommandFailed(f"{self._cannot('find the coordinator of')}: {sentence(found.error_code)}.")
+            self.client.know_broker(found.node_id, found.host, found.port)
+            self._coordinator = found.node_id
+        return self._coordinator
+
+    def connection(self) -> Connection:
+        """The connection to the coordinator. Raises `NotYet`, `CommandFailed`."""
+        node_id = self.coordinator()
+        try:
+            return self.client.connection(node_id)
+        except ConnectionLost as error:
+            self.moved()
+            raise NotYet(str(error)) from None
+
+    def moved(self) -> None:
+        """Forgets who the coordinator is."""
+        self._coordinator = None
+
+    def attempt(
+        self, request: Message, response: type[Message], codes: Codes, at_most: int | None = None, twice: bool = True
+    ) -> Any:
+        """One request to the coordinator. `codes` are the answer's error codes; one that passes by itself, or a lost
+        connection, raises `NotYet` (a lost answer `ConnectionLost`, where doing it `twice` is not as once)."""
+        connection = self.connection()
+        try:
+            connection.start(request, response, at_most)
+            answer = connection.finish()
+        except ConnectionLost as error:
+            self.client.drop(connection)
+            self.moved()
+            if not twice:
+                raise
+            raise NotYet(str(error)) from None
+        passing = next((code for code in codes(answer) if code in _PASSING), 0)
+        if passing in MOVED:
+            self.moved()
+        if passing:
+            raise NotYet(sentence(passing))
+        return answer
+
+    def ask(
+        self,
+        request: Message,
+        response: type[Message],
+        codes: Codes,
+        doing: str,
+        at_most: int | None = None,
+        twice: bool = True,
+    ) -> Any:
+        """`attempt`, repeated until the client's timeout. Raises `CommandFailed`."""
+        deadline = Deadline(self.client.timeout_s)
+        while True:
+            try:
+                return self.attempt(request, response, codes, at_most, twice)
+            except NotYet as error:
+                if not deadline.pause():
+                    why = str(error).rstrip(".")
+                    raise CommandFailed(
+                        f"gave up after {self.client.timeout_s:g} s to {doing} group {self.group!r}: {why}."
+                    ) from None
+
+    def refuse(self, code: int, doing: str, message: str | None = None) -> None:
+        """Raises `CommandFailed` where there is an error code."""
+        if code == ErrorCode.GROUP_ID_NOT_FOUND:
+            raise CommandFailed(f"{self._cannot(doing)}: there is no such group; `odradek group list` shows them.")
+        if code == ErrorCode.NON_EMPTY_GROUP:
+            raise CommandFailed(f"{self._cannot(doing)}: it has members; stop its consumers first.")
+        if code:
+            raise CommandFailed(f"{self._cannot(doing)}: {sentence(code, message)}.")
+
+    def _cannot(self, doing: str) -> str:
+        return f"cannot {doing} group {self.group!r}"
+
+    # --- what there is -----------------------------------------------------------------------------------------------
+
+    def listed(self) -> ListedGroup | None:
+        """The group as its coordinator lists it: also of types that DescribeGroups does not know."""
+        doing = "describe"
+        response: ListGroupsResponse = self.ask(
+            ListGroupsRequest(), ListGroupsResponse, lambda answer: (answer.error_code,), doing
+        )
+        self.refuse(response.error_code, doing)
+        return next((group for group in response.groups if group.group_id == self.group), None)
+
+    def described(self) -> DescribedGroup | None:
+        """The group with its members, None where it does not exist (or is of a type that has its own request)."""
+        response: DescribeGroupsResponse = self.ask(
+            DescribeGroupsRequest(groups=[self.group]),
+            DescribeGroupsResponse,
+            lambda answer: (group.error_code for group in answer.groups),
+            "describe",
+        )
+        [found] = response.groups
+        if found.error_code == ErrorCode.GROUP_ID_NOT_FOUND or (not found.error_code and found.group_state == DEAD):
+            return None
+        self.refuse(found.error_code, "describe", found.error_message)
+        return found
+
+    def committed(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, Committed]:
+        """The committed offsets, of these partitions or of all; without those that have none."""
+        topics: dict[str, list[int]] | None = None
+        if partitions is not None:
+            topics = {}
+            for name, partition in partitions:
+                topics.setdefault(name, []).append(partition)
+        named = None if topics is None else topics.items()
+        request = OffsetFetchRequest(
+            group_id=self.group,
+            topics=None if named is None else [OffsetFetchRequestTopic(name=t, partition_indexes=p) for t, p in named],
+            groups=[
+                OffsetFetchRequestGroup(
+                    group_id=self.group,
+                    topics=None
+                    if named is None
+                    else [OffsetFetchRequestTopics(name=t, partition_indexes=p) for t, p in named],
+                )
+            ],
+            require_stable=True,
+        )
+        doing = "read the offsets of"
+        response: OffsetFetchResponse = self.ask(
+            request, OffsetFetchResponse, _offset_fetch_codes, doing, _OFFSETS_BY_NAME
+        )
+        found: dict[Partition, Committed] = {}
+        for whole in _offsets_of(response):
+            # A group of which the coordinator knows nothing has no offsets; some versions call that an error.
+            if whole.error_code != ErrorCode.GROUP_ID_NOT_FOUND:
+                self.refuse(whole.error_code, doing)
+            for topic in whole.topics:
+                for partition in topic.partitions:
+                    self.refuse(partition.error_code, doing)
+                    if partition.committed_offset >= 0:
+                        found[topic.name, partition.partition_index] = Committed(
+                            partition.committed_offset, partition.metadata or ""
+                        )
+        return found
+
+    # --- what is changed ---------------------------------------------------------------------------------------------
+
+    def set_offsets(self, offsets: Mapping[Partition, int]) -> None:
+        """Commits offsets for a group without members."""
+        request = commit_request(self.group, offsets)
+        doing = "set offsets of"
+        response: OffsetCommitResponse = self.ask(request, OffsetCommitResponse, commit_codes, doing, _OFFSETS_BY_NAME)
+        for code in commit_codes(response):
+            # With members, a commit that is not theirs is one of a member that nobody knows.
+            self.refuse(
+                ErrorCode.NON_EMPTY_GROUP
+                if code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION, ErrorCode.REBALANCE_IN_PROGRESS)
+                else code,
+                doing,
+            )
+
+    def delete(self) -> int:
+        """Deletes the group; returns the error code of what the coordinator refused."""
+        response: DeleteGroupsResponse = self.ask(
+            DeleteGroupsRequest(groups_names=[self.group]),
+            DeleteGroupsResponse,
+            lambda answer: (result.error_code for result in answer.results),
+            "delete",
+            twice=False,
+        )
+        [result] = response.results
+        return result.error_code
+
+    def delete_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Deletes offsets; returns an error code, or 0, for each partition."""
+        topics: dict[str, list[int]] = {}
+        for name, partition in partitions:
+            topics.setdefault(name, []).append(partition)
+        request = OffsetDeleteRequest(
+            group_id=self.group,
+            topics=[
+                OffsetDeleteRequestTopic(
+                    name=name, partitions=[OffsetDeleteRequestPartition(partition_index=p) for p in indexes]
+                )
+                for name, indexes in topics.items()
+            ],
+        )
+        doing = "delete offsets of"
+        response: OffsetDeleteResponse = self.ask(
+            request, OffsetDeleteResponse, lambda answer: (answer.error_code,), doing
+        )
+        self.refuse(response.error_code, doing)
+        return {(t.name, p.partition_index): p.error_code for t in response.topics for p in t.partitions}
+
+
+def list_groups(client: Client, states: list[str]) -> list[ListedGroup]:
+    """The groups of every broker, each told by its coordinator. Raises `CommandFailed`."""
+    client.metadata([])
+    found: dict[str, ListedGroup] = {}
+    for node_id in sorted(client.brokers):
+        deadline = Deadline(client.timeout_s)
+        while True:
+            response: ListGroupsResponse = client.ask(
+                node_id, ListGroupsRequest(states_filter=states), ListGroupsResponse
+            )
+            if response.error_code not in _PASSING or not deadline.pause():
+                break
+        if response.error_code:
+            raise CommandFailed(f"cannot list the groups of broker {node_id}: {sentence(response.error_code)}.")
+        # Brokers before ListGroups 4 do not filter; they do not tell the state either.
+        for group in response.groups:
+            found[group.group_id] = group
+    return [found[name] for name in sorted(found)]
+
+
+def commit_request(
+    group: str,
+    offsets: Mapping[Partition, int],
+    generation: int = _NO_GENERATION,
+    member_id: str = "",
+    instance_id: str | None = None,
+    leader_epochs: Mapping[Partition, int] | None = None,
+) -> OffsetCommitRequest:
+    """An OffsetCommit; without a generation one of a tool, which a group with members refuses."""
+    topics: dict[str, list[OffsetCommitRequestPartition]] = {}
+    for (name, partition), offset in offsets.items():
+        topics.setdefault(name, []).append(
+            OffsetCommitRequestPartition(
+                partition_index=partition,
+                committed_offset=offset,
+                committed_leader_epoch=(leader_epochs or {}).get((name, partition), -1),
+                committed_metadata="",
+            )
+        )
+    return OffsetCommitRequest(
+        group_id=group,
+        generation_id_or_member_epoch=generation,
+        member_id=member_id,
+        group_instance_id=instance_id,
+        topics=[OffsetCommitRequestTopic(name=name, partitions=partitions) for name, partitions in topics.items()],
+    )
+
+
+def commit_codes(response: OffsetCommitResponse) -> list[int]:
+    """The error codes of an OffsetCommit's answer."""
+    return [partition.error_code for topic in response.topics for partition in topic.partitions]
+
+
+def _offset_fetch_codes(response: OffsetFetchResponse) -> list[int]:
+    codes = [response.error_code]
+    for whole in _offsets_of(response):
+        codes.append(whole.error_code)
+        codes += [partition.error_code for topic in whole.topics for partition in topic.partitions]
+    return codes
+
+
+def _offsets_of(response: OffsetFetchResponse) -> list[Any]:
+    """Groups with topics; before version 8 the answer is itself the only group."""
+    return [*response.groups] or [response]

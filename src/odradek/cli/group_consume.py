@@ -1,0 +1,211 @@
+"""`odradek consume --group`: reads what a consumer group gives this member, prints it, and commits what was printed.
+
+Role: the loop around `group_member` (who owns what) and `consumer` (records of what is owned): when to send heartbeats,
+commit, join again and leave, and how the command ends.
+
+Invariants: an offset is committed only when all records before it are written to the output, so that nothing is lost;
+what was printed but could not be committed comes again, and a note says so. The first SIGINT or SIGTERM ends the
+reading, commits and leaves; a second one ends the command at once.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from odradek.cli.client import LATEST, Client
+from odradek.cli.consumer import Consumer
+from odradek.cli.failures import CommandFailed
+from odradek.cli.group_client import NotYet
+from odradek.cli.group_member import Member, Standing, Stopped
+from odradek.cli.record_lines import Line, print_round
+from odradek.clock import SystemClock
+
+if TYPE_CHECKING:
+    from odradek.records.batch import BatchHeader
+    from odradek.records.iteration import Record
+
+COMMIT_INTERVAL_S = 5.0
+# A commit that found no coordinator is tried again so soon.
+COMMIT_RETRY_S = 1.0
+# How long to rest between looks at the group without partitions to read.
+IDLE_S = 0.25
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_clock = SystemClock()
+
+
+class GroupConsumption:
+    """Reads and prints until `left` records came (-1: no bound), until the `ends`, if given, or until a signal.
+    `begin` finds the first offsets of partitions of which the group has none."""
+
+    def __init__(
+        self,
+        client: Client,
+        topic: str,
+        begin: Callable[[Client, str, dict[int, int]], dict[int, int]],
+        line: Line,
+        left: int,
+        ends: Mapping[int, int] | None,
+        note: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._topic = topic
+        self._begin = begin
+        self._line = line
+        self._left = left
+        self._ends = ends
+        self._note = note
+        self._signal = 0
+        self._standing = Standing.STABLE
+        self._consumer = Consumer(client, topic, {})
+        self._printed: dict[int, int] = {}  # next offsets, after what is in the output
+        self._committed: dict[int, int] = {}
+        self._leader_epochs: dict[int, int] = {}
+        self._commit_at = 0.0
+
+    def is_stopping(self) -> bool:
+        """The user has asked to end."""
+        return self._signal != 0
+
+    def run(self, member: Member) -> None:
+        """Joins, reads and leaves. Raises `CommandFailed`, `BrokenPipeError`; `KeyboardInterrupt` or `SystemExit`
+        after a signal."""
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            try:
+                self._read(member)
+            except Stopped:
+                self._end(member)
+            except (CommandFailed, OSError):
+                try:
+                    self._end(member)
+                except CommandFailed as error:
+                    self._note(str(error))
+                raise
+            else:
+                self._end(member)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._signal:
+            raise SystemExit(128 + self._signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._signal:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def _read(self, member: Member) -> None:
+        while self._left:
+            self._take_over(member, member.join())
+            if self._read_generation(member):
+                return
+            if self._standing is Standing.REBALANCING:
+                self._commit(member)
+            if self._standing is Standing.EXPELLED:
+                self._note("the group has gone on without this member; it joins again")
+                self._note_uncommitted()
+
+    def _take_over(self, member: Member, partitions: list[int]) -> None:
+        """Begins to read what the group assigned."""
+        self._standing = Standing.STABLE
+        self._printed, self._committed = {}, {}
+        self._commit_at = _clock.monotonic() + COMMIT_INTERVAL_S
+        positions: dict[int, int] = {}
+        if partitions:
+            found = member.group_client.committed([(self._topic, partition) for partition in partitions])
+            self._committed = {partition: committed.offset for (_, partition), committed in found.items()}
+            now_ends = self._client.offsets(self._topic, dict.fromkeys(partitions, LATEST))
+            for partition, offset in self._committed.items():
+                if offset > now_ends[partition]:
+                    raise CommandFailed(
+                        f"the group's offset of {self._topic}-{partition} is {offset}, which is beyond the end, "
+                        f"{now_ends[partition]}; `odradek group reset` sets another."
+                    )
+            new = {partition: end for partition, end in now_ends.items() if partition not in self._committed}
+            positions = self._committed | (self._begin(self._client, self._topic, new) if new else {})
+        ends = None if self._ends is None else {partition: self._ends.get(partition, 0) for partition in partitions}
+        self._consumer = Consumer(self._client, self._topic, positions, ends, self._note)
+        self._printed = self._consumer.positions
+        names = ", ".join(map(str, partitions))
+        what = f"reads partition{'s' * (len(partitions) > 1)} {names}" if partitions else "has no partition to read"
+        self._note(f"this member {what} of {self._topic} (generation {member.generation})")
+
+    def _read_generation(self, member: Member) -> bool:
+        """Reads until there is nothing more to do (True), or the group changes (False)."""
+        while self._left and not self._signal:
+            if self._ends is not None and self._consumer.is_done:
+                return True
+            if self._printed:
+                self._left = print_round(self._records(), self._line, self._left, lambda: self._on_written(member))
+            else:
+                select.select([], [], [], IDLE_S)
+                self._look_after(member)
+            if self._standing is not Standing.STABLE:
+                return not self._left
+        return True
+
+    def _records(self) -> Any:
+        found: tuple[int, BatchHeader, Record]
+        for found in self._consumer.poll():
+            partition, header, _ = found
+            self._leader_epochs[partition] = header.leader_epoch
+            yield found
+
+    def _on_written(self, member: Member) -> bool:
+        self._printed = self._consumer.positions
+        self._look_after(member)
+        return self._standing is Standing.STABLE and not self._signal
+
+    def _look_after(self, member: Member) -> None:
+        """Heartbeat and commit, if they are due."""
+        self._standing = member.check()
+        now = _clock.monotonic()
+        if self._standing is not Standing.STABLE or now < self._commit_at:
+            return
+        try:
+            self._standing = self._commit_once(member, retry=False)
+            self._commit_at = now + COMMIT_INTERVAL_S
+        except NotYet:
+            self._commit_at = now + COMMIT_RETRY_S
+
+    def _commit(self, member: Member) -> None:
+        """Commits before partitions are given back; what cannot be committed is said."""
+        if self._commit_once(member, retry=True) is not Standing.STABLE:
+            self._note_uncommitted()
+
+    def _commit_once(self, member: Member, retry: bool) -> Standing:
+        new = self._uncommitted()
+        standing = Standing.STABLE
+        if new:
+            standing = member.commit(new, self._leader_epochs, retry)
+            if standing is Standing.STABLE:
+                self._committed |= new
+        return standing
+
+    def _uncommitted(self) -> dict[int, int]:
+        return {p: offset for p, offset in self._printed.items() if self._committed.get(p) != offset}
+
+    def _note_uncommitted(self) -> None:
+        for partition, offset in sorted(self._uncommitted().items()):
+            if partition in self._committed:
+                self._note(
+                    f"records {self._committed[partition]} to {offset - 1} of {self._topic}-{partition} are printed, "
+                    "but not committed: they will come again."
+                )
+        self._printed = {}
+
+    def _end(self, member: Member) -> None:
+        """Commits and leaves."""
+        if member.is_in_generation:
+            self._commit(member)
+        try:
+            member.leave()
+        except NotYet as error:
+            self._note(f"could not leave the group, which waits for the session's end: {error}")

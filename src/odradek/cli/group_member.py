@@ -1,0 +1,356 @@
+"""A member of a consumer group: joins, learns its partitions, stays alive, commits, leaves.
+
+Role: the classic group protocol from the client's side, for one topic. Reading the partitions is `consumer`'s, when to
+do what `group_consume`'s, which calls from one thread: a reader that stalls for the session's timeout loses its
+partitions, as it should.
+
+Invariants: offsets are committed only in the generation that assigned their partitions; whoever is told to join again
+has none until `join` returns; a lost coordinator is looked for without giving up the membership until the session has
+run out. Every wait ends: at the deadline, or when the user wants to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum, auto
+from typing import Any
+
+from odradek.cli.assignors import (
+    ASSIGNORS,
+    PROTOCOL_TYPE,
+    Subscriber,
+    decode_assignment,
+    decode_subscription,
+    encode_assignment,
+    encode_subscription,
+)
+from odradek.cli.client import Client, ConnectionLost, Deadline, sentence
+from odradek.cli.failures import CommandFailed
+from odradek.cli.group_client import MOVED, GroupClient, NotYet, commit_codes, commit_request
+from odradek.clock import SystemClock
+from odradek.errors import ErrorCode
+from odradek.protocol.compiler import DecodeError
+from odradek.protocol.fields import Message
+from odradek.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+from odradek.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
+from odradek.protocol.messages.leave_group import LeaveGroupRequest, LeaveGroupResponse, MemberIdentity
+from odradek.protocol.messages.offset_commit import OffsetCommitResponse
+from odradek.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse
+
+# The defaults of Kafka's own consumer.
+SESSION_TIMEOUT_S = 45.0
+REBALANCE_TIMEOUT_S = 300.0
+HEARTBEAT_INTERVAL_S = 3.0
+# A coordinator that was lost is looked for this often.
+RETRY_INTERVAL_S = 0.5
+# Beyond the others' time to join, as Kafka's consumer does.
+_JOIN_GRACE_S = 5.0
+_NOTE_AFTER_S = 3.0
+_LOOK_AROUND_S = 0.25
+# How often the leader looks whether topics have more partitions than it gave away.
+METADATA_INTERVAL_S = 30.0
+# So often the group may begin anew while this member joins; each is an answer of the coordinator.
+JOIN_ROUNDS = 1000
+_OFFSETS_BY_NAME = 9
+_NO_GENERATION = -1
+
+_clock = SystemClock()
+
+
+class Standing(Enum):
+    """What the coordinator thinks of the member."""
+
+    STABLE = auto()
+    REBALANCING = auto()  # it should join again; until then its partitions are its own
+    EXPELLED = auto()  # its partitions may be others' already
+
+
+class Stopped(Exception):
+    """The user wants to stop, and the wait for others ended."""
+
+
+_STANDINGS = {
+    ErrorCode.NONE: Standing.STABLE,
+    ErrorCode.REBALANCE_IN_PROGRESS: Standing.REBALANCING,
+    ErrorCode.UNKNOWN_MEMBER_ID: Standing.EXPELLED,
+    ErrorCode.ILLEGAL_GENERATION: Standing.EXPELLED,
+}
+
+
+class Member:
+    """One member, reading `topic`. `stopping` is asked during long waits; `note` tells the user what goes on."""
+
+    def __init__(
+        self,
+        client: Client,
+        group: str,
+        topic: str,
+        instance_id: str | None = None,
+        note: Callable[[str], None] = lambda text: None,
+        stopping: Callable[[], bool] = lambda: False,
+        heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S,
+    ) -> None:
+        self.group_client = GroupClient(client, group)
+        self.member_id = ""
+        self.generation = _NO_GENERATION
+        self._client = client
+        self._group = group
+        self._topic = topic
+        self._instance_id = instance_id
+        self._note = note
+        self._stopping = stopping
+        self._heartbeat_interval_s = heartbeat_interval_s
+        self._heartbeat_at = 0.0
+        self._answered_at = 0.0
+        self._given_away: dict[str, int] | None = None  # the leader's partitions by topic
+        self._metadata_at = 0.0
+
+    @property
+    def is_in_generation(self) -> bool:
+        """What this member was assigned is its own, as far as it knows: it may commit."""
+        return self.generation != _NO_GENERATION
+
+    # --- joining -----------------------------------------------------------------------------------------------------
+
+    def join(self) -> list[int]:
+        """Joins, or joins again; returns the topic's partitions that are this member's now. Raises `CommandFailed`,
+        `Stopped`."""
+        self.generation = _NO_GENERATION
+        deadline = Deadline(self._client.timeout_s)
+        for _ in range(JOIN_ROUNDS):
+            try:
+                joined = self._join()
+                assigned = None if joined is None else self._sync(joined)
+            except NotYet as error:
+                if self._stopping():
+                    raise Stopped from None
+                if not deadline.pause():
+                    raise CommandFailed(
+                        f"gave up after {self._client.timeout_s:g} s to join group {self._group!r}: "
+                        f"{str(error).rstrip('.')}."
+                    ) from None
+                continue
+            if assigned is not None:
+                self._answered()
+                return sorted(partition for topic, partition in assigned if topic == self._topic)
+            if self._stopping():
+                raise Stopped
+            # The coordinator answers: what takes time is the group, which may have its reasons.
+            deadline = Deadline(self._client.timeout_s)
+        raise CommandFailed(f"cannot join group {self._group!r}: it formed anew {JOIN_ROUNDS} times in a row.")
+
+    def _join(self) -> JoinGroupResponse | None:
+        metadata = encode_subscription([self._topic])
+        request = JoinGroupRequest(
+            group_id=self._group,
+            session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
+            rebalance_timeout_ms=int(REBALANCE_TIMEOUT_S * 1000),
+            member_id=self.member_id,
+            group_instance_id=self._instance_id,
+            protocol_type=PROTOCOL_TYPE,
+            protocols=[JoinGroupRequestProtocol(name=name, metadata=metadata) for name in ASSIGNORS],
+        )
+        response: JoinGroupResponse = self._wait_for_others(request, JoinGroupResponse)
+        code = response.error_code
+        if code == ErrorCode.MEMBER_ID_REQUIRED:  # KIP-394: the name first, so that a lost answer leaves no ghost
+            self.member_id = response.member_id
+            return None
+        if code == ErrorCode.UNKNOWN_MEMBER_ID:
+            self.member_id = ""
+            return None
+        if code == ErrorCode.INCONSISTENT_GROUP_PROTOCOL:
+            raise CommandFailed(
+                f"cannot join group {self._group!r}: its members share partitions in a way that this command does not "
+                f"know ({', '.join(ASSIGNORS)}), or are no consumers ({sentence(code)})."
+            )
+        self._refuse(code, "join")
+        if code:
+            return None
+        self.member_id = response.member_id
+        return response
+
+    def _sync(self, joined: JoinGroupResponse) -> list[tuple[str, int]] | None:
+        leads = joined.leader == joined.member_id
+        shares = self._share_out(joined) if leads and not joined.skip_assignment else []
+        if not leads:
+            self._given_away = None
+        request = SyncGroupRequest(
+            group_id=self._group,
+            generation_id=joined.generation_id,
+            member_id=self.member_id,
+            group_instance_id=self._instance_id,
+            protocol_type=PROTOCOL_TYPE,
+            protocol_name=joined.protocol_name,
+            assignments=shares,
+        )
+        response: SyncGroupResponse = self._wait_for_others(request, SyncGroupResponse)
+        self._refuse(response.error_code, "join")
+        if response.error_code:
+            if _STANDINGS.get(ErrorCode(response.error_code)) is Standing.EXPELLED:
+                self.member_id = ""
+            return None
+        self.generation = joined.generation_id
+        try:
+            return decode_assignment(bytes(response.assignment))
+        except DecodeError as error:
+            raise CommandFailed(
+                f"the leader of group {self._group!r} assigned partitions in a form that is not known: {error}."
+            ) from None
+
+    def _share_out(self, joined: JoinGroupResponse) -> list[SyncGroupRequestAssignment]:
+        try:
+            members = [
+                Subscriber(member.member_id, member.group_instance_id, decode_subscription(bytes(member.metadata)))
+                for member in joined.members
+            ]
+        except DecodeError as error:
+            raise CommandFailed(
+                f"a member of group {self._group!r} subscribes in a form that is not known: {error}."
+            ) from None
+        try:
+            self._given_away = self._partition_counts({topic for member in members for topic in member.topics})
+        except ConnectionLost as error:
+            raise NotYet(str(error)) from None
+        shares = ASSIGNORS[joined.protocol_name or ""](members, self._given_away)
+        return [
+            SyncGroupRequestAssignment(member_id=member_id, assignment=encode_assignment(share))
+            for member_id, share in shares.items()
+        ]
+
+    def _partition_counts(self, topics: set[str]) -> dict[str, int]:
+        self._metadata_at = _clock.monotonic()
+        found = self._client.metadata(sorted(topics)).topics if topics else []
+        return {topic.name or "": len(topic.partitions) for topic in found if topic.partitions}
+
+    def _wait_for_others(self, request: Message, response: type[Message]) -> Any:
+        """A request that is answered when the other members have done their part. Raises `NotYet`, `Stopped`."""
+        connection = self.group_client.connection()
+        deadline = Deadline(REBALANCE_TIMEOUT_S + _JOIN_GRACE_S)
+        note_at = deadline.left_s() - _NOTE_AFTER_S
+        try:
+            connection.start(request, response)
+            while not connection.is_answering(_LOOK_AROUND_S):
+                if self._stopping():
+                    # The answer is not waited for, so the connection is of no more use.
+                    self._client.drop(connection)
+                    raise Stopped
+                if deadline.left_s() < note_at:
+                    self._note(f"group {self._group}: waiting for the other members")
+                    note_at = float("-inf")
+                if deadline.left_s() < 0:
+                    raise CommandFailed(f"the members of group {self._group!r} did not come together in time.")
+            answer = connection.finish()
+        except ConnectionLost as error:
+            self._client.drop(connection)
+            self.group_client.moved()
+            raise NotYet(str(error)) from None
+        if answer.error_code in MOVED:
+            self.group_client.moved()
+            raise NotYet(sentence(answer.error_code))
+        return answer
+
+    # --- staying -----------------------------------------------------------------------------------------------------
+
+    def check(self) -> Standing:
+        """A heartbeat, if one is due. Raises `CommandFailed`."""
+        now = _clock.monotonic()
+        if now < self._heartbeat_at:
+            return Standing.STABLE
+        request = HeartbeatRequest(
+            group_id=self._group,
+            generation_id=self.generation,
+            member_id=self.member_id,
+            group_instance_id=self._instance_id,
+        )
+        try:
+            response: HeartbeatResponse = self.group_client.attempt(
+                request, HeartbeatResponse, lambda answer: (answer.error_code,)
+            )
+        except NotYet as error:
+            self._heartbeat_at = now + RETRY_INTERVAL_S
+            if now - self._answered_at > max(self._client.timeout_s, SESSION_TIMEOUT_S):
+                why = str(error).rstrip(".")
+                raise CommandFailed(f"lost the coordinator of group {self._group!r} for too long: {why}.") from None
+            return Standing.STABLE
+        self._answered()
+        standing = self._standing(response.error_code)
+        if standing is Standing.STABLE and self._has_more_partitions(now):
+            self._note(f"group {self._group}: there are new partitions to share out")
+            return Standing.REBALANCING
+        return standing
+
+    def _answered(self) -> None:
+        self._answered_at = _clock.monotonic()
+        self._heartbeat_at = self._answered_at + self._heartbeat_interval_s
+
+    def _has_more_partitions(self, now: float) -> bool:
+        if self._given_away is None or now - self._metadata_at < METADATA_INTERVAL_S:
+            return False
+        try:
+            return self._partition_counts(set(self._given_away) | {self._topic}) != self._given_away
+        except ConnectionLost as error:
+            self._note(f"group {self._group}: {error}")
+            return False
+
+    def _standing(self, code: int, doing: str = "stay in") -> Standing:
+        self._refuse(code, doing)
+        standing = _STANDINGS[ErrorCode(code)]
+        if standing is Standing.EXPELLED:
+            self.generation = _NO_GENERATION
+            if code == ErrorCode.UNKNOWN_MEMBER_ID:
+                self.member_id = ""
+        return standing
+
+    def _refuse(self, code: int, doing: str) -> None:
+        if code == ErrorCode.FENCED_INSTANCE_ID:
+            self.member_id, self.generation = "", _NO_GENERATION
+            raise CommandFailed(
+                f"another consumer has joined group {self._group!r} as {self._instance_id!r}, and this one is out: "
+                "give each its own --instance-id."
+            )
+        if code == ErrorCode.GROUP_MAX_SIZE_REACHED:
+            raise CommandFailed(f"cannot join group {self._group!r}: it is full ({sentence(code)}).")
+        if code not in _STANDINGS:
+            self.group_client.refuse(code, doing)
+
+    # --- committing and leaving --------------------------------------------------------------------------------------
+
+    def commit(
+        self, offsets: Mapping[int, int], leader_epochs: Mapping[int, int] | None = None, retry: bool = True
+    ) -> Standing:
+        """Commits next offsets of the topic's partitions; only STABLE says that they are. Without `retry` one attempt,
+        which may raise `NotYet`. Raises `CommandFailed`."""
+        request = commit_request(
+            self._group,
+            {(self._topic, partition): offset for partition, offset in offsets.items()},
+            self.generation,
+            self.member_id,
+            self._instance_id,
+            {(self._topic, partition): epoch for partition, epoch in (leader_epochs or {}).items()},
+        )
+        response: OffsetCommitResponse
+        if retry:
+            response = self.group_client.ask(
+                request, OffsetCommitResponse, commit_codes, "commit offsets to", _OFFSETS_BY_NAME
+            )
+        else:
+            response = self.group_client.attempt(request, OffsetCommitResponse, commit_codes, _OFFSETS_BY_NAME)
+        # A refused commit concerns the member, or one of its partitions.
+        return self._standing(next((code for code in commit_codes(response) if code), 0), "commit offsets to")
+
+    def leave(self) -> None:
+        """Leaves, so that others need not wait for the session's end; one attempt. A member with an instance id stays:
+        it is expected back. Raises `CommandFailed`."""
+        if not self.member_id or self._instance_id is not None:
+            return
+        request = LeaveGroupRequest(
+            group_id=self._group,
+            member_id=self.member_id,
+            members=[MemberIdentity(member_id=self.member_id, reason="the consumer is being closed")],
+        )
+        self.member_id, self.generation = "", _NO_GENERATION
+        response: LeaveGroupResponse = self.group_client.attempt(
+            request, LeaveGroupResponse, lambda answer: (answer.error_code,)
+        )
+        if response.error_code != ErrorCode.UNKNOWN_MEMBER_ID:
+            self.group_client.refuse(response.error_code, "leave")

@@ -1,0 +1,394 @@
+"""`odradek group list|describe|delete|delete-offsets`.
+
+Role: what the coordinators say about groups, beside the ends of the logs, printed. Setting offsets is `group_reset`'s,
+being a member `group_consume`'s.
+
+Invariants: nothing is guessed: what a broker did not say, or cannot be asked for, is empty, and a note says why.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.output import Output, print_json, print_rows
+
+if TYPE_CHECKING:
+    from odradek.cli.client import Client
+    from odradek.cli.group_client import GroupClient
+
+Partition = tuple[str, int]
+Bootstrap = Annotated[str | None, Parameter(name="--bootstrap-server")]
+
+# The states of classic groups, and of those of the newer protocol (KIP-848).
+_STATES = (
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Stable",
+    "Dead",
+    "Empty",
+    "Assigning",
+    "Reconciling",
+    "NotReady",
+)
+_GROUP_COLUMNS = ("group", "type", "protocol_type", "state", "assignor", "coordinator", "members")
+_MEMBER_COLUMNS = ("member_id", "instance_id", "client_id", "host", "assignment")
+_OFFSET_COLUMNS = ("topic", "partition", "committed_offset", "end_offset", "lag", "owner", "metadata")
+_CLASSIC = "classic"
+
+
+def connect(bootstrap_server: str | None, timeout: float) -> Client:
+    """A client of a cluster that answers. Raises `CommandFailed` at once where none does."""
+    from odradek.cli.client import Client, bootstrap_address
+
+    client = Client(bootstrap_address(bootstrap_server), timeout)
+    try:
+        client.metadata([])
+    except CommandFailed:
+        client.close()
+        raise
+    return client
+
+
+def note(text: str) -> None:
+    """A remark beside the output."""
+    print(f"odradek: {text}", file=sys.stderr)
+
+
+def list_groups(
+    *,
+    state: Annotated[list[str] | None, Parameter(negative="")] = None,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Lists groups.
+
+    Parameters
+    ----------
+    state
+        Only groups in this state, such as Stable or Empty; may be repeated.
+    output
+        auto: a table on a terminal, else lines with tabs. json: one array.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+    """
+    known = {name.lower(): name for name in _STATES}
+    for name in state or ():
+        if name.lower() not in known:
+            raise WrongUse(f"--state {name!r} is none of {', '.join(_STATES)}.")
+    states = [known[name.lower()] for name in state or ()]
+    from odradek.cli.group_client import list_groups as find
+
+    with connect(bootstrap_server, timeout) as client:
+        groups = find(client, states)
+    rows = [
+        {
+            "group": group.group_id,
+            # Brokers that know one type only do not name it.
+            "type": group.group_type or _CLASSIC,
+            "protocol_type": group.protocol_type,
+            "state": group.group_state,
+        }
+        for group in groups
+    ]
+    if output == "json":
+        print_json(rows)
+    else:
+        print_rows(("group", "type", "protocol_type", "state"), rows)
+
+
+def describe(
+    group: str,
+    /,
+    *,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Describes a group: its state, members with what they read, and offsets with how far they lag behind.
+
+    Parameters
+    ----------
+    group
+        Its name.
+    output
+        auto: tables on a terminal, else lines with tabs. json: one object.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+    """
+    from odradek.cli.group_client import GroupClient
+
+    with connect(bootstrap_server, timeout) as client:
+        group_client = GroupClient(client, group)
+        found = existing(group_client, "describe")
+        members = [_member(member) for member in found["members"]]
+        owners = {partition: member["member_id"] for member in members for partition in member.pop("partitions")}
+        coordinator = group_client.coordinator()
+        host, port = client.brokers[coordinator]
+        whole = {
+            "group": group,
+            "type": found["type"],
+            "protocol_type": found["protocol_type"],
+            "state": found["state"],
+            "assignor": found["assignor"],
+            "coordinator": {"broker": coordinator, "host": host, "port": port},
+            "members": members if found["type"] == _CLASSIC else None,
+            "offsets": _offsets(client, group_client, owners),
+        }
+    if found["type"] != _CLASSIC:
+        note(
+            f"{group} is a group of type {found['type']}, whose members and assignment are asked for in a request that "
+            "this command does not know: it shows its offsets only."
+        )
+    if output == "json":
+        print_json(whole)
+        return
+    head = whole | {"coordinator": f"{host}:{port} (broker {coordinator})"}
+    head["members"] = len(members) if found["type"] == _CLASSIC else None
+    print_rows(_GROUP_COLUMNS, [head])
+    if members:
+        print()
+        rows = [
+            m | {"assignment": [f"{a['topic']}:{_joined(a['partitions'])}" for a in m["assignment"]]} for m in members
+        ]
+        print_rows(_MEMBER_COLUMNS, [row | {"assignment": " ".join(row["assignment"])} for row in rows])
+    if whole["offsets"]:
+        print()
+        print_rows(_OFFSET_COLUMNS, whole["offsets"])
+
+
+def _joined(partitions: Iterable[int]) -> str:
+    return ",".join(map(str, partitions))
+
+
+def existing(group_client: GroupClient, doing: str) -> dict[str, Any]:
+    """What there is to know about a group of any type: type, protocol_type, state, assignor, members. Raises
+    `CommandFailed` where it does not exist."""
+    from odradek.errors import ErrorCode
+
+    described = group_client.described()
+    if described is not None:
+        return {
+            "type": _CLASSIC,
+            "protocol_type": described.protocol_type,
+            "state": described.group_state,
+            "assignor": described.protocol_data,
+            "members": described.members,
+        }
+    listed = group_client.listed()
+    if listed is None:
+        group_client.refuse(ErrorCode.GROUP_ID_NOT_FOUND, doing)
+        raise AssertionError("unreachable")
+    return {
+        "type": listed.group_type or _CLASSIC,
+        "protocol_type": listed.protocol_type,
+        "state": listed.group_state,
+        "assignor": None,
+        "members": [],
+    }
+
+
+def _member(member: Any) -> dict[str, Any]:
+    from odradek.cli.assignors import decode_assignment
+    from odradek.protocol.compiler import DecodeError
+
+    try:
+        partitions = sorted(decode_assignment(bytes(member.member_assignment)))
+    except DecodeError:
+        # Members of other protocols (Kafka Connect) share out something else, in a form of their own.
+        partitions = []
+    topics: dict[str, list[int]] = {}
+    for topic, partition in partitions:
+        topics.setdefault(topic, []).append(partition)
+    return {
+        "member_id": member.member_id,
+        "instance_id": member.group_instance_id,
+        "client_id": member.client_id,
+        "host": member.client_host.removeprefix("/"),
+        "assignment": [{"topic": topic, "partitions": indexes} for topic, indexes in topics.items()],
+        "partitions": partitions,
+    }
+
+
+def _offsets(client: Client, group_client: GroupClient, owners: dict[Partition, str]) -> list[dict[str, Any]]:
+    committed = group_client.committed()
+    partitions = sorted({*committed, *owners})
+    ends = end_offsets(client, partitions)
+    rows = []
+    for topic, partition in partitions:
+        offset = committed.get((topic, partition))
+        end = ends.get((topic, partition))
+        rows.append(
+            {
+                "topic": topic,
+                "partition": partition,
+                "committed_offset": None if offset is None else offset.offset,
+                "end_offset": end,
+                # Offsets beyond the end are those of a topic that was made anew: no lag, and nothing below it.
+                "lag": None if offset is None or end is None else max(0, end - offset.offset),
+                "owner": owners.get((topic, partition)),
+                "metadata": None if offset is None else offset.metadata,
+            }
+        )
+    return rows
+
+
+def end_offsets(client: Client, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    """The ends of those partitions that exist and can be asked; a note says which cannot."""
+    from odradek.cli.client import LATEST
+
+    topics: dict[str, list[int]] = {}
+    for topic, partition in partitions:
+        topics.setdefault(topic, []).append(partition)
+    found: dict[Partition, int] = {}
+    counts = partition_counts(client, topics)
+    for topic, indexes in topics.items():
+        there = [partition for partition in indexes if partition < counts.get(topic, 0)]
+        gone = [partition for partition in indexes if partition >= counts.get(topic, 0)]
+        if gone:
+            note(f"{topic}, partition {_joined(gone)}: there is no such partition (any more).")
+        try:
+            ends = client.offsets(topic, dict.fromkeys(there, LATEST)) if there else {}
+        except CommandFailed as error:
+            note(str(error))
+            continue
+        found |= {(topic, partition): end for partition, end in ends.items()}
+    return found
+
+
+def partition_counts(client: Client, topics: Iterable[str]) -> dict[str, int]:
+    """How many partitions topics have, without those that do not exist."""
+    names = sorted(topics)
+    found = client.metadata(names).topics if names else []
+    return {topic.name or "": len(topic.partitions) for topic in found if topic.partitions}
+
+
+def read_topics(options: Iterable[str]) -> dict[str, list[int] | None]:
+    """What --topic NAME[:PARTITION,...] options name; None: all partitions. Raises `WrongUse`."""
+    found: dict[str, list[int] | None] = {}
+    for option in options:
+        name, colon, text = option.partition(":")
+        parts = text.split(",") if colon else []
+        if not name or not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts):
+            raise WrongUse(f"--topic {option!r} is not TOPIC or TOPIC:PARTITION,...")
+        if not colon or (name in found and found[name] is None):
+            found[name] = None
+        else:
+            found[name] = sorted({*(found.get(name) or ()), *map(int, parts)})
+    return found
+
+
+def delete(
+    *groups: str,
+    if_exists: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Deletes groups without members, with all their offsets.
+
+    Parameters
+    ----------
+    groups
+        Their names.
+    if_exists
+        Succeed if a group is not there.
+    output
+        auto: a line each. json: one array.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+    """
+    if not groups:
+        raise WrongUse("`odradek group delete` needs a group's name.")
+    from odradek.cli.group_client import GroupClient
+    from odradek.errors import ErrorCode
+
+    failures = []
+    rows = []
+    with connect(bootstrap_server, timeout) as client:
+        for name in dict.fromkeys(groups):
+            group_client = GroupClient(client, name)
+            try:
+                code = group_client.delete()
+                missing = code == ErrorCode.GROUP_ID_NOT_FOUND and if_exists
+                if not missing:
+                    group_client.refuse(code, "delete")
+                rows.append({"group": name, "deleted": not missing})
+            except CommandFailed as error:
+                failures.append(str(error))
+    if output == "json":
+        print_json(rows)
+    else:
+        for row in rows:
+            print(f"Group {row['group']} {'deleted' if row['deleted'] else 'does not exist'}.")
+    if failures:
+        raise CommandFailed(" ".join(failures))
+
+
+def delete_offsets(
+    group: str,
+    /,
+    *,
+    topic: Annotated[list[str], Parameter(negative="")],
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Deletes a group's offsets of topics that it does not read at the moment.
+
+    Parameters
+    ----------
+    group
+        Its name.
+    topic
+        TOPIC, or TOPIC:PARTITION,...; may be repeated.
+    output
+        auto: a table on a terminal, else lines with tabs. json: one array.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+    """
+    wanted = read_topics(topic)
+    from odradek.cli.client import sentence
+    from odradek.cli.group_client import GroupClient
+    from odradek.errors import ErrorCode
+
+    with connect(bootstrap_server, timeout) as client:
+        group_client = GroupClient(client, group)
+        existing(group_client, "delete offsets of")
+        committed = group_client.committed()
+        chosen = {one for one in committed if one[0] in wanted and one[1] in (wanted[one[0]] or (one[1],))}
+        failures = [
+            f"group {group!r} has no offset of {name}{'' if indexes is None else ':' + _joined(indexes)}."
+            for name, indexes in wanted.items()
+            if not any(one[0] == name for one in chosen)
+        ]
+        codes = group_client.delete_offsets(sorted(chosen)) if chosen else {}
+    rows = [
+        {"topic": name, "partition": partition, "deleted_offset": committed[name, partition].offset}
+        for (name, partition), code in sorted(codes.items())
+        if not code
+    ]
+    if output == "json":
+        print_json(rows)
+    else:
+        print_rows(("topic", "partition", "deleted_offset"), rows)
+    for name, code in sorted({(one[0], code) for one, code in codes.items() if code}):
+        why = sentence(code)
+        if code == ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC:
+            why = "members of the group read it; stop its consumers first"
+        failures.append(f"cannot delete offsets of {name} in group {group!r}: {why}.")
+    if failures:
+        raise CommandFailed(" ".join(failures))
