@@ -23,6 +23,7 @@ class KafkaProcess(BrokerProcess):
 
     def start(self) -> None:
         assert self.process is None
+        self.data = self.folder / "logs"
         properties = self.folder / "server.properties"
         if not self.port:
             self.port = free_port()
