@@ -12,7 +12,6 @@ twice is the same as once.
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import struct
@@ -41,7 +40,6 @@ from odradek.protocol.messages.metadata import (
 )
 
 CLIENT_ID = "odradek"
-DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 DEFAULT_TIMEOUT_S = 30.0
 RESPONSE_MAX_BYTES = 268_435_456
 CONNECT_TIMEOUT_S = 10.0
@@ -114,6 +112,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(timeout_s)
         self._ranges: dict[int, tuple[int, int]] = {}
+        self.features: dict[str, int] = {}
         try:
             self._agree_on_versions()
         except ConnectionLost:
@@ -134,6 +133,7 @@ class Connection:
         if response.error_code:
             raise ConnectionLost(f"{self.name} refused ApiVersions: {sentence(response.error_code)}")
         self._ranges = {api.api_key: (api.min_version, api.max_version) for api in response.api_keys}
+        self.features = {feature.name: feature.max_version_level for feature in response.finalized_features}
 
     def version_of(self, cls: type[Message], at_most: int | None = None) -> int:
         """The highest version of a request that both sides know. Raises `CommandFailed`."""
@@ -338,6 +338,10 @@ class Client:
                 self._connections.pop(node_id).close()
             self.brokers[node_id] = (host, port)
 
+    def features(self) -> dict[str, int]:
+        """The levels of the cluster's finalized features."""
+        return dict(sorted(self._any_connection().features.items()))
+
     # --- what the cluster looks like ---------------------------------------------------------------------------------
 
     def metadata(self, topics: Sequence[str] | None, create: bool = False) -> MetadataResponse:
@@ -439,8 +443,3 @@ class Client:
 
 # Errors that pass by themselves, or with newer metadata.
 RETRIED = frozenset(code for code in ErrorCode if code.retriable)
-
-
-def bootstrap_address(option: str | None) -> str:
-    """The --bootstrap-server option, else the environment's ODRADEK_BOOTSTRAP_SERVER, else the local broker."""
-    return option or os.environ.get("ODRADEK_BOOTSTRAP_SERVER") or DEFAULT_BOOTSTRAP

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.profiles import Bootstrap, open_client
 from odradek.cli.times import read_time
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def consume(
     output: Literal["json", "text"] = "json",
     key_separator: str | None = None,
     timeout: float = 30.0,
-    bootstrap_server: str | None = None,
+    bootstrap_server: Bootstrap = None,
 ) -> None:
     """Reads a topic's records.
 
@@ -66,7 +67,7 @@ def consume(
     timeout
         Seconds without an answer after which to give up.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if max_records is not None and max_records < 0:
         raise WrongUse(f"--max must not be negative, but is {max_records}.")
@@ -83,13 +84,13 @@ def consume(
     from odradek.clock import SystemClock
 
     begin = _read_begin(from_, SystemClock().now_ms())
-    from odradek.cli.client import LATEST, Client, bootstrap_address
+    from odradek.cli.client import LATEST
     from odradek.cli.consumer import Consumer
     from odradek.cli.record_lines import json_line, print_round, text_line
 
     line = json_line(topic) if output == "json" else text_line(key_separator)
     left = -1 if max_records is None else max_records
-    with Client(bootstrap_address(bootstrap_server), timeout) as client:
+    with open_client(bootstrap_server, timeout) as client:
         known = [p.partition_index for p in client.topic(topic).partitions]
         for wanted in partition or ():
             if wanted not in known:

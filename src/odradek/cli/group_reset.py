@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.groups import Bootstrap, Partition, connect, note, partition_counts, read_topics
+from odradek.cli.groups import Partition, connect, note, partition_counts, read_topics
 from odradek.cli.output import Output, print_json, print_rows
+from odradek.cli.profiles import Bootstrap
 
 if TYPE_CHECKING:
     from odradek.cli.client import Client
@@ -71,7 +72,7 @@ def reset(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if all_topics == bool(topic):
         raise WrongUse("`odradek group reset` needs either --topic or --all-topics.")

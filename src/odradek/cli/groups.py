@@ -16,13 +16,13 @@ from cyclopts import Parameter
 
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output, print_json, print_rows
+from odradek.cli.profiles import Bootstrap, open_client
 
 if TYPE_CHECKING:
     from odradek.cli.client import Client
     from odradek.cli.group_client import GroupClient
 
 Partition = tuple[str, int]
-Bootstrap = Annotated[str | None, Parameter(name="--bootstrap-server")]
 
 # The states of classic groups, and of those of the newer protocol (KIP-848).
 _STATES = (
@@ -43,9 +43,7 @@ _CLASSIC = "classic"
 
 def connect(bootstrap_server: str | None, timeout: float) -> Client:
     """A client of a cluster that answers. Raises `CommandFailed` at once where none does."""
-    from odradek.cli.client import Client, bootstrap_address
-
-    client = Client(bootstrap_address(bootstrap_server), timeout)
+    client = open_client(bootstrap_server, timeout)
     try:
         client.metadata([])
     except CommandFailed:
@@ -77,7 +75,7 @@ def list_groups(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     known = {name.lower(): name for name in _STATES}
     for name in state or ():
@@ -123,7 +121,7 @@ def describe(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     from odradek.cli.group_client import GroupClient
 
@@ -307,7 +305,7 @@ def delete(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if not groups:
         raise WrongUse("`odradek group delete` needs a group's name.")
@@ -358,7 +356,7 @@ def delete_offsets(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     wanted = read_topics(topic)
     from odradek.cli.client import sentence

@@ -57,6 +57,28 @@ group.command(
 group.command("odradek.cli.groups:delete", help="Delete groups without members, with all their offsets.")
 group.command("odradek.cli.groups:delete_offsets", help="Delete a group's offsets of topics that it does not read.")
 app.command(group)
+config = App(name="config", help="List, describe and change settings.", result_action="return_value")
+config.command("odradek.cli.configs:list_configs", name="list", help="List what has settings.")
+config.command("odradek.cli.configs:describe", help="Describe the settings of a topic, a broker or a group.")
+config.command("odradek.cli.configs:alter", help="Change settings of a topic or a broker, and leave the others.")
+app.command(config)
+cluster = App(name="cluster", help="Describe the cluster.", result_action="return_value")
+cluster.command("odradek.cli.cluster:info", help="Describe the cluster: brokers, what they hold, and features.")
+app.command(cluster)
+profile = App(
+    name="profile",
+    help="""Name clusters.
+
+    Every command takes a profile's name as --bootstrap-server. Without that option it talks to the address in
+    ODRADEK_BOOTSTRAP_SERVER of the environment, else to the profile in use, else to 127.0.0.1:9092.
+    """,
+    result_action="return_value",
+)
+profile.command("odradek.cli.profiles:list_profiles", name="list", help="List profiles.")
+profile.command("odradek.cli.profiles:set_profile", name="set", help="Name a cluster, or change its address.")
+profile.command("odradek.cli.profiles:use", help="Put a profile into use.")
+profile.command("odradek.cli.profiles:delete", help="Forget a profile.")
+app.command(profile)
 app.command(
     "odradek.cli.produce:produce",
     help="""Write lines, or JSON lines, to a topic.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.profiles import Bootstrap, open_client
 
 if TYPE_CHECKING:
     from odradek.cli.producer import Producer
@@ -49,7 +50,7 @@ def produce(
     batch_bytes: int = 262_144,
     timeout: float = 30.0,
     quiet: Annotated[bool, Parameter(negative="")] = False,
-    bootstrap_server: str | None = None,
+    bootstrap_server: Bootstrap = None,
 ) -> None:
     """Writes lines, or JSON lines, to a topic.
 
@@ -83,7 +84,7 @@ def produce(
     quiet
         Print nothing but failures.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if idempotence and acks != "all":
         raise WrongUse(f"--idempotence needs --acks all, not {acks}.")
@@ -97,13 +98,12 @@ def produce(
         _json_parser(_headers(header or [])) if input_format == "json" else _line_parser(key_separator, header or [])
     )
 
-    from odradek.cli.client import Client, bootstrap_address
     from odradek.cli.producer import Producer
     from odradek.records.compression import CODEC_NAMES
 
     source = _open(file)
     try:
-        with Client(bootstrap_address(bootstrap_server), timeout) as client:
+        with open_client(bootstrap_server, timeout) as client:
             progress = _Progress(source, file, topic, quiet)
             with progress:
                 producer = Producer(

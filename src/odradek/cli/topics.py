@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output, print_json, print_rows
+from odradek.cli.profiles import Bootstrap, open_client
 
 if TYPE_CHECKING:
     from odradek.cli.client import Client
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
 _TOPIC_RESOURCE = 2
 _CHANGED_HERE = 1  # DescribeConfigs' source of a value that the topic itself sets
 _PARTITION_COLUMNS = ("topic", "partition", "leader", "replicas", "isr", "first_offset", "end_offset")
-
-Bootstrap = Annotated[str | None, Parameter(name="--bootstrap-server")]
-
-
-def _client(bootstrap_server: str | None, timeout: float) -> Client:
-    from odradek.cli.client import Client, bootstrap_address
-
-    return Client(bootstrap_address(bootstrap_server), timeout)
 
 
 def _id(topic_id: bytes) -> str | None:
@@ -58,9 +51,9 @@ def list_topics(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
-    with _client(bootstrap_server, timeout) as client:
+    with open_client(bootstrap_server, timeout) as client:
         topics = sorted(client.metadata(None).topics, key=lambda topic: topic.name or "")
     rows = [
         {
@@ -110,7 +103,7 @@ def create(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     for name, value in (("--partitions", partitions), ("--replication-factor", replication_factor)):
         if value is not None and not 0 < value < 32768:
@@ -141,7 +134,7 @@ def create(
         ],
         timeout_ms=int(timeout * 1000),
     )
-    with _client(bootstrap_server, timeout) as client:
+    with open_client(bootstrap_server, timeout) as client:
         response: CreateTopicsResponse = client.ask_controller(request, CreateTopicsResponse)
         [result] = response.topics
         exists = result.error_code == ErrorCode.TOPIC_ALREADY_EXISTS
@@ -173,9 +166,9 @@ def describe(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
-    with _client(bootstrap_server, timeout) as client:
+    with open_client(bootstrap_server, timeout) as client:
         if topics:
             found = [client.topic(name) for name in dict.fromkeys(topics)]
         else:
@@ -276,7 +269,7 @@ def delete(
     timeout
         Seconds to wait for an answer.
     bootstrap_server
-        HOST:PORT of a broker. Without it ODRADEK_BOOTSTRAP_SERVER of the environment, else 127.0.0.1:9092.
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if not topics:
         raise WrongUse("`odradek topic delete` needs a topic's name.")
@@ -290,7 +283,7 @@ def delete(
     )
     failures = []
     rows = []
-    with _client(bootstrap_server, timeout) as client:
+    with open_client(bootstrap_server, timeout) as client:
         response: DeleteTopicsResponse = client.ask_controller(request, DeleteTopicsResponse)
     for result in response.responses:
         missing = result.error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
