@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import mmap
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import pytest
 from odradek.clock import SystemClock
 from odradek.config import BrokerConfig
 from odradek.engines.local import Disk, LocalEngine
-from odradek.engines.local.kernel_syncs import KernelSyncs
+from odradek.engines.local.kernel_syncs import KernelSyncs, shared_word
 from tests.batches import make_batch
 from tests.engines.test_local_recovery import CONFIG, LOG, fill, read_all
 
@@ -48,6 +51,39 @@ async def test_every_file_has_its_result(tmp_path: Path) -> None:
     syncs.close()
     for fd in (*fds, reader, writer):
         os.close(fd)
+
+
+WATCHER = """
+import ctypes, mmap, sys
+with open(sys.argv[1], "r+b") as file:
+    memory = mmap.mmap(file.fileno(), 4096)
+word, stop = ctypes.c_uint32.from_buffer(memory, 0), ctypes.c_uint32.from_buffer(memory, 64)
+print("watching", flush=True)
+seen = set()
+while not stop.value:
+    seen.add(word.value)
+print(*sorted(seen))
+"""
+
+
+def test_a_word_is_stored_whole(tmp_path: Path) -> None:
+    """Whoever reads it at the same time, as the kernel does, sees the old or the new, and nothing in between."""
+    old, new = 0x00FFFFFF, 0x01000000
+    path = tmp_path / "memory"
+    path.write_bytes(bytes(4096))
+    with open(path, "r+b") as file:
+        memory = mmap.mmap(file.fileno(), 4096)
+    word, stop = shared_word(memory, 0), shared_word(memory, 64)
+    word.value = old
+    watcher = subprocess.Popen([sys.executable, "-c", WATCHER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline() == "watching\n"
+    for _ in range(500_000):
+        word.value = new
+        word.value = old
+    stop.value = 1
+    seen = {int(value) for value in watcher.communicate(timeout=60)[0].split()}
+    assert old in seen and seen <= {old, new}
 
 
 async def test_descriptors_and_memory_are_given_back() -> None:
