@@ -35,6 +35,7 @@ class Feature(Enum):
     DESCRIBE_LOG_DIRS = "describes log directories"
     DESCRIBE_PRODUCERS = "describes producers"
     FENCED_BY_HEARTBEATS = "its group consumer hears by itself that its instance id was taken, not only as it commits"
+    HEADERS_IN_ORDER = "keeps the order of a record's headers"
     GROUP_OFFSETS = "reads the committed offsets of a group as an admin"
     LIST_GROUPS = "lists groups"
     LIST_OFFSETS = "lists offsets as an admin"

@@ -36,7 +36,7 @@ SEPARATOR = "\x1f"
 
 class KcatDriver(Driver):
     name = "kcat"
-    features = frozenset({Feature.FENCED_BY_HEARTBEATS, Feature.STATIC_MEMBERS})
+    features = frozenset({Feature.FENCED_BY_HEARTBEATS, Feature.HEADERS_IN_ORDER, Feature.STATIC_MEMBERS})
     assignors = ("range", "roundrobin", "cooperative-sticky")
 
     def member_command(self) -> list[str]:

@@ -9,13 +9,22 @@ from tests.clients.driver_aiokafka import AiokafkaDriver
 from tests.clients.driver_confluent import ConfluentDriver
 from tests.clients.driver_java import JavaDriver
 from tests.clients.driver_kafka_python import KafkaPythonDriver
+from tests.clients.driver_kafkajs import NODE, KafkaJSDriver
 from tests.clients.driver_kcat import KCAT, KcatDriver
 from tests.reference import needs_java
 
-CLIENTS: tuple[type[Driver], ...] = (ConfluentDriver, AiokafkaDriver, KafkaPythonDriver, JavaDriver, KcatDriver)
+CLIENTS: tuple[type[Driver], ...] = (
+    ConfluentDriver,
+    AiokafkaDriver,
+    KafkaPythonDriver,
+    JavaDriver,
+    KafkaJSDriver,
+    KcatDriver,
+)
 
 MARKS = {
     JavaDriver.name: [needs_java],
+    KafkaJSDriver.name: [pytest.mark.skipif(NODE is None, reason="node or npm not installed")],
     KcatDriver.name: [pytest.mark.skipif(KCAT is None, reason="kcat not installed")],
 }
 

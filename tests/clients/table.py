@@ -1,4 +1,4 @@
-"""The table of results, client by case, in this folder's README: made by the tests, compared with every whole run.
+"""The table of results, client by case, in the project's README: made by the tests, compared with every whole run.
 
 A test says its case with `@case("plain producer")`; a name may hold the test's parameters ("codec {codec}"). The
 clients of a test are those among its parameters. A cell is `passed` when all its tests passed, `failed` when one did
@@ -17,7 +17,7 @@ import pytest
 from tests.clients.every import CLIENTS
 
 FOLDER = Path(__file__).parent
-README = FOLDER / "README.md"
+README = FOLDER.parent.parent / "README.md"
 BEGIN, END = "<!-- results -->\n", "<!-- /results -->"
 RENEW = "python -m pytest tests/clients --write-client-table"
 

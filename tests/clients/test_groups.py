@@ -292,10 +292,10 @@ def test_resume_after_a_restart(group: Group, driver: Driver, way: str) -> None:
         group.wait_read()
         for partition in range(PARTITIONS):
             assert set(offsets_read(member.received, partition)) == set(range(written.count))
-            # It goes on where it was, unless the client has had a rebalance: then where it had committed.
+            # It goes on where it was; if the client has had a rebalance, perhaps where it had committed.
             again = offsets_read(member.received[before:], partition)
-            first = 20 if member.rebalances == rebalances else committed[partition]
-            assert again == list(range(first, written.count))
+            firsts = [20] if member.rebalances == rebalances else [20, committed[partition]]
+            assert again in [list(range(first, written.count)) for first in firsts]
         member.leave()
     if not commits(driver):
         committed = dict.fromkeys(range(PARTITIONS), 20)
@@ -440,7 +440,8 @@ def test_alter_group_offsets(group: Group, watched: GroupMember, admin: Driver, 
     bootstrap, wanted = group.broker.bootstrap, {0: 3, 5: 7}
     with pytest.raises(ClientError) as refused:
         driver.alter_group_offsets(bootstrap, group.name, group.topic, wanted)
-    assert refused.value.name == "UNKNOWN_MEMBER_ID"
+    # KafkaJS looks at the members before it asks.
+    assert refused.value.name == {"kafkajs": "KafkaJSNonRetriableError"}.get(driver.name, "UNKNOWN_MEMBER_ID")
     watched.leave()
     driver.alter_group_offsets(bootstrap, group.name, group.topic, wanted)
     assert admin.group_offsets(bootstrap, group.name, group.topic) == group.written.ends | wanted

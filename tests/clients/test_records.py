@@ -77,6 +77,11 @@ def without_times(records: list[Record]) -> list[Record]:
     return [record._replace(timestamp_ms=None) for record in records]
 
 
+def by_header_name(records: list[Record]) -> list[Record]:
+    """The values of one name stay in their order."""
+    return [record._replace(headers=tuple(sorted(record.headers, key=lambda one: one[0]))) for record in records]
+
+
 @case("plain producer, read whole by all others")
 @every_client(argument="reader")
 @every_client(argument="writer")
@@ -88,6 +93,8 @@ def test_what_one_writes_another_reads(bootstrap: str, written: Written, writer:
     assert all(record.timestamp_ms is not None for record in read)
     if Feature.WHOLE_RECORDS not in writer.features:
         read = without_times(read)
+    if Feature.HEADERS_IN_ORDER not in reader.features:
+        read, sent = by_header_name(read), by_header_name(sent)
     assert read == sent
 
 
@@ -180,4 +187,6 @@ def test_transactions_are_refused_clearly(bootstrap: str, driver: Driver) -> Non
     """Until transactions are served, each client gives up at once: retries could not help."""
     with pytest.raises(ClientError) as refused:
         driver.start_transaction(bootstrap, f"{driver.name}-transactions")
-    assert refused.value.name == "TRANSACTIONAL_ID_AUTHORIZATION_FAILED"
+    # KafkaJS does not pass on what the coordinator said.
+    told = {"kafkajs": "KafkaJSGroupCoordinatorNotFound"}.get(driver.name, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
+    assert refused.value.name == told
