@@ -237,7 +237,7 @@ class GroupPeer(Peer):
         while (found := self.state(group)) != state:
             assert time.monotonic() < deadline, f"{group} is {found}, not {state}"
 
-    def list(
+    def listed(
         self,
         states: Sequence[str] = (),
         types: Sequence[str] = (),
@@ -267,7 +267,7 @@ class GroupPeer(Peer):
         """Asks until these groups' coordinators are there: at first their topic has to be made."""
         deadline = time.monotonic() + STATE_TIMEOUT_S
         for group in groups:
-            while code := self.describe(group, version=5)[0]["error_code"] or self.list()["error_code"]:
+            while code := self.describe(group, version=5)[0]["error_code"] or self.listed()["error_code"]:
                 assert code in (14, 15, 16), code
                 assert time.monotonic() < deadline, f"no coordinator for {group}"
                 self.find(group)
@@ -285,7 +285,7 @@ class GroupPeer(Peer):
         for name, count in partitions.items():
             self.until_led(name, partitions=count)
         asked = MetadataRequest(topics=[MetadataRequestTopic(name=name) for name in partitions])
-        ids = {topic.name: bytes(topic.topic_id) for topic in self.client.call(asked, MetadataResponse, 12).topics}
+        ids = {str(topic.name): bytes(topic.topic_id) for topic in self.client.call(asked, MetadataResponse, 12).topics}
         self.topic_names.update({topic_id: name for name, topic_id in ids.items()})
         return ids
 
@@ -344,7 +344,7 @@ class GroupPeer(Peer):
 
     def fetch_groups(
         self,
-        *groups: tuple[str, dict[str | bytes, list[int]] | None] | tuple[str, Any, str | None, int],
+        *groups: tuple[str, Any] | tuple[str, Any, str | None, int],
         version: int = 9,
         require_stable: bool = False,
     ) -> Plain:
@@ -406,7 +406,13 @@ class Brokers:
         """The first time: asks what is only answered before there is a coordinator, and then has one made."""
         if self.before is None:
             self.before = self.both(before_the_first_coordinator)
-            self.both(lambda peer: [peer.until_served(*"abcdefgh"), peer.make_topics(**TOPICS)])
+            self.both(begin_to_serve)
+
+
+def begin_to_serve(peer: GroupPeer) -> None:
+    """Has the topic of groups made, and those of the tests."""
+    peer.until_served(*"abcdefgh")
+    peer.make_topics(**TOPICS)
 
 
 def before_the_first_coordinator(peer: GroupPeer) -> Plain:
@@ -414,7 +420,7 @@ def before_the_first_coordinator(peer: GroupPeer) -> Plain:
     name = "early"
     return {
         "described": [peer.describe(name, version=version) for version in range(7)],
-        "listed": [peer.list(version=version) for version in range(6)],
+        "listed": [peer.listed(version=version) for version in range(6)],
         "deleted": [peer.delete(name, "", version=version) for version in range(4)],
         "heartbeats": [peer.heartbeat(name, 1, "m", version=version) for version in range(5)],
         "joins": [peer.join(name, version=version) for version in range(10)],

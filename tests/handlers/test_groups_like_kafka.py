@@ -17,7 +17,7 @@ from tests.handlers.group_peer import Brokers, GroupPeer, Pending
 
 Compare = Callable[[Callable[[GroupPeer], Plain]], Plain]
 VERSIONS = {name: range(api.served.first, api.served.last + 1) for name, api in BY_NAME.items()}
-RANGE: dict[str, str] = {"kind": "consumer", "protocol": "range"}
+RANGE: dict[str, Any] = {"kind": "consumer", "protocol": "range"}
 OTHER = [("roundrobin", b"other")]
 CHANGED = [("range", b"changed")]
 
@@ -137,14 +137,14 @@ def test_the_life_of_a_group_of_one(compare: Compare, version: int) -> None:
             peer.heartbeat(name, 1, member),
             peer.sync(name, 1, member, {member: b"all"}, version=min(version, 4)),
             peer.describe(name, operations=True),
-            peer.list(prefix=name),
+            peer.listed(prefix=name),
             peer.join(name, member, version=version),
             peer.describe(name),
             peer.heartbeat(name, 1, member),
             peer.heartbeat(name, 2, member),
             peer.leave(name, member),
             peer.describe(name),
-            peer.list(prefix=name),
+            peer.listed(prefix=name),
             peer.heartbeat(name, 2, member),
             peer.join(name, member, version=version),
             peer.join(name, version=3, kind="connect", protocols=OTHER),
@@ -201,7 +201,7 @@ def test_rejoining(compare: Compare) -> None:
         # Without the leader's word there is no assignment, but an empty one.
         seen += [peer.sync("again", 4, leader, {"nobody": b"x"}, version=4), peer.describe("again")]
         waiting = peer.join_later("again", leader)
-        seen += [peer.join("again", follower, protocols=[("range", b"n")]) if not waiting.is_open() else "waits"]
+        seen.append(waiting.is_open())
         peer.until_state("again", "PreparingRebalance")
         seen += [peer.join("again", follower, protocols=[("range", b"n")]), waiting.answer()]
         return seen
@@ -292,7 +292,7 @@ def test_heartbeats(compare: Compare, version: int) -> None:
 @pytest.mark.parametrize("version", VERSIONS["SyncGroup"])
 def test_syncs(compare: Compare, version: int) -> None:
     name = f"syncs-{version}"
-    protocols: list[dict[str, str]] = [{}]
+    protocols: list[dict[str, Any]] = [{}]
     if version >= 5:
         protocols += [
             RANGE,
@@ -449,13 +449,14 @@ def test_static_members_of_a_group_come_back(compare: Compare, version: int) -> 
 
         leader = str(peer.join(name, instance="l", protocols=both)["member_id"])
 
+        seen: list[Plain] = []
+
         def together(waiting: Pending) -> str:
             """The leader joins again, too; the other's id."""
             nonlocal seen
             seen += [peer.join(name, leader, instance="l", protocols=both), answer := waiting.answer()]
             return str(answer["member_id"])
 
-        seen: list[Plain] = []
         follower = together(later("f"))
         # It comes back while it waits for its assignment: its old self learns that it is fenced.
         syncing = peer.sync_later(name, 2, follower, {}, "f", version=4)
@@ -584,14 +585,14 @@ def test_describe_groups(compare: Compare, four: None, version: int) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS["ListGroups"])
 def test_list_groups(compare: Compare, four: None, version: int) -> None:
-    assert len(compare(lambda peer: peer.list(prefix="four-", version=version))["groups"]) == 5
+    assert len(compare(lambda peer: peer.listed(prefix="four-", version=version))["groups"]) == 5
     states: list[tuple[str, ...]] = [("Stable",), ("stable",), ("EMPTY", "Stable"), ("nonsense",), ("",), ("Dead",)]
     for wanted in [*states, ("nonsense", "PreparingRebalance"), ("completingrebalance",)] if version >= 4 else []:
-        compare(lambda peer, wanted=wanted: peer.list(wanted, prefix="four-", version=version))  # type: ignore[misc]
+        compare(lambda peer, wanted=wanted: peer.listed(wanted, prefix="four-", version=version))  # type: ignore[misc]
     types: list[tuple[str, ...]] = [("classic",), ("Classic",), ("consumer",), ("share",), ("nonsense",), ("",)]
     for wanted in [*types, ("CLASSIC", "streams")] if version >= 5 else []:
         compare(
-            lambda peer, wanted=wanted: peer.list(("Empty",), wanted, prefix="four-", version=version)  # type: ignore[misc]
+            lambda peer, wanted=wanted: peer.listed(("Empty",), wanted, prefix="four-", version=version)  # type: ignore[misc]
         )
 
 
@@ -609,7 +610,7 @@ def test_delete_groups(compare: Compare, four: None, version: int) -> None:
             peer.describe(name),
             peer.fetch_offsets(name, None),
             peer.delete(name, version=version),
-            peer.list(prefix=name),
+            peer.listed(prefix=name),
         ]
 
     compare(scenario)

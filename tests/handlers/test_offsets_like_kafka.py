@@ -63,7 +63,7 @@ def test_commits_without_members(compare: Compare, version: int) -> None:
                 name, {one: {0: 5, 1: 6, 7: 1, -1: 1}, unknown: {0: 1}, nameless: {0: 1}, two: {0: (3, 4, "noted")}}
             ),
             peer.describe(name),
-            peer.list(prefix=name),
+            peer.listed(prefix=name),
             peer.fetch_offsets(name, None),
             commit(name, {one: {0: 7}}, "who", 3),
             commit(name, {one: {0: 7}}, "", 0),
@@ -80,7 +80,7 @@ def test_commits_without_members(compare: Compare, version: int) -> None:
             commit(f"{name}-no-partitions", {one: {}}),
             commit(f"{name}-generation", {one: {0: 1}}, "who", 3),
             commit(f"{name}-generation", {one: {0: 1}}, "", 0),
-            peer.list(prefix=name),
+            peer.listed(prefix=name),
             # With a member id alone it is as without.
             commit(f"{name}-member", {one: {0: 1}}, "who"),
             peer.delete(name, f"{name}-member"),
@@ -148,7 +148,7 @@ def test_the_group_without_a_name(compare: Compare, version: int) -> None:
         return [
             peer.commit("", {one: {0: 4}}, version=version),
             peer.describe(""),
-            [group for group in peer.list()["groups"] if not group["group_id"]],
+            [group for group in peer.listed()["groups"] if not group["group_id"]],
             peer.fetch_offsets("", None),
             peer.delete_offsets("", {"one": [0]}),
             peer.delete(""),
