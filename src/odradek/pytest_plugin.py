@@ -4,8 +4,8 @@
         producer = Producer({"bootstrap.servers": odradek_broker.bootstrap_servers})
 
 Fixtures: `odradek_broker` (one for the whole session), `odradek_topic` (a new topic of its own for each test),
-`clean_odradek_broker` (a broker of its own for each test). Settings come from `odradek_settings` in pytest's ini file, a
-NAME=VALUE a line, or from a fixture `odradek_settings` of the project's own.
+`clean_odradek_broker` (a broker of its own for each test). Settings come from `odradek_settings` in pytest's ini file,
+a NAME=VALUE a line, or from a fixture `odradek_settings` of the project's own.
 
 Nothing of the broker is imported until a test asks for it. Rules of `faults` that a test leaves in force on the
 session's broker are removed after it.
