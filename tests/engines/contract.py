@@ -537,6 +537,14 @@ async def test_retention_by_size(place: Place) -> None:
         assert await log.retain(2_000, log.durable_end) == 0
 
 
+async def test_retention_of_a_log_without_anything(place: Place) -> None:
+    config = dataclasses.replace(SMALL_SEGMENTS, retention_ms=0, retention_bytes=0)
+    async with running(place) as engine:
+        log = await engine.open(LOG, config)
+        assert await log.retain(10**15, log.durable_end) == 0
+        assert log.start_offset == log.end_offset == 0
+
+
 async def test_retention_keeps_what_is_not_below_its_bound(place: Place) -> None:
     config = dataclasses.replace(SMALL_SEGMENTS, retention_ms=0)
     async with running(place) as engine:

@@ -662,6 +662,8 @@ class LocalLog(PartitionLog):
     async def retain(self, now_ms: int, upto: int) -> int:
         if not self._accepts:
             self._refuse()
+        if not self.segments:
+            return 0
         config = self.config
         size = self.size_bytes()
         last: Segment | None = None
