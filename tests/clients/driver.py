@@ -38,6 +38,7 @@ class Feature(Enum):
     HEADERS_IN_ORDER = "keeps the order of a record's headers"
     GROUP_OFFSETS = "reads the committed offsets of a group as an admin"
     LIST_GROUPS = "lists groups"
+    LIST_LATEST_TIME = "lists the offset of the latest timestamp as an admin"
     LIST_OFFSETS = "lists offsets as an admin"
     NEITHER_KEY_NOR_VALUE = "sends records with neither key nor value"
     NULL_HEADER_VALUES = "sends headers whose value is null"

@@ -66,6 +66,7 @@ class AiokafkaDriver(Driver):
         Feature.DESCRIBE_LOG_DIRS,
         Feature.DESCRIBE_PRODUCERS,
         Feature.FENCED_BY_HEARTBEATS,
+        Feature.LIST_LATEST_TIME,
         Feature.LIST_OFFSETS,
         Feature.NEITHER_KEY_NOR_VALUE,
     }

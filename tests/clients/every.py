@@ -7,10 +7,13 @@ import pytest
 from tests.clients.driver import Driver, Feature
 from tests.clients.driver_aiokafka import AiokafkaDriver
 from tests.clients.driver_confluent import ConfluentDriver
+from tests.clients.driver_franz_go import FranzGoDriver
+from tests.clients.driver_go import GO
 from tests.clients.driver_java import JavaDriver
 from tests.clients.driver_kafka_python import KafkaPythonDriver
 from tests.clients.driver_kafkajs import NODE, KafkaJSDriver
 from tests.clients.driver_kcat import KCAT, KcatDriver
+from tests.clients.driver_sarama import SaramaDriver
 from tests.reference import needs_java
 
 CLIENTS: tuple[type[Driver], ...] = (
@@ -18,11 +21,16 @@ CLIENTS: tuple[type[Driver], ...] = (
     AiokafkaDriver,
     KafkaPythonDriver,
     JavaDriver,
+    FranzGoDriver,
+    SaramaDriver,
     KafkaJSDriver,
     KcatDriver,
 )
 
+NEEDS_GO = pytest.mark.skipif(GO is None, reason="go not installed")
 MARKS = {
+    FranzGoDriver.name: [NEEDS_GO],
+    SaramaDriver.name: [NEEDS_GO],
     JavaDriver.name: [needs_java],
     KafkaJSDriver.name: [pytest.mark.skipif(NODE is None, reason="node or npm not installed")],
     KcatDriver.name: [pytest.mark.skipif(KCAT is None, reason="kcat not installed")],
