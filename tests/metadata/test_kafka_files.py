@@ -43,6 +43,20 @@ METADATA_FOLDER = "__cluster_metadata-0"
 SHELL_ATTEMPTS = 5
 
 
+def alter(client: RawClient, *changes: tuple[int, str, str, int, str | None]) -> None:
+    """The kind and name of each resource, the setting, the operation (0 sets, 1 takes back), the value."""
+    resources = [
+        AlterConfigsResource(
+            resource_type=kind,
+            resource_name=name,
+            configs=[AlterableConfig(name=setting, config_operation=operation, value=value)],
+        )
+        for kind, name, setting, operation, value in changes
+    ]
+    altered = client.call(IncrementalAlterConfigsRequest(resources=resources), IncrementalAlterConfigsResponse, 1)
+    assert [answer.error_code for answer in altered.responses] == [0] * len(changes)
+
+
 def administer(client: RawClient, prefix: str) -> None:
     """Some of everything that leaves records."""
     settings = [CreatableTopicConfig(name="retention.ms", value="60000")]
@@ -57,21 +71,13 @@ def administer(client: RawClient, prefix: str) -> None:
     larger = CreatePartitionsTopic(name=f"{prefix}0", count=3, assignments=None)
     enlarged = client.call(CreatePartitionsRequest(topics=[larger], timeout_ms=30_000), CreatePartitionsResponse, 3)
     assert enlarged.results[0].error_code == 0
-    changes = [
-        AlterConfigsResource(
-            resource_type=kind,
-            resource_name=name,
-            configs=[AlterableConfig(name=setting, config_operation=operation, value=value)],
-        )
-        for kind, name, setting, operation, value in [
-            (2, f"{prefix}0", "flush.ms", 0, "77"),
-            (2, f"{prefix}1", "retention.ms", 1, None),
-            (4, "", "log.segment.delete.delay.ms", 0, "50000"),
-            (4, "1", "log.flush.interval.messages", 0, "5000"),
-        ]
-    ]
-    altered = client.call(IncrementalAlterConfigsRequest(resources=changes), IncrementalAlterConfigsResponse, 1)
-    assert [answer.error_code for answer in altered.responses] == [0] * 4
+    alter(
+        client,
+        (2, f"{prefix}0", "flush.ms", 0, "77"),
+        (2, f"{prefix}1", "retention.ms", 1, None),
+        (4, "", "log.segment.delete.delay.ms", 0, "50000"),
+        (4, "1", "log.flush.interval.messages", 0, "5000"),
+    )
     while True:
         # A Kafka that has just started has no ids yet.
         given = client.call(
@@ -168,6 +174,15 @@ def test_kafka_s_own_image_of_our_snapshot_has_every_topic(stopped: tuple[Path, 
 # --- our image of Kafka's files --------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def configs_given_back(kafka_port: int) -> Iterator[None]:
+    """Other tests use this broker too."""
+    yield
+    with RawClient(kafka_port) as client:
+        alter(client, (4, "", "log.segment.delete.delay.ms", 1, None), (4, "1", "log.flush.interval.messages", 1, None))
+
+
+@pytest.mark.usefixtures("configs_given_back")
 def test_kafka_s_own_metadata_makes_our_image(kafka_port: int) -> None:
     with RawClient(kafka_port) as client:
         administer(client, "of-kafka-")
