@@ -125,9 +125,8 @@ def free_port() -> int:
         return port
 
 
-@contextmanager
-def apache_kafka(folder: Path, *settings: str, heap: str = "512m") -> Iterator[int]:
-    """Runs a broker of Apache Kafka; gives its port."""
+def format_kafka(folder: Path, *settings: str) -> int:
+    """Makes the folder of a broker of Apache Kafka; the port it will listen on."""
     port = free_port()
     properties = folder / "server.properties"
     text = SERVER_PROPERTIES.format(port=port, controller=free_port(), folder=folder)
@@ -136,9 +135,16 @@ def apache_kafka(folder: Path, *settings: str, heap: str = "512m") -> Iterator[i
         broker_classpath(), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)
     )
     assert formatted.returncode == 0, formatted.stdout + formatted.stderr
+    return port
+
+
+@contextmanager
+def run_kafka(folder: Path, port: int, heap: str = "512m") -> Iterator[subprocess.Popen[bytes]]:
+    """Runs the broker of a folder until the block ends, and kills it if it has not ended by then."""
+    java = ["java", "-cp", broker_classpath()]
     with open(folder / "kafka.log", "wb") as output:
         process = subprocess.Popen(
-            ["java", f"-Xms{heap}", f"-Xmx{heap}", "-cp", broker_classpath(), "kafka.Kafka", str(properties)],
+            [*java, f"-Xms{heap}", f"-Xmx{heap}", "kafka.Kafka", str(folder / "server.properties")],
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -152,7 +158,15 @@ def apache_kafka(folder: Path, *settings: str, heap: str = "512m") -> Iterator[i
                 assert process.poll() is None and time.monotonic() < deadline, (folder / "kafka.log").read_text()
                 # A process of another project: there is nothing to wait on but its port.
                 time.sleep(0.05)
-        yield port
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def apache_kafka(folder: Path, *settings: str, heap: str = "512m") -> Iterator[int]:
+    """Runs a broker of Apache Kafka; gives its port."""
+    port = format_kafka(folder, *settings)
+    with run_kafka(folder, port, heap):
+        yield port
