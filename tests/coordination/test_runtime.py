@@ -1,0 +1,544 @@
+"""The runtime with a small state machine: what is answered when, on logs that hold, fail and fill up."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from odradek.clock import Clock, SystemClock
+from odradek.config import LogConfig
+from odradek.coordination.operation import Outcome, Reply
+from odradek.coordination.runtime import BATCH_BYTES, SNAPSHOT_KIND, Shard, ShardState
+from odradek.coordination.snapshots import SnapshotDamaged, read_snapshot, write_snapshot
+from odradek.coordination.timers import Timers
+from odradek.engines.interface import Engine, LogIdentity, StorageFull, Unknown
+from odradek.errors import ErrorCode, KafkaError
+from odradek.partitions.partition import Partition
+from odradek.protocol.compiler import DecodeError
+from odradek.protocol.fields import Message
+from odradek.protocol.messages.heartbeat import HeartbeatResponse
+from odradek.records.batch import split_batches
+from odradek.records.builder import NewRecord, build_batch
+from tests.engines.disks import WatchedDisk
+from tests.engines.test_local_recovery import engine_at
+from tests.partitions.test_partition import HeldEngine, StillClock
+
+IDENTITY = LogIdentity("__ledger", b"l" * 16, 0)
+MIN_RECORDS = 10
+LOAD_BYTES = 4096
+
+
+class Ledger:
+    """Numbers by name. `replayed` counts what the runtime has given it, `happened` is set by what it does itself."""
+
+    def __init__(self, happened: asyncio.Event) -> None:
+        self.happened = happened
+        self.timers = Timers()
+        self.entries: dict[bytes, bytes] = {}
+        self.parked: list[Reply] = []
+        self.replayed = 0
+        self.times_loaded = 0
+
+    def replay(self, key: bytes, value: bytes | None) -> None:
+        self.replayed += 1
+        if key == b"not for reading":
+            raise DecodeError("no number")
+        if value is None:
+            self.entries.pop(key, None)
+        else:
+            self.entries[key] = value
+
+    def records(self) -> Callable[[], Iterable[tuple[bytes, bytes]]]:
+        entries = dict(self.entries)
+        return entries.items
+
+    def loaded(self) -> None:
+        self.times_loaded += 1
+        self.happened.set()
+
+    def due(self, key: object, outcome: Outcome) -> None:
+        assert isinstance(key, bytes)
+        self.happened.set()
+        outcome.records.append(NewRecord(key, b"due"))
+        for reply in self.parked:
+            outcome.answer(reply, said(0))
+        self.parked.clear()
+
+    def waiting(self) -> list[Reply]:
+        return self.parked
+
+
+def said(number: int) -> Message:
+    """Any message will do as an answer; this one has a number in it."""
+    return HeartbeatResponse(throttle_time_ms=number)
+
+
+def refusal(code: ErrorCode) -> Message:
+    return HeartbeatResponse(error_code=code)
+
+
+def number_of(message: Message) -> int:
+    assert isinstance(message, HeartbeatResponse) and not message.error_code, message
+    return message.throttle_time_ms
+
+
+def error_of(message: Message) -> ErrorCode:
+    assert isinstance(message, HeartbeatResponse)
+    return ErrorCode(message.error_code)
+
+
+class Serving:
+    """A shard of the ledger, and what clients ask of it."""
+
+    def __init__(self, partition: Partition, clock: Clock, min_records: int) -> None:
+        self.happened = asyncio.Event()
+        self.shard = Shard(partition, lambda: Ledger(self.happened), clock, min_records, LOAD_BYTES)
+        self.shard.load()
+
+    def put(self, *entries: tuple[bytes, bytes | None], alters: bool = True) -> asyncio.Future[Message]:
+        def operation(machine: Ledger, reply: Reply, outcome: Outcome) -> None:
+            outcome.records += [NewRecord(key, value) for key, value in entries]
+            outcome.alters = alters
+            outcome.answer(reply, said(len(machine.entries)))
+
+        return asyncio.ensure_future(self.shard.ask(operation, refusal))
+
+    def get(self, key: bytes, waits: bool = True) -> asyncio.Future[Message]:
+        def operation(machine: Ledger, reply: Reply, outcome: Outcome) -> None:
+            outcome.waits = waits
+            outcome.answer(reply, said(int(machine.entries.get(key, b"-1"))))
+
+        return asyncio.ensure_future(self.shard.ask(operation, refusal))
+
+    def park(self) -> asyncio.Future[Message]:
+        return asyncio.ensure_future(
+            self.shard.ask(lambda machine, reply, outcome: machine.parked.append(reply), refusal)
+        )
+
+    async def serving(self) -> None:
+        """Until it serves again; told by the partition, and by the end of its load."""
+        while self.shard.state is not ShardState.ACTIVE:
+            await self.happened.wait()
+            self.happened.clear()
+
+
+class AtOnce(Executor):
+    """Does the work where it is submitted, so that a few turns of the loop are enough for anything."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+async def opened_on(engine: Engine, clock: Clock, executor: Executor) -> Partition:
+    partition = Partition(engine, IDENTITY, LogConfig(), clock, executor)
+    await partition.open()
+    return partition
+
+
+def run(work: Callable[[HeldEngine, Partition, Serving], Awaitable[None]]) -> None:
+    """On an engine that holds what it is given until the test says that it is durable, or lost."""
+
+    async def main() -> None:
+        engine, clock = HeldEngine(), StillClock()
+        await engine.start()
+        partition = await opened_on(engine, clock, AtOnce())
+        serving = Serving(partition, clock, MIN_RECORDS)
+        async with asyncio.timeout(30):
+            await work(engine, partition, serving)
+        serving.shard.close()
+
+    asyncio.run(main())
+
+
+async def turns(count: int = 5) -> None:
+    """Lets the loop do all it has to do: nothing here waits for another thread."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+# --- answers and durability ------------------------------------------------------------------------------------------
+
+
+def test_an_answer_waits_until_its_records_are_durable() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        answer = serving.put((b"a", b"1"))
+        await turns()
+        assert not answer.done()
+        assert serving.shard.machine.entries == {b"a": b"1"}, "the next operation sees it at once"
+        engine.flush()
+        assert number_of(await answer) == 0
+
+    run(work)
+
+
+def test_what_says_something_of_the_state_waits_for_the_append_before_it() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        written, read, beat = serving.put((b"a", b"7")), serving.get(b"a"), serving.get(b"a", waits=False)
+        await turns()
+        assert (written.done(), read.done(), beat.done()) == (False, False, True)
+        engine.flush()
+        assert number_of(await read) == 7
+        # With all durable, nothing waits.
+        again = serving.get(b"a")
+        await turns()
+        assert again.done()
+
+    run(work)
+
+
+def test_operations_share_a_flush() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        answers = [serving.put((b"%d" % index, b"1")) for index in range(20)]
+        await turns()
+        assert len(engine.held) == 1 and not any(answer.done() for answer in answers)
+        engine.flush()
+        assert [number_of(await answer) for answer in answers] == list(range(20))
+
+    run(work)
+
+
+def test_a_call_returns_when_all_it_saw_is_durable() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        written = serving.put((b"a", b"3"))
+        call = asyncio.ensure_future(serving.shard.call(lambda machine, outcome: dict(machine.entries)))
+        await turns()
+        assert not call.done()
+        engine.flush()
+        assert await call == {b"a": b"3"}
+        assert number_of(await written) == 0
+
+    run(work)
+
+
+def test_who_has_gone_away_harms_nobody() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        gone, parked, here = serving.put((b"a", b"1")), serving.park(), serving.put((b"b", b"1"))
+        gone.cancel()
+        parked.cancel()
+        engine.flush()
+        assert number_of(await here) == 1
+        serving.shard.close()
+
+    run(work)
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_flush_refuses_all_who_wait_and_keeps_what_was_durable() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        first = serving.put((b"a", b"1"))
+        engine.flush()
+        assert number_of(await first) == 0
+        lost, read, parked = serving.put((b"a", b"2")), serving.get(b"a"), serving.park()
+        call = asyncio.ensure_future(serving.shard.call(lambda machine, outcome: len(machine.entries)))
+        await turns()
+        engine.fail()
+        assert {error_of(await one) for one in (lost, read, parked)} == {ErrorCode.NOT_COORDINATOR}
+        with pytest.raises(KafkaError) as refused:
+            await call
+        assert refused.value.code is ErrorCode.NOT_COORDINATOR
+        assert error_of(await serving.get(b"a")) is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        await serving.serving()
+        assert number_of(await serving.get(b"a")) == 1
+        engine.hold = False
+        assert number_of(await serving.put((b"a", b"5"))) == 1
+        assert number_of(await serving.get(b"a")) == 5
+
+    run(work)
+
+
+def test_an_append_that_fails_ends_the_state_it_was_made_from() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        assert number_of(await serving.put((b"a", b"1"))) == 0
+        parked, machine = serving.park(), serving.shard.machine
+        engine.refuse = Unknown("the disk is gone")
+        assert error_of(await serving.put((b"a", b"2"))) is ErrorCode.NOT_COORDINATOR
+        assert error_of(await parked) is ErrorCode.NOT_COORDINATOR
+        engine.refuse = None
+        await serving.serving()
+        assert serving.shard.machine is not machine
+        assert number_of(await serving.get(b"a")) == 1
+
+    run(work)
+
+
+def test_a_full_disk_refuses_what_only_writes_and_leaves_the_state() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        assert number_of(await serving.put((b"a", b"1"))) == 0
+        parked, machine = serving.park(), serving.shard.machine
+        engine.refuse = StorageFull("no space left")
+        assert error_of(await serving.put((b"a", b"2"), alters=False)) is ErrorCode.COORDINATOR_NOT_AVAILABLE
+        assert serving.shard.machine is machine and not parked.done()
+        assert number_of(await serving.get(b"a")) == 1
+        engine.refuse = None
+        assert number_of(await serving.put((b"a", b"2"), alters=False)) == 1
+        assert number_of(await serving.get(b"a")) == 2
+
+    run(work)
+
+
+def test_a_full_disk_takes_a_state_that_has_changed_already() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        assert number_of(await serving.put((b"a", b"1"))) == 0
+        machine = serving.shard.machine
+        engine.refuse = StorageFull("no space left")
+        assert error_of(await serving.put((b"a", b"2"))) is ErrorCode.NOT_COORDINATOR
+        engine.refuse = None
+        await serving.serving()
+        assert serving.shard.machine is not machine
+        assert number_of(await serving.get(b"a")) == 1
+
+    run(work)
+
+
+def test_a_deleted_partition_closes_the_shard() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        parked = serving.park()
+        await turns()
+        await partition.delete()
+        assert error_of(await parked) is ErrorCode.NOT_COORDINATOR
+        assert error_of(await serving.get(b"a")) is ErrorCode.NOT_COORDINATOR
+        assert serving.shard.state is ShardState.CLOSED
+
+    run(work)
+
+
+# --- timers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_timer_is_an_operation() -> None:
+    async def main() -> None:
+        engine, clock = HeldEngine(), SystemClock()
+        await engine.start()
+        partition = await opened_on(engine, clock, AtOnce())
+        serving = Serving(partition, clock, MIN_RECORDS)
+        parked = serving.park()
+
+        def at(machine: Ledger, outcome: Outcome) -> None:
+            machine.timers.set(b"later", clock.monotonic() + 3600)
+            machine.timers.set(b"soon", clock.monotonic() + 0.01)
+
+        serving.happened.clear()
+        await serving.shard.call(at)
+        async with asyncio.timeout(30):
+            await serving.happened.wait()
+        # What it answers waits for what it writes.
+        await turns()
+        assert serving.shard.machine.entries == {b"soon": b"due"} and not parked.done()
+        engine.flush()
+        assert number_of(await parked) == 0
+        assert serving.shard.machine.timers.deadline(b"later") is not None
+        serving.shard.close()
+        assert serving.shard._timer is None
+
+    asyncio.run(main())
+
+
+# --- batches, loads, snapshots ---------------------------------------------------------------------------------------
+
+
+def test_very_many_records_are_several_batches_and_one_answer() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        entries = [(b"%06d" % index, b"x" * 1000) for index in range(2 * BATCH_BYTES // 1000)]
+        answer = serving.put(*entries)
+        await turns()
+        engine.flush()
+        assert number_of(await answer) == 0
+        assert serving.shard.machine.entries == dict(entries)
+        opened = partition.opened()
+        data = b"".join(await buffers_of(opened.read(0, 1 << 24, opened.durable_end)))
+        headers = [header for header, _ in split_batches(data)]
+        assert len(headers) > 1 and sum(header.record_count for header in headers) == len(entries)
+        assert all(header.size < BATCH_BYTES + 2000 for header in headers)
+
+    run(work)
+
+
+async def buffers_of(reading: Any) -> list[bytes]:
+    return reading if isinstance(reading, list) else await reading
+
+
+async def reloaded(partition: Partition, clock: Clock) -> Serving:
+    serving = Serving(partition, clock, MIN_RECORDS)
+    await serving.serving()
+    return serving
+
+
+def test_a_load_says_so_and_makes_the_same_state() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        for index in range(MIN_RECORDS - 1):
+            await serving.put((b"%d" % index, b"%d" % index), (b"0", None))
+        before = serving.shard.machine.entries
+        serving.shard.close()
+        again = Serving(partition, StillClock(), MIN_RECORDS)
+        assert error_of(await again.get(b"1")) is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        await again.serving()
+        assert again.shard.machine.entries == before and b"0" not in before
+        assert again.shard.machine.times_loaded == 1
+        again.shard.close()
+
+    run(work)
+
+
+def test_what_cannot_be_read_is_passed_over() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        await serving.put((b"a", b"1"))
+        opened = partition.opened()
+        records = [NewRecord(b"not for reading", b"?"), NewRecord(None, b"keyless"), NewRecord(b"b", b"2")]
+        await partition.append_own(build_batch(records), opened)
+        serving.shard.close()
+        again = await reloaded(partition, StillClock())
+        assert again.shard.machine.entries == {b"a": b"1", b"b": b"2"}
+        again.shard.close()
+
+    run(work)
+
+
+async def snapshot_of(partition: Partition) -> tuple[int, bytes] | None:
+    opened = partition.opened()
+    return await opened.load_snapshot(SNAPSHOT_KIND, opened.durable_end)
+
+
+async def saved(serving: Serving) -> None:
+    """Until the snapshot on its way is there."""
+    if serving.shard._saving is not None:
+        await asyncio.wait([serving.shard._saving])
+
+
+def test_a_snapshot_is_made_after_so_many_records_and_saves_their_replay() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        for index in range(MIN_RECORDS):
+            await serving.put((b"same", b"%d" % index))
+        assert await snapshot_of(partition) is None
+        await serving.put((b"same", b"99"))
+        await saved(serving)
+        found = await snapshot_of(partition)
+        assert found is not None and found[0] == MIN_RECORDS + 1
+        assert list(read_snapshot(found[1])) == [(b"same", b"99")]
+        await serving.put((b"more", b"1"))
+        serving.shard.close()
+        again = await reloaded(partition, StillClock())
+        assert again.shard.machine.entries == {b"same": b"99", b"more": b"1"}
+        assert again.shard.machine.replayed == 2
+        again.shard.close()
+
+    run(work)
+
+
+def test_a_snapshot_waits_for_the_flush_and_is_not_kept_when_that_fails() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        lost = [serving.put((b"same", b"%d" % index)) for index in range(MIN_RECORDS + 1)]
+        await turns(20)
+        assert serving.shard._saving is not None
+        assert await snapshot_of(partition) is None
+        engine.fail()
+        assert {error_of(await one) for one in lost} == {ErrorCode.NOT_COORDINATOR}
+        await saved(serving)
+        await serving.serving()
+        assert await snapshot_of(partition) is None
+        assert serving.shard.machine.entries == {}
+
+    run(work)
+
+
+def test_a_stop_leaves_a_snapshot_behind_which_nothing_is_replayed() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        await serving.put((b"a", b"1"), (b"b", b"2"))
+        await serving.put((b"b", None))
+        await serving.shard.stop()
+        assert error_of(await serving.get(b"a")) is ErrorCode.NOT_COORDINATOR
+        again = await reloaded(partition, StillClock())
+        assert (again.shard.machine.entries, again.shard.machine.replayed) == ({b"a": b"1"}, 1)
+        await again.shard.stop()
+
+    run(work)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])
+def test_a_damaged_snapshot_is_passed_over_for_the_one_before_or_the_log(damage: str) -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        for index in range(3):
+            await serving.put((b"%d" % index, b"1"))
+        opened = partition.opened()
+        whole = write_snapshot([(b"0", b"1"), (b"1", b"1"), (b"2", b"1")], 0)
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        broken = {"cut": whole[:-10], "flipped": bytes(flipped), "foreign": b"no snapshot at all"}[damage]
+        with pytest.raises(SnapshotDamaged):
+            list(read_snapshot(broken))
+        serving.shard.close()
+
+        await opened.save_snapshot(SNAPSHOT_KIND, 3, broken)
+        alone = await reloaded(partition, StillClock())
+        assert (alone.shard.machine.entries.keys(), alone.shard.machine.replayed) == ({b"0", b"1", b"2"}, 3)
+        alone.shard.close()
+
+        await opened.save_snapshot(SNAPSHOT_KIND, 2, write_snapshot([(b"0", b"1"), (b"1", b"5")], 0))
+        behind = await reloaded(partition, StillClock())
+        # Two from the older snapshot, which says something else than the log, one from the log behind it.
+        assert behind.shard.machine.entries == {b"0": b"1", b"1": b"5", b"2": b"1"}
+        behind.shard.close()
+
+    run(work)
+
+
+# --- on files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fails_fills_up_and_damages_a_snapshot(tmp_path: Path) -> None:
+    """What was acknowledged is there, what was refused is not, and a snapshot's damage costs nothing but time."""
+    asyncio.run(failing(tmp_path, WatchedDisk(), SystemClock()))
+    (snapshot,) = tmp_path.rglob("*.coordinator-snapshot")
+    data = bytearray(snapshot.read_bytes())
+    data[-1] ^= 255
+    snapshot.write_bytes(data)
+    asyncio.run(returned(tmp_path, SystemClock()))
+
+
+async def failing(folder: Path, disk: WatchedDisk, clock: Clock) -> None:
+    async with asyncio.timeout(30), engine_at(folder, disk) as engine:
+        with ThreadPoolExecutor(2) as executor:
+            partition = await opened_on(engine, clock, executor)
+            serving = Serving(partition, clock, MIN_RECORDS)
+            assert number_of(await serving.put((b"a", b"1"))) == 0
+            disk.fail("sync", errno.EIO, IDENTITY.topic)
+            assert error_of(await serving.put((b"a", b"2"))) is ErrorCode.NOT_COORDINATOR
+            disk.heal()
+            await serving.serving()
+            assert number_of(await serving.get(b"a")) == 1
+
+            disk.fail("write", errno.ENOSPC, ".log")
+            assert error_of(await serving.put((b"a", b"3"), alters=False)) is ErrorCode.COORDINATOR_NOT_AVAILABLE
+            assert number_of(await serving.get(b"a")) == 1
+            disk.heal()
+            assert number_of(await serving.put((b"a", b"4"), alters=False)) == 1
+            await serving.shard.stop()
+            await partition.close()
+
+
+async def returned(folder: Path, clock: Clock) -> None:
+    async with asyncio.timeout(30), engine_at(folder) as engine:
+        with ThreadPoolExecutor(2) as executor:
+            partition = await opened_on(engine, clock, executor)
+            serving = await reloaded(partition, clock)
+            assert serving.shard.machine.entries == {b"a": b"4"}
+            assert serving.shard.machine.replayed == 2
+            await serving.shard.stop()
+            await partition.close()
