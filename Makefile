@@ -1,5 +1,6 @@
 # make run    installs Odradek into .venv and starts the broker on 127.0.0.1:9092
 # make test   installs what the tests need and runs all of them, with ruff, mypy and import-linter
+# make docs   builds the documentation's site into build/site
 # make bench  first figures beside Apache Kafka (needs Java and Maven)
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: run test test-setup lint types imports format bench system-packages clean
+.PHONY: run test test-setup lint types imports format docs bench system-packages clean
 
 run: $(RUN_READY)
 	$(BIN)/odradek serve
@@ -31,6 +32,10 @@ imports: $(TEST_READY)
 format: $(TEST_READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# mkdocs-material prints a notice about other programs unless told not to.
+docs: $(TEST_READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(TEST_READY)
 	$(BIN)/python -m benchmarks.first_figures

@@ -15,11 +15,22 @@ def test_the_table_of_apis_is_made_from_the_registry() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as git hosts make them."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
 def test_what_the_documents_link_to_exists() -> None:
-    for document in [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+    """Those that are read in the source tree; tests/docs has the pages of the site."""
+    folders = ("docs/decisions", "examples", "tests/clients")
+    pages = [path for folder in folders for path in (ROOT / folder).rglob("*.md")]
+    for document in [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *pages]:
+        for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", document.read_text()):
             if "://" not in target:
-                assert (document.parent / target).exists(), f"{document.name} links to {target}"
+                path = document.parent / target if target else document
+                assert path.exists(), f"{document.name} links to {target}"
+                assert not anchor or anchor in anchors(path), f"{document.name} links to {target}#{anchor}"
 
 
 def test_the_files_that_the_documents_name_exist() -> None:
