@@ -144,8 +144,13 @@ def test_connections_are_cut_and_rules_removed() -> None:
         broker.faults.clear()
         with RawClient(broker.port) as client:
             assert client.produce("t", batch(b"x")).error_code == 0
-        for wrong in (lambda: broker.faults.delay("Nonsense", 1), lambda: broker.faults.refuse("ApiVersions", 1)):
-            with pytest.raises(ValueError, match=r"Nonsense|ApiVersions"):
+        faults = broker.faults
+        for wrong in (
+            lambda: faults.delay("Nonsense", 1),
+            lambda: faults.refuse("ApiVersions", 1),
+            lambda: faults.refuse("Fetch", "NO_SUCH_ERROR"),
+        ):
+            with pytest.raises(ValueError, match=r"Nonsense|ApiVersions|NO_SUCH_ERROR"):
                 wrong()
 
 

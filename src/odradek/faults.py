@@ -110,9 +110,12 @@ class Faults:
     ) -> Fault:
         """Answers requests of `api` with an error, by Kafka's name ("NOT_LEADER_OR_FOLLOWER") or number; each of their
         topics and partitions gets it. Without `times`, until the rule is removed. Only requests that name `topic`, or
-        come from `client_id`, where these are given. Raises `ValueError` for an API that cannot be refused so."""
+        come from `client_id`, where these are given. Raises `ValueError` for an API that cannot be refused so, and for
+        an error that there is not."""
         if api not in REFUSALS:
             raise ValueError(f"{api!r} cannot be refused with an error; these can: {', '.join(sorted(REFUSALS))}")
+        if isinstance(error, str) and error not in ErrorCode.__members__:
+            raise ValueError(f"Kafka has no error {error!r}")
         code = ErrorCode[error] if isinstance(error, str) else ErrorCode(error)
         make = REFUSALS[api]
 
