@@ -2,8 +2,8 @@
 
 Of a page, in its order: a block ```console has lines to type after `$ ` (in bash, at a terminal), and what they print;
 a block ```python or ```properties with a title is a file. Everything happens in one folder, with a broker on a free
-port where the page says 9092. `odradek serve` runs until it is killed (`pkill`), typed again, or the page ends, and
-but for `pkill` it must end well. A line `...` stands for any lines.
+port where the page says 9092. `odradek serve` without `--listen` runs until it is killed (`pkill`), typed again, or the
+page ends, and but for `pkill -9` it must end well. A line `...` stands for any lines.
 
 What differs each time is not compared: ids, times, folders, and how wide a table is.
 """
@@ -131,11 +131,13 @@ class Terminal:
             assert self.end(signal.SIGKILL) == -signal.SIGKILL
             return ""
         typed = typed.replace("127.0.0.1:9092", f"127.0.0.1:{self.port}")
-        if typed.startswith("odradek serve") and "--help" not in typed:
+        if typed == "pkill odradek":
+            assert self.end(signal.SIGTERM) == 0
+            return ""
+        if typed.startswith("odradek serve") and "--listen" not in typed:
             if self.broker is not None:
                 assert self.end(signal.SIGINT) == 0
-            where = "" if "--listen" in typed else f" --listen 127.0.0.1:{self.port}"
-            process, ours = self.start(f"exec {typed}{where}")
+            process, ours = self.start(f"exec {typed} --listen 127.0.0.1:{self.port}")
             out = self.read(ours, until=" is ready on ")
             self.broker = process, ours
             return out

@@ -11,7 +11,7 @@ from tests.docs import sessions
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
-@pytest.mark.parametrize(("page", "at_least"), [("getting-started.md", 12)])
+@pytest.mark.parametrize(("page", "at_least"), [("getting-started.md", 12), ("operations.md", 15)])
 def test_a_page_happens_as_it_is_told(page: str, at_least: int, tmp_path: Path) -> None:
     assert sessions.play(DOCS / page, tmp_path) >= at_least
 
