@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from mkdocs.config.defaults import MkDocsConfig
 
 from odradek.config import BROKER_SETTINGS, TOPIC_SETTINGS
 from odradek.protocol.registry import APIS
@@ -73,3 +75,15 @@ def test_parts_of_pages() -> None:
         for name in re.findall("<!-- made: (.*?) -->", path.read_text())
     }
     assert made == set(documentation.PARTS)
+
+
+def test_a_page_that_nobody_named_is_in_the_navigation(tmp_path: Path) -> None:
+    for name in ("index.md", "metrics.md"):
+        (tmp_path / name).write_text("# A page\n")
+    config = MkDocsConfig()
+    config["docs_dir"] = str(tmp_path)
+    config["nav"] = [{"Odradek": "index.md"}, {"Commands": []}, {"Decisions": []}]
+    documentation.on_config(config)
+    first, added, commands, decisions = config["nav"]
+    assert (first, added) == ({"Odradek": "index.md"}, "metrics.md")
+    assert len(commands["Commands"]) == len(COMMANDS) and "decisions/README.md" in decisions["Decisions"]
