@@ -26,5 +26,5 @@ class SystemClock:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    # The function itself: connections read it twice a request, and a method around it costs as much again.
+    monotonic = staticmethod(time.monotonic)

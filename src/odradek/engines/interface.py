@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from odradek.config import LogConfig
+from odradek.durations import Durations
 from odradek.records.batch import BatchHeader, Buffer, RecordBatch
 
 
@@ -96,6 +97,21 @@ class Capabilities:
     """Replication factors above 1 mean something."""
     files: bool
     """The log is files in a directory that DescribeLogDirs can name."""
+
+
+class EngineCounters:
+    """What an engine has done since it was made, in plain ints; `insight` reads them. Zero where an engine has nothing
+    of the kind."""
+
+    __slots__ = ("flush_durations", "flush_failures", "flushed_bytes")
+
+    def __init__(self) -> None:
+        self.flush_durations = Durations()
+        """Of group commits, from their beginning until the loop heard of their end."""
+        self.flush_failures = 0
+        """Group commits after which at least one log was not flushed."""
+        self.flushed_bytes = 0
+        """Bytes whose durability waited for a group commit and that are durable now."""
 
 
 class PartitionLog(ABC):
@@ -210,6 +226,7 @@ class Engine(ABC):
     capabilities: Capabilities
     cluster_id: str
     """The cluster this place belongs to, known after `start`: 16 random bytes in Kafka's base64."""
+    counters: EngineCounters
 
     @abstractmethod
     async def start(self) -> None:

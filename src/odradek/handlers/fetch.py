@@ -22,6 +22,7 @@ from typing import Any
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker, RequestContext
 from odradek.handlers.fetch_sessions import CachedPartition, FetchContext
+from odradek.partitions.counters import Traffic
 from odradek.partitions.parked_fetches import ParkedFetch
 from odradek.partitions.partition import Partition
 from odradek.protocol.fields import Buffer
@@ -48,19 +49,23 @@ def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Aw
 
 
 class _Look:
-    """What one pass over the partitions gave: the answers in order, their bytes, whether something cannot wait."""
+    """What one pass over the partitions gave: the answers in order, their bytes and whose they are, whether something
+    cannot wait."""
 
-    __slots__ = ("answers", "left", "max_bytes", "total", "urgent")
+    __slots__ = ("answers", "left", "max_bytes", "read", "total", "urgent")
 
     def __init__(self, max_bytes: int) -> None:
         self.answers: list[PartitionData] = []
+        self.read: list[tuple[Traffic, int]] = []
         self.total = 0
         self.max_bytes = max_bytes
         self.left = max_bytes
         self.urgent = False
 
-    def add(self, answer: PartitionData, records: list[Buffer]) -> None:
+    def add(self, answer: PartitionData, records: list[Buffer], partition: Partition | None) -> None:
         size = sum(map(len, records))
+        if size and partition is not None:
+            self.read.append((partition.traffic, size))
         answer.records = records
         self.total += size
         self.left = max(0, self.left - size)
@@ -87,7 +92,7 @@ class _Fetch:
         if not isinstance(look, _Look):
             return self._slow(look)
         if self._enough(look):
-            return self._respond(look.answers)
+            return self._respond(look)
         loop = asyncio.get_running_loop()
         self.deadline = loop.time() + self.request.max_wait_ms / 1000
         self.response = loop.create_future()
@@ -111,10 +116,12 @@ class _Fetch:
         missing = max(1, self.min_bytes - total)
         wait_s = max(0.0, self.deadline - loop.time())
         self.parked = ParkedFetch(loop, list(partitions.values()), missing, wait_s, self._ready)
+        self.broker.partitions.counters.parked_fetches += 1
 
     def _ready(self, expired: bool) -> None:
         assert self.response is not None
         self.parked = None
+        self.broker.partitions.counters.parked_fetches -= 1
         if self.response.done():
             return
         look = self._look()
@@ -123,7 +130,7 @@ class _Fetch:
             task = asyncio.ensure_future(self._slow(look))
             task.add_done_callback(self._relay)
         elif expired or self._enough(look):
-            self.response.set_result(self._respond(look.answers))
+            self.response.set_result(self._respond(look))
         else:
             self._park(look.total)
 
@@ -141,6 +148,7 @@ class _Fetch:
         if response.cancelled() and self.parked is not None:
             self.parked.cancel()
             self.parked = None
+            self.broker.partitions.counters.parked_fetches -= 1
 
     # --- looking -------------------------------------------------------------------------------------------------
 
@@ -149,10 +157,11 @@ class _Fetch:
         # What peers leave unread is memory: the less room there is, the less is read for the next.
         look = _Look(min(self.max_bytes, self.broker.unread_responses.room_bytes))
         for position, cached in enumerate(self.fetch.partitions):
-            answer, records = self._read(cached.request, self._find(cached), look)
+            partition = self._find(cached)
+            answer, records = self._read(cached.request, partition, look)
             if not isinstance(records, list):
                 return self._look_on(look, position, answer, records, self._reserve(look, position))
-            look.add(answer, records)
+            look.add(answer, records, partition)
         return look
 
     def _reserve(self, look: _Look, position: int) -> int:
@@ -172,14 +181,16 @@ class _Fetch:
     ) -> _Look:
         """`_look`, from the partition at `position` on, whose data is not in memory."""
         try:
-            look.add(*await self._wait_for_disk(position, answer, records))
+            cached = self.fetch.partitions[position]
+            look.add(*await self._wait_for_disk(position, answer, records), self._find(cached))
             for later in range(position + 1, len(self.fetch.partitions)):
                 cached = self.fetch.partitions[later]
-                answer, found = self._read(cached.request, self._find(cached), look)
+                partition = self._find(cached)
+                answer, found = self._read(cached.request, partition, look)
                 if isinstance(found, list):
-                    look.add(answer, found)
+                    look.add(answer, found, partition)
                 else:
-                    look.add(*await self._wait_for_disk(later, answer, found))
+                    look.add(*await self._wait_for_disk(later, answer, found), partition)
         finally:
             self.broker.unread_responses.change(-reserved_bytes)
         return look
@@ -194,7 +205,7 @@ class _Fetch:
 
     async def _slow(self, looking: Awaitable[_Look]) -> FetchResponse:
         """What came from the disk is answered at once: it was there before the request."""
-        return self._respond((await looking).answers)
+        return self._respond(await looking)
 
     def _find(self, cached: CachedPartition) -> Partition | None:
         key = cached.key
@@ -245,11 +256,13 @@ class _Fetch:
 
     # --- answering -----------------------------------------------------------------------------------------------
 
-    def _respond(self, answers: list[PartitionData]) -> FetchResponse:
+    def _respond(self, look: _Look) -> FetchResponse:
+        for traffic, size in look.read:
+            traffic.fetched_bytes += size
         session = self.fetch.session
         topics: list[FetchableTopicResponse] = []
         current: Any = None
-        for cached, answer in zip(self.fetch.partitions, answers, strict=True):
+        for cached, answer in zip(self.fetch.partitions, look.answers, strict=True):
             key = cached.key
             if session is not None:
                 tell = cached.must_tell(answer)

@@ -18,13 +18,16 @@ No task per request (25 us): a handler returns a response, written at once, or a
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from typing import Any, cast
 
 from odradek.config import BrokerConfig
+from odradek.durations import BOUNDS_S
 from odradek.engines.interface import Engine
 from odradek.handlers.context import NoResponse
 from odradek.logs import get_logger
+from odradek.network.counters import ConnectionCounters
 from odradek.network.dispatch import (
     PARKED_KEYS,
     PRODUCE_KEY,
@@ -82,7 +85,8 @@ class Shared:
         self.connections: set[Connection] = set()
         self.all_closed: asyncio.Future[None] | None = None
         """Resolved when the last connection is gone, for a stop that waits for it."""
-        self.requests = 0
+        self.now = dispatch.broker.clock.monotonic
+        self.counters = ConnectionCounters()
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -90,12 +94,13 @@ class Shared:
 class _Open:
     """A request that has started and is not answered."""
 
-    __slots__ = ("close", "correlation_id", "pieces", "route", "size")
+    __slots__ = ("began", "close", "correlation_id", "pieces", "route", "size")
 
-    def __init__(self, route: Route, correlation_id: int, size: int) -> None:
+    def __init__(self, route: Route, correlation_id: int, size: int, began: float) -> None:
         self.route = route
         self.correlation_id = correlation_id
         self.size = size
+        self.began = began
         self.pieces: list[Buffer] | None = None
         self.close = False
 
@@ -145,6 +150,7 @@ class Connection(asyncio.BufferedProtocol):
             self.client_host, self.peer = str(peer[0]), f"{peer[0]}:{peer[1]}"
         self.last_active = self._loop.time()
         self.shared.connections.add(self)
+        self.shared.counters.opened += 1
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
@@ -308,6 +314,7 @@ class Connection(asyncio.BufferedProtocol):
             if is_unknown_api_versions(api_key, api_version):
                 self._dequeue(frame)
                 shared.memory.give_back(len(frame))
+                dispatch.count_unknown_api_versions()
                 self._write(answer_unknown_api_versions(correlation_id))
                 return True
             route = dispatch.route(api_key, api_version)
@@ -320,9 +327,9 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(str(error))
             return False
         self._dequeue(frame)
-        shared.requests += 1
+        route.counters.requests += 1
         size = len(frame)
-        started = _Open(route, correlation_id, size)
+        started = _Open(route, correlation_id, size, shared.now())
         self._open.append(started)
         self._open_bytes += size
         try:
@@ -357,11 +364,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answered(self, started: _Open, answer: Any) -> None:
         """Encodes a response, and writes what can leave in order."""
+        counters = started.route.counters
         if isinstance(answer, NoResponse):
             started.pieces = []
             started.close = answer.close
         else:
+            counters.count_errors(answer, counters.errors)
             started.pieces = encode_response(answer, started.route.api_version, started.correlation_id)
+        seconds = self.shared.now() - started.began
+        counters.durations.sum_s += seconds
+        counters.durations.buckets[bisect_left(BOUNDS_S, seconds)] += 1
         queue = self._open
         while queue and queue[0].pieces is not None:
             first = queue.popleft()
@@ -420,6 +432,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _end_refused(self) -> None:
+        self.shared.counters.malformed += 1
         self.shared.refusals.say("connection closed: malformed request", self.peer, self._refused or "")
         self.close()
 

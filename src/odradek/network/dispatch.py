@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from odradek.handlers import api_versions
 from odradek.handlers.context import Broker, Handler, RequestContext
+from odradek.network.counters import ApiCounters
 from odradek.protocol.compiler import DecodeError, decoder
 from odradek.protocol.fields import Buffer, Message
 from odradek.protocol.framing import API_VERSIONS_KEY, encode_response, read_request_header
@@ -32,6 +33,7 @@ class Route(NamedTuple):
     flexible: bool
     decode: Callable[..., tuple[Any, int]]
     handle: Handler
+    counters: ApiCounters
 
 
 class NotServed(Exception):
@@ -48,6 +50,8 @@ class Dispatch:
         self.handlers = handlers
         self.max_elements = max_elements
         self._routes: dict[tuple[int, int], Route] = {}
+        self.counters: dict[int, ApiCounters] = {}
+        """Of the APIs that were asked for since the start."""
 
     def route(self, api_key: int, api_version: int) -> Route:
         """The route of an API's version. Raises `NotServed`."""
@@ -66,9 +70,23 @@ class Dispatch:
                 api_version in request.flexible_versions,
                 decoder(request, api_version),
                 self.handlers[api_key],
+                self.count(api_key),
             )
             self._routes[api_key, api_version] = route
         return route
+
+    def count(self, api_key: int) -> ApiCounters:
+        """The counters of a served API."""
+        counters = self.counters.get(api_key)
+        if counters is None:
+            counters = self.counters[api_key] = ApiCounters(BY_KEY[api_key].response)
+        return counters
+
+    def count_unknown_api_versions(self) -> None:
+        """A request that has no route, because its version is not known."""
+        counters = self.count(API_VERSIONS_KEY)
+        counters.requests += 1
+        counters.count_errors(api_versions.unsupported(), counters.errors)
 
     def read(
         self, route: Route, frame: bytes | bytearray, listener: str, client_host: str

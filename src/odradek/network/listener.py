@@ -50,9 +50,11 @@ class Listeners:
         config = self.config()
         host = connection.client_host
         if len(self.shared.connections) > config.integer("max.connections"):
+            self.shared.counters.refused_above_maximum += 1
             self.shared.refusals.say("connection refused", connection.peer, "max.connections is reached")
             return False
         if self._by_host[host] >= config.integer("max.connections.per.ip"):
+            self.shared.counters.refused_above_maximum_per_ip += 1
             self.shared.refusals.say("connection refused", connection.peer, "max.connections.per.ip is reached")
             return False
         self._by_host[host] += 1
@@ -72,6 +74,7 @@ class Listeners:
             before = loop.time() - idle_ms / 1000
             for connection in list(self.shared.connections):
                 if connection.end_if_silent(before):
+                    self.shared.counters.idle_closed += 1
                     log.info("idle connection closed", peer=connection.peer)
         self._idle_look = loop.call_later(wait_s, self._look_for_idle)
 

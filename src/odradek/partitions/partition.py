@@ -37,6 +37,7 @@ from odradek.engines.interface import (
 )
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
+from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.preparation import Preparation, RecordsRefused
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
 from odradek.records.batch import (
@@ -80,12 +81,22 @@ class Partition:
     """One partition. Made by `Partitions`; used on the event loop only."""
 
     def __init__(
-        self, engine: Engine, identity: LogIdentity, config: LogConfig, clock: Clock, executor: Executor
+        self,
+        engine: Engine,
+        identity: LogIdentity,
+        config: LogConfig,
+        clock: Clock,
+        executor: Executor,
+        traffic: Traffic | None = None,
+        counters: PartitionsCounters | None = None,
     ) -> None:
+        """`traffic` is the topic's, `counters` are shared by all partitions."""
         self.identity = identity
         self.engine = engine
         self.clock = clock
         self.executor = executor
+        self.traffic = traffic if traffic is not None else Traffic()
+        self.counters = counters if counters is not None else PartitionsCounters()
         self.config = config
         self.log: PartitionLog | None = None
         self.producers = ProducerState()
@@ -158,6 +169,7 @@ class Partition:
         """Deletes the partition's log; parked fetches learn of it."""
         self.deleted = True
         self.log = None
+        self.counters.offline.pop(self, None)
         self._wake()
         self._deletion.set()
         # What is under way (an opening after a failure, a snapshot) ends first: the engine deletes closed logs only.
@@ -325,7 +337,7 @@ class Partition:
         self._note_roll(opened, base_offset)
         if header.producer_id >= 0:
             self.producers.record(header, base_offset, now_ms)
-        self._await_durable(durable, batch.size)
+        self._await_durable(durable, batch.size, header.last_offset_delta + 1)
         return AppendResult(ErrorCode.NONE, base_offset, append_time_ms, opened.start_offset, durable=durable)
 
     def append_own(self, batch: RecordBatch, opened: PartitionLog) -> asyncio.Future[None]:
@@ -341,7 +353,7 @@ class Partition:
             self._fail(failure)
             raise
         self._note_roll(opened, base_offset)
-        self._await_durable(durable, batch.size)
+        self._await_durable(durable, batch.size, batch.header.last_offset_delta + 1)
         return durable
 
     def _note_roll(self, opened: PartitionLog, base_offset: int) -> None:
@@ -350,8 +362,12 @@ class Partition:
             self._segment_base = opened.segment_base_offset()
             self._run(self._save_producers(opened, base_offset, self.producers.to_snapshot()))
 
-    def _await_durable(self, durable: asyncio.Future[None], size: int) -> None:
-        """Moves the high watermark when the batch just appended is durable."""
+    def _await_durable(self, durable: asyncio.Future[None], size: int, records: int) -> None:
+        """Counts the batch just appended, and moves the high watermark when it is durable."""
+        traffic = self.traffic
+        traffic.appended_records += records
+        traffic.appended_batches += 1
+        traffic.appended_bytes += size
         self._appended_bytes += size
         flushes = self._flushes
         if flushes and flushes[-1][0] is durable:
@@ -399,6 +415,7 @@ class Partition:
         log.error("log failed, opening it again", partition=str(self.identity), why=str(failure))
         self._epoch = self.log.epoch
         failed, self.log = self.log, None
+        self._went_offline()
         self._flushes.clear()
         self._wake()
         self._run(self._reopen(failed))
@@ -417,15 +434,22 @@ class Partition:
                 delay_s = min(delay_s * 2, REOPEN_MAX_DELAY_S)
                 continue
             assert self.log is not None
+            self.counters.log_reopenings += 1
+            self.counters.offline.pop(self, None)
             log.warning(
                 "log back", partition=str(self.identity), end_offset=self.log.end_offset, leader_epoch=self.log.epoch
             )
             self._wake()
             return
 
+    def _went_offline(self) -> None:
+        self.counters.log_failures += 1
+        self.counters.offline[self] = self.clock.monotonic()
+
     def begin_offline(self, failure: LogFailure | StorageError | OSError) -> None:
         """Serves nothing until a log that failed to open does open."""
         log.error("log not opened, trying again", partition=str(self.identity), why=str(failure))
+        self._went_offline()
         self._run(self._reopen(None))
 
     def _run(self, work: Awaitable[None]) -> None:

@@ -17,6 +17,7 @@ from odradek.clock import Clock
 from odradek.config import LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageError
 from odradek.logs import get_logger
+from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.partition import Partition
 
 log = get_logger("odradek.partitions")
@@ -28,12 +29,13 @@ OPEN_AT_ONCE = 64
 class Topic:
     """A topic's partitions, by index."""
 
-    __slots__ = ("name", "partitions", "topic_id")
+    __slots__ = ("name", "partitions", "topic_id", "traffic")
 
     def __init__(self, name: str, topic_id: bytes) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partitions: list[Partition] = []
+        self.traffic = Traffic()
 
 
 class Partitions:
@@ -45,6 +47,7 @@ class Partitions:
         self.executor = executor
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
+        self.counters = PartitionsCounters()
 
     def __iter__(self) -> Iterator[Partition]:
         for topic in list(self.topics.values()):
@@ -63,7 +66,15 @@ class Partitions:
         if topic is None:
             topic = Topic(name, topic_id)
         added = [
-            Partition(self.engine, LogIdentity(name, topic_id, index), config, self.clock, self.executor)
+            Partition(
+                self.engine,
+                LogIdentity(name, topic_id, index),
+                config,
+                self.clock,
+                self.executor,
+                topic.traffic,
+                self.counters,
+            )
             for index in range(len(topic.partitions), count)
         ]
         gate = asyncio.Semaphore(OPEN_AT_ONCE)
@@ -95,6 +106,7 @@ class Partitions:
             except (LogFailure, StorageError, OSError) as failure:
                 # The metadata has forgotten the topic: the next start removes what is left of it.
                 log.error("log not deleted", partition=str(partition.identity), why=str(failure))
+        self.counters.deleted_traffic.add(topic.traffic)
 
     def configure(self, name: str, config: LogConfig) -> None:
         """Puts a topic's changed settings into force."""
@@ -112,6 +124,7 @@ class Partitions:
             except (LogFailure, OSError) as failure:
                 log.error("retention failed", partition=str(partition.identity), why=str(failure))
                 continue
+            self.counters.retention_bytes += freed
             if freed:
                 log.info("retention deleted segments", partition=str(partition.identity), bytes=freed)
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from odradek.clock import Clock
 from odradek.config import BrokerConfig
+from odradek.coordination.groups.counters import GroupCounters
 from odradek.coordination.groups.membership import GroupSettings
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
@@ -56,6 +57,7 @@ class GroupCoordinator:
         self.choose = choose
         self.partitions = partitions
         self._create_topic = create_topic
+        self.counters = GroupCounters()
         self._shards: list[Shard[GroupShard]] = []
 
     def _settings(self) -> GroupSettings:
@@ -85,7 +87,7 @@ class GroupCoordinator:
         self._shards = [
             Shard(
                 partition,
-                lambda: GroupShard(settings, self.clock, self.choose),
+                lambda: GroupShard(settings, self.clock, self.choose, self.counters),
                 self.clock,
                 self.config.integer("odradek.coordinator.snapshot.min.records"),
                 self.config.integer("offsets.load.buffer.size"),
@@ -120,6 +122,12 @@ class GroupCoordinator:
     async def stop(self) -> None:
         """Ends the shards, with a snapshot where one is due."""
         await asyncio.gather(*(shard.stop() for shard in self._shards))
+
+    # --- what insight reads --------------------------------------------------------------------------------------
+
+    def shards(self) -> Sequence[Shard[GroupShard]]:
+        """The shards there are now, to look at."""
+        return self._shards
 
     # --- what handlers ask ---------------------------------------------------------------------------------------
 

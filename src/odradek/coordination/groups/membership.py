@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from odradek.clock import Clock
 from odradek.coordination.groups.classic import ClassicGroup, GroupState, Member, protocols_of
+from odradek.coordination.groups.counters import GroupCounters
 from odradek.coordination.groups.records import group_record
 from odradek.coordination.operation import Outcome, Reply
 from odradek.coordination.timers import Timers
@@ -80,11 +81,14 @@ def join_refused(code: ErrorCode, member_id: str = NO_MEMBER_ID, version: int = 
 class Membership:
     """The rules, for the groups of one shard."""
 
-    def __init__(self, settings: GroupSettings, clock: Clock, choose: random.Random, timers: Timers) -> None:
+    def __init__(
+        self, settings: GroupSettings, clock: Clock, choose: random.Random, timers: Timers, counters: GroupCounters
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.choose = choose
         self.timers = timers
+        self.counters = counters
 
     # --- deadlines -----------------------------------------------------------------------------------------------
 
@@ -320,6 +324,7 @@ class Membership:
             self._after(("join", group.group_id), group.rebalance_timeout_ms())
             return
         group.next_generation(self.clock.now_ms())
+        self.counters.rebalances += 1
         if not group.members:
             outcome.records.append(self.record(group))
             return

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from odradek.clock import Clock
 from odradek.coordination.groups.classic import CONSUMER_PROTOCOL, ClassicGroup, GroupState
+from odradek.coordination.groups.counters import GroupCounters
 from odradek.coordination.groups.membership import GroupSettings, Joining, Membership
 from odradek.coordination.groups.offsets import Offsets
 from odradek.coordination.groups.records import (
@@ -48,11 +49,15 @@ CLASSIC_TYPE = "classic"
 class GroupShard:
     """One shard's groups."""
 
-    def __init__(self, settings: GroupSettings, clock: Clock, choose: random.Random) -> None:
+    def __init__(
+        self, settings: GroupSettings, clock: Clock, choose: random.Random, counters: GroupCounters | None = None
+    ) -> None:
+        """`counters` are shared by all shards."""
         self.settings = settings
         self.clock = clock
         self.timers = Timers()
-        self.membership = Membership(settings, clock, choose, self.timers)
+        self.counters = counters if counters is not None else GroupCounters()
+        self.membership = Membership(settings, clock, choose, self.timers, self.counters)
         self.offsets = Offsets()
         self._saved: dict[str, bytes] = {}
         self._others: dict[bytes, bytes] = {}
@@ -229,7 +234,9 @@ class GroupShard:
         """Records of commits that `check_commit` allowed."""
         outcome.alters = False
         now_ms = self.clock.now_ms()
-        outcome.records += [offset_record(key, committed, now_ms) for key, committed in commits]
+        records = [offset_record(key, committed, now_ms) for key, committed in commits]
+        outcome.records += records
+        self.counters.offset_commits += len(records)
 
     def delete_offsets(self, group_id: str, partitions: Sequence[tuple[str, int]], outcome: Outcome) -> list[ErrorCode]:
         """Forgets offsets of topics that no member reads; what became of each. Raises `KafkaError`."""
@@ -314,6 +321,16 @@ class GroupShard:
                 for member in group.members.values()
             ],
         )
+
+    def census(self) -> tuple[dict[GroupState, int], int]:
+        """How many groups are in each state, those that only have offsets included, and how many members there are."""
+        states = dict.fromkeys(GroupState, 0)
+        members = 0
+        for group in self._groups.values():
+            states[group.state] += 1
+            members += len(group.members)
+        states[GroupState.EMPTY] += sum(1 for group_id in self.offsets if group_id not in self._groups)
+        return states, members
 
     def list(self) -> list[ListedGroup]:
         """Every group there is."""

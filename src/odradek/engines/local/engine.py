@@ -25,6 +25,7 @@ from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import (
     Capabilities,
     Engine,
+    EngineCounters,
     LogFailure,
     LogIdentity,
     Refused,
@@ -100,6 +101,7 @@ class LocalEngine(Engine):
         self.path = os.path.abspath(os.fspath(path))
         self.cluster_id = cluster_id or ""
         self.directory_id = ""
+        self.counters = EngineCounters()
         self.node_id = node_id
         self._config = config
         self._clock = clock
@@ -145,6 +147,8 @@ class LocalEngine(Engine):
             lambda: self._lock_fd,
             config.integer("odradek.flush.syncfs.files"),
             config.integer("odradek.unflushed.max.bytes"),
+            self._clock.monotonic,
+            self.counters,
         )
         writers: dict[LogFile, LocalLog] = {}
         self._shared = Shared(

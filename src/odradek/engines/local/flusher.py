@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from odradek.config import INT_MAX
+from odradek.engines.interface import EngineCounters
 from odradek.engines.local.checkpoints import TEMPORARY, write_new
 from odradek.engines.local.disk import Disk, Workers
 from odradek.engines.local.indexes import Tail, write_tail
@@ -75,6 +76,8 @@ class Flusher:
         any_fd: Callable[[], int],
         syncfs_files: int,
         unflushed_max_bytes: int,
+        now: Callable[[], float],
+        counters: EngineCounters,
     ) -> None:
         self._disk = disk
         self.workers = workers
@@ -89,7 +92,9 @@ class Flusher:
         self._scheduled = False
         self._room: list[asyncio.Future[None]] = []
         self.unflushed_bytes = 0
-        self.rounds = 0
+        self.counters = counters
+        self._now = now
+        self._began = 0.0
         self._kernel_files = min(syncfs_files, KERNEL_FILES_MAX)
         self._kernel: KernelSyncs | None = None
         self._uses_kernel = True
@@ -129,7 +134,7 @@ class Flusher:
             self._scheduled = False
             return
         self._running = jobs
-        self.rounds += 1
+        self._began = self._now()
         if self._begin_in_kernel(jobs):
             return
         round_ = self.workers.run(run_round, self._disk, list(jobs.values()), self._any_fd(), self._syncfs_files)
@@ -177,6 +182,10 @@ class Flusher:
     def _end(self, failure: OSError | None) -> None:
         """Tells the logs how their jobs ended, and begins the next round. `failure` is that of a syncfs."""
         jobs, self._running = self._running, {}
+        counters = self.counters
+        counters.flush_durations.add(self._now() - self._began)
+        if failure is not None or any(job.error is not None for job in jobs.values()):
+            counters.flush_failures += 1
         for log, job in jobs.items():
             log.end_flush(failure or job.error)
         if failure is not None:

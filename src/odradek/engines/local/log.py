@@ -564,6 +564,8 @@ class LocalLog(PartitionLog):
         self._captured_files = []
         captured, self._captured = self._captured, 0
         self._flusher.flushed(captured)
+        if error is None and self.failed is None:
+            self._flusher.counters.flushed_bytes += captured
         indexes, self._captured_indexes = self._captured_indexes, []
         if self.failed is None:
             if error is not None:

@@ -22,6 +22,7 @@ from odradek.engines.interface import (
     Appended,
     Capabilities,
     Engine,
+    EngineCounters,
     EpochEnd,
     Found,
     LogIdentity,
@@ -218,6 +219,7 @@ class MemoryEngine(Engine):
     capabilities = Capabilities(durable=False, replicated=False, files=False)
 
     def __init__(self) -> None:
+        self.counters = EngineCounters()
         self._kept: dict[LogIdentity, _Kept] = {}
         self._logs: dict[LogIdentity, MemoryLog] = {}
 

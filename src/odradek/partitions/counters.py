@@ -1,0 +1,50 @@
+"""What partitions count: plain ints that appends and fetches add to and nobody else changes; `insight` reads them.
+
+By topic, never by partition: what is counted costs memory and lines for each. Records that are read are not counted:
+a fetch hands out buffers and never looks how many records are in them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from odradek.partitions.partition import Partition
+
+
+class Traffic:
+    """What went into a topic and out of it."""
+
+    __slots__ = ("appended_batches", "appended_bytes", "appended_records", "fetched_bytes")
+
+    def __init__(self) -> None:
+        self.appended_records = 0
+        self.appended_batches = 0
+        self.appended_bytes = 0
+        self.fetched_bytes = 0
+
+    def add(self, other: Traffic) -> None:
+        self.appended_records += other.appended_records
+        self.appended_batches += other.appended_batches
+        self.appended_bytes += other.appended_bytes
+        self.fetched_bytes += other.fetched_bytes
+
+
+class PartitionsCounters:
+    """Of all partitions together."""
+
+    __slots__ = ("deleted_traffic", "log_failures", "log_reopenings", "offline", "parked_fetches", "retention_bytes")
+
+    def __init__(self) -> None:
+        self.log_failures = 0
+        """Openings of logs that a failure ended, or that failed."""
+        self.log_reopenings = 0
+        """Logs that came back after one."""
+        self.offline: dict[Partition, float] = {}
+        """Those whose log is to be opened again, with the monotonic time in seconds since when."""
+        self.parked_fetches = 0
+        """Fetches that wait for data now."""
+        self.retention_bytes = 0
+        """Bytes that retention deleted."""
+        self.deleted_traffic = Traffic()
+        """Of topics that are no more: totals never go down."""
