@@ -52,12 +52,13 @@ def test_a_log_that_fails_is_offline_until_it_is_back() -> None:
         now(partition.append(batch(b"a")))
         assert (counters.log_failures, counters.offline) == (0, {})
         clock.ms += 7000
+        changed = asyncio.Event()
+        partition.wait(changed.set)
         engine.fail()
-        while not counters.offline:
-            await asyncio.sleep(0)
+        await changed.wait()
+        changed.clear()
         assert counters.log_failures == 1 and counters.offline == {partition: clock.monotonic()}
-        while partition.log is None:
-            await asyncio.sleep(0)
+        await changed.wait()
         assert (counters.log_failures, counters.log_reopenings, counters.offline) == (1, 1, {})
 
     run(work)
