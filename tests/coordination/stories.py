@@ -97,6 +97,7 @@ class StoryReply:
         self.name = name
         self.refusal = refusal
         self.answers = 0
+        story.replies.append(self)
 
     def answer(self, response: Message) -> None:
         self.answers += 1
@@ -129,6 +130,8 @@ class Story:
         self.clients: dict[str, Client] = {}
         self.aliases: dict[str, str] = {"": "nobody"}
         self.trace: list[str] = []
+        self.replies: list[StoryReply] = []
+        """All that were ever asked for."""
         self.shown: dict[str, str] = {}
         self.shard = self.new_shard()
 
@@ -270,6 +273,7 @@ class Story:
         options = dict(word.split("=", 1) for word in words if "=" in word)
         flags = [word for word in words if "=" not in word]
         generation = int(options.pop("generation", client.generation))
+        asked = len(self.replies)
         try:
             if verb == "joins":
                 self.join(name, group_id, client, options, flags)
@@ -317,6 +321,10 @@ class Story:
                 raise AssertionError(f"no client can {verb}")
         except KafkaError as error:
             self.trace.append(f"{name} <- {error.code.name}")
+            # The runtime answers with it.
+            for reply in self.replies[asked:]:
+                reply.answers += 1
+                assert reply.answers == 1, f"{name} is answered twice"
 
     def join(self, name: str, group_id: str, client: Client, options: dict[str, str], flags: list[str]) -> None:
         if "instance" in options:

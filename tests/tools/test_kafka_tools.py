@@ -25,6 +25,7 @@ TOPIC_ID = re.compile(r"TopicId: [\w-]{22}")
 # Formatting a Kafka writes this setting for all brokers, with its default's value.
 FORMATTED = re.compile(r"min\.insync\.replicas=1,?")
 RECORDS = 2_000
+BROKER_CONFIG_TRIES = 50
 KEYS = ("--reader-property", "parse.key=true", "--reader-property", "key.separator=:")
 
 
@@ -115,6 +116,15 @@ def test_configs(compare: Compare) -> None:
         def configs(kind: str, name: str, *arguments: str) -> list[str]:
             return side.said("configs", "--entity-type", kind, "--entity-name", name, *arguments)
 
+        def broker_configs(message_max_bytes: str | None) -> list[str]:
+            """The broker's, once they show what was altered: Kafka takes it on after it has answered."""
+            for _ in range(BROKER_CONFIG_TRIES):
+                said = configs("brokers", "1", "--describe")
+                shown = [line.split()[0] for line in said if line.startswith("message.max.bytes=")]
+                if shown == ([] if message_max_bytes is None else [f"message.max.bytes={message_max_bytes}"]):
+                    break
+            return said
+
         side.run("topics", "--create", "--topic", "tools-configs")
         return [
             configs("topics", "tools-configs", "--describe"),
@@ -132,9 +142,9 @@ def test_configs(compare: Compare) -> None:
             configs("topics", "tools-configs", "--alter", "--add-config", "retention.ms=soon"),
             configs("topics", "no-such", "--describe"),
             configs("brokers", "1", "--alter", "--add-config", "message.max.bytes=2000000"),
-            configs("brokers", "1", "--describe"),
+            broker_configs("2000000"),
             configs("brokers", "1", "--alter", "--delete-config", "message.max.bytes"),
-            configs("brokers", "1", "--describe"),
+            broker_configs(None),
         ]
 
     said = compare(scenario)

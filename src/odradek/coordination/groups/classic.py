@@ -324,7 +324,8 @@ class ClassicGroup:
         return True
 
     def rebalance_timeout_ms(self) -> int:
-        return max(member.rebalance_timeout_ms for member in self.members.values())
+        # Somebody with an id may still be expected when the last member goes: then, as in Kafka, nobody is waited for.
+        return max((member.rebalance_timeout_ms for member in self.members.values()), default=0)
 
     def joined_members(self) -> list[JoinGroupResponseMember]:
         """What the leader is told of the members."""

@@ -352,13 +352,14 @@ class GroupShard:
 
 
 def _since(group: ClassicGroup | None) -> Callable[[str, Committed], int | None]:
-    """From when on a group's offset grows old: in a group without members from when they went, at the earliest; in
-    one with members only where nobody subscribes to its topic; and offsets without members ever, from their commit."""
+    """From when on a group's offset grows old: in a group without members from when they went, or from its commit if
+    that came after (Kafka forgets an offset that an administrator sets in a long empty group within minutes); in one
+    with members only where nobody subscribes to its topic; and offsets without members ever, from their commit."""
     if group is None or group.protocol_type is None:
         return lambda topic, committed: committed.commit_ms
     if group.state is GroupState.EMPTY:
         state_ms = group.state_ms
-        return lambda topic, committed: state_ms if state_ms != NO_TIMESTAMP else committed.commit_ms
+        return lambda topic, committed: max(state_ms, committed.commit_ms)
     if group.state is GroupState.STABLE and group.subscribed is not None:
         subscribed = group.subscribed
         return lambda topic, committed: None if topic in subscribed else committed.commit_ms
