@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 # mkdocs loads this file by its path.
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "src")) if path not in sys.path]
 
-from tools import api_table, command_pages, setting_pages  # noqa: E402
+from tools import api_table, command_pages, metric_table, setting_pages  # noqa: E402
 
 COMMANDS = "commands"
 
@@ -40,7 +40,7 @@ def _clients() -> str:
     return (ROOT / "README.md").read_text().partition("<!-- results -->\n")[2].partition("<!-- /results -->")[0]
 
 
-PARTS: dict[str, Callable[[], str]] = {"apis": api_table.table, "clients": _clients}
+PARTS: dict[str, Callable[[], str]] = {"apis": api_table.table, "clients": _clients, "metrics": metric_table.table}
 
 
 def pages() -> dict[str, str]:

@@ -157,6 +157,20 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
     Setting("listeners", Kind.LIST, ["PLAINTEXT://127.0.0.1:9092"], "Where the broker listens."),
     Setting("advertised.listeners", Kind.LIST, [], "Where clients are told to connect; `listeners` if empty."),
     Setting("log.dirs", Kind.LIST, ["odradek-data"], "The data directory; exactly one."),
+    Setting(
+        "odradek.http.listen",
+        Kind.STRING,
+        "",
+        "HOST:PORT of the HTTP port with /metrics, /live and /ready; none if empty.",
+    ),
+    Setting("odradek.http.max.connections", Kind.INT, 64, "Connections to the HTTP port at one time.", minimum=1),
+    Setting(
+        "odradek.metrics.topics.max",
+        Kind.INT,
+        1000,
+        "Topics with metrics of their own; those beyond are in the totals only.",
+        minimum=0,
+    ),
     Setting("auto.create.topics.enable", Kind.BOOLEAN, True, "Make a topic on its first use."),
     Setting("num.partitions", Kind.INT, 1, "Partitions of a topic made without a number.", minimum=1),
     Setting("default.replication.factor", Kind.INT, 1, "Replication factor of a topic made without one.", minimum=1),
@@ -404,6 +418,31 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         8,
         "Dirty files above which one syncfs replaces their fdatasyncs.",
         minimum=1,
+    ),
+    Setting(
+        "odradek.disk.readonly.free.bytes",
+        Kind.LONG,
+        -1,
+        "Free bytes of the file system below which the broker takes no more data: producers get a storage error that "
+        "they try again after, topics are not made; reads, deletions and commits go on. -1: 64 MiB, but no more than a "
+        "twentieth of the file system; 0: never.",
+        minimum=-1,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "odradek.disk.resume.free.bytes",
+        Kind.LONG,
+        -1,
+        "Free bytes at which it takes data again, never less than odradek.disk.readonly.free.bytes. -1: twice that.",
+        minimum=-1,
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "odradek.disk.check.interval.ms",
+        Kind.INT,
+        1000,
+        "How often the free bytes are looked at; what is appended in between is counted.",
+        minimum=10,
     ),
     Setting("odradek.open.files.max", Kind.INT, 4096, "Segment files kept open.", minimum=16),
     Setting(

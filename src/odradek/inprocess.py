@@ -195,6 +195,14 @@ class Broker:
             raise RuntimeError("the broker is not running: use `with odradek.Broker() as broker:`")
         return f"{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
+    @property
+    def http_url(self) -> str | None:
+        """Where `/metrics`, `/live` and `/ready` are, if it runs with `odradek_http_listen="127.0.0.1:0"`."""
+        if self._server is None or self._server.http_bound is None:
+            return None
+        host, port = self._server.http_bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
     # --- from another thread -------------------------------------------------------------------------------------
 
     def _run_on_loop(self, work: Coroutine[Any, Any, R]) -> R:

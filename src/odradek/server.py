@@ -2,14 +2,17 @@
 
 The only file that names a concrete engine. Start: storage, metadata, partitions, sockets; so that the first client
 finds everything there. Stop is the reverse: no more requests, answers to those that have started, partitions, storage.
+The HTTP port, where asked for, is first and last: it tells how far the others are.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from odradek.clock import Clock, SystemClock
 from odradek.config import BrokerConfig, InvalidSetting
@@ -35,6 +38,12 @@ from odradek.partitions.registry import Partitions
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 
 log = get_logger("odradek.server")
+if TYPE_CHECKING:
+    from odradek.insight.gathering import Gathering
+    from odradek.insight.http import HttpPort
+    from odradek.insight.loop_delay import LoopDelay
+
+from odradek.partitions.space import StorageSpace
 
 # How long a stop waits for requests that have started.
 STOP_GRACE_S = 10.0
@@ -45,10 +54,30 @@ WORK_THREADS = 4
 def parse_endpoint(setting: str, text: str) -> tuple[str, str, int]:
     """Reads "NAME://host:port" into its parts; an empty host is all addresses. Raises `InvalidSetting`."""
     name, separator, address = text.partition("://")
-    host, colon, port = address.rpartition(":")
-    if not separator or not colon or not port.isdigit() or int(port) > 65535:
+    read = _address(address)
+    if not separator or read is None:
         raise InvalidSetting(setting, text, "expected NAME://HOST:PORT")
-    return name.upper(), host.strip("[]"), int(port)
+    return name.upper(), *read
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        return None
+    return host.strip("[]"), int(port)
+
+
+class CannotListen(Exception):
+    """An address that the broker cannot listen on, in a sentence that says what to do."""
+
+    def __init__(self, setting: str, host: str, port: int, error: OSError) -> None:
+        shown = f"{f'[{host}]' if ':' in host else host}:{port}"
+        why = {
+            errno.EADDRINUSE: "another program listens there: stop it, or choose another port",
+            errno.EADDRNOTAVAIL: "this machine does not have that address",
+            errno.EACCES: "this user may not use that port: choose one above 1023",
+        }.get(error.errno or 0, (error.strerror or str(error)).lower())
+        super().__init__(f"cannot listen on {shown} ({setting}): {why}")
 
 
 def _is_known(identity: LogIdentity, image: MetadataImage) -> bool:
@@ -78,14 +107,22 @@ class Server:
         self.choose = choose or random.SystemRandom()
         self.bound: dict[str, tuple[str, int]] = {}
         """For each listener's name, the host and port it is bound to, once started."""
+        self.http_bound: tuple[str, int] | None = None
+        """Where the HTTP port is bound, if there is one."""
+        self.not_ready: str | None = "The broker has not started."
+        """Why clients are not served, in a sentence; None while they are."""
         self.engine: Engine = self._make_engine()
         self.executor = ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="odradek-work")
-        self.partitions = Partitions(self.engine, self.clock, self.executor)
+        space = StorageSpace(config, self.clock.monotonic)
+        self.partitions = Partitions(self.engine, self.clock, self.executor, space)
         self.metadata: Metadata | None = None
         self.groups: GroupCoordinator | None = None
         self.listeners: Listeners | None = None
         self.deadlines: Deadlines | None = None
         self._periodic: list[asyncio.Task[None]] = []
+        self._http: HttpPort | None = None
+        self._gathering: Gathering | None = None
+        self._loop_delay: LoopDelay | None = None
         self._stopped = False
 
     def _make_engine(self) -> Engine:
@@ -103,8 +140,8 @@ class Server:
     # --- start ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Returns when clients can connect. Raises `StorageError`, `InvalidSetting` or `OSError`; what was started
-        is stopped then."""
+        """Returns when clients can connect. Raises `StorageError`, `InvalidSetting` or `CannotListen`; what was
+        started is stopped then."""
         try:
             await self._start()
         except BaseException:
@@ -112,9 +149,13 @@ class Server:
             raise
 
     async def _start(self) -> None:
+        await self._start_http()
+        self.not_ready = "The storage is being opened."
         await self.engine.start()
+        self.not_ready = "The metadata are being read."
         self.metadata = Metadata(self.engine, self.config, self.clock, self.choose)
         await self.metadata.open()
+        self.not_ready = "The partitions are being opened."
         await self._open_partitions(self.metadata)
         self.groups = GroupCoordinator(self.config, self.clock, self.choose, self.partitions, self._create_topic)
         self.groups.load()
@@ -145,7 +186,10 @@ class Server:
         shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config), refusals)
         self.listeners = Listeners(shared, lambda: self.config)
         for name, host, port in endpoints:
-            self.bound[name] = await self.listeners.listen(name, host, port)
+            try:
+                self.bound[name] = await self.listeners.listen(name, host, port)
+            except OSError as error:
+                raise CannotListen("listeners", host, port, error) from None
         broker.advertised.update(self._advertised(endpoints))
         await self.metadata.register_broker((name, *address) for name, address in broker.advertised.items())
         self._every("log.retention.check.interval.ms", self.partitions.retain)
@@ -154,7 +198,38 @@ class Server:
         self._every("odradek.metadata.maintenance.interval.ms", self.metadata.maintain)
 
     def _advertised(self, endpoints: list[tuple[str, str, int]]) -> dict[str, tuple[str, int]]:
+        if self._gathering is not None:
+            self._gathering.network, self._gathering.groups = shared, self.groups
+        self.not_ready = None
+
+    async def _start_http(self) -> None:
+        text = self.config.text("odradek.http.listen")
+        if not text:
+            return
+        address = _address(text)
+        if address is None:
+            raise InvalidSetting("odradek.http.listen", text, "expected HOST:PORT")
+        # Only here: a broker without it does not pay for the libraries' import.
+        from odradek.insight.gathering import Gathering
+        from odradek.insight.http import HttpPort
+        from odradek.insight.loop_delay import LoopDelay
+
+        self._loop_delay = LoopDelay()
+        self._loop_delay.start()
+        self._gathering = Gathering(
+            self.engine,
+            self.partitions,
+            self._loop_delay.durations,
+            self.config.integer("odradek.metrics.topics.max"),
+        )
+        http = HttpPort(self._gathering, lambda: self.not_ready, self.config.integer("odradek.http.max.connections"))
+        try:
+            self.http_bound = await http.start(*address)
+        except OSError as error:
+            raise CannotListen("odradek.http.listen", *address, error) from None
+        self._http = http
         told = {name: (host or "127.0.0.1", self.bound[name][1]) for name, host, _ in endpoints}
+        await self.partitions.look_at_space()
         for text in self.config.names("advertised.listeners"):
             name, host, port = parse_endpoint("advertised.listeners", text)
             if name in told:
@@ -190,6 +265,7 @@ class Server:
         if self.groups is not None:
             if groups.TOPIC in delta.deleted or groups.TOPIC in delta.enlarged:
                 self.groups.load()
+        self._every("odradek.disk.check.interval.ms", self.partitions.look_at_space)
             if delta.deleted:
                 await self.groups.topics_deleted(frozenset(delta.deleted))
 
@@ -234,6 +310,7 @@ class Server:
         if self._stopped:
             return
         self._stopped = True
+        self.not_ready = "The broker stops."
         for task in self._periodic:
             task.cancel()
         await asyncio.gather(*self._periodic, return_exceptions=True)
@@ -248,3 +325,7 @@ class Server:
             await self.metadata.close()
         await self.engine.stop()
         self.executor.shutdown(wait=True)
+        if self._http is not None:
+            await self._http.stop()
+        if self._loop_delay is not None:
+            self._loop_delay.stop()

@@ -133,7 +133,7 @@ def test_an_address_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         sentence = refused(tmp_path, "--memory", "--listen", f"127.0.0.1:{port}", expect=1)
-    assert f"127.0.0.1:{port}" in sentence and "in use" in sentence
+    assert f"127.0.0.1:{port}" in sentence and "another program listens there" in sentence
 
 
 def test_a_data_directory_that_is_taken_or_cannot_be_used(tmp_path: Path) -> None:

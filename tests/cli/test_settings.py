@@ -135,6 +135,9 @@ def test_refused_options(tmp_path: Path) -> None:
         {"listen": "::1:9092"},
         {"listen": "localhost:x"},
         {"listen": "0.0.0.0:9092"},
+        {"http": "9464"},
+        {"http": "0.0.0.0:9464"},
+        {"assignments": ["odradek.http.listen=:9464"]},
         {"advertise": "nowhere"},
         {"assignments": ["x"]},
         {"assignments": ["=x"]},
@@ -166,6 +169,16 @@ def test_listening_openly(tmp_path: Path) -> None:
     [told] = settings.config.names("advertised.listeners")
     assert told.startswith("PLAINTEXT://") and told.endswith(":9092") and not told.startswith("PLAINTEXT://:")
     assert any("advertised" in note for note in settings.notes)
+
+
+def test_the_http_port() -> None:
+    assert serve_settings().config.text("odradek.http.listen") == ""
+    assert serve_settings(http="[::1]:0").config.text("odradek.http.listen") == "[::1]:0"
+    given = ["odradek.http.listen=127.0.0.1:1"]
+    assert serve_settings(assignments=given).config.text("odradek.http.listen") == "127.0.0.1:1"
+    assert serve_settings(assignments=given, http="").config.text("odradek.http.listen") == ""
+    open_to_all = serve_settings(http="0.0.0.0:9464", allow_unauthenticated=True)
+    assert open_to_all.config.text("odradek.http.listen") == "0.0.0.0:9464"
 
 
 def test_unknown_names_are_warned_of_one_by_one(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 Of a page, in its order: a block ```console has lines to type after `$ ` (in bash, at a terminal), and what they print;
 a block ```python or ```properties with a title is a file. Everything happens in one folder, with a broker on a free
-port where the page says 9092. `odradek serve` without `--listen` runs until it is killed (`pkill`), typed again, or the
-page ends, and but for `pkill -9` it must end well. A line `...` stands for any lines.
+port where the page says 9092, its HTTP port where it says 9464. `odradek serve` without `--listen` runs until it is
+killed (`pkill`), typed again, or the page ends, and but for `pkill -9` it must end well. A line `...` stands for any
+lines.
 
 What differs each time is not compared: ids, times, folders, and how wide a table is.
 """
@@ -43,9 +44,10 @@ def steps(block: str) -> Iterator[Step]:
         yield Step(lines[begin][2:], lines[begin + 1 : end])
 
 
-def plain(text: str, folder: Path, port: int) -> list[str]:
+def plain(text: str, folder: Path, port: int, http_port: int = 9464) -> list[str]:
     """Lines without what differs each time."""
-    text = text.replace("\r", "").replace(f":{port}", ":9092").replace(str(folder), "/home/you")
+    text = text.replace("\r", "").replace(f":{port}", ":9092").replace(f":{http_port}", ":9464")
+    text = text.replace(str(folder), "/home/you")
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME", text)
     text = re.sub(r"\b1[78]\d{11}\b", "TIME", text)
@@ -75,6 +77,7 @@ class Terminal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
+        self.http_port = free_port()
         self.broker: tuple[subprocess.Popen[bytes], int] | None = None
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("ODRADEK", "FORCE_COLOR"))},
@@ -131,6 +134,7 @@ class Terminal:
             assert self.end(signal.SIGKILL) == -signal.SIGKILL
             return ""
         typed = typed.replace("127.0.0.1:9092", f"127.0.0.1:{self.port}")
+        typed = typed.replace("127.0.0.1:9464", f"127.0.0.1:{self.http_port}")
         if typed == "pkill odradek":
             assert self.end(signal.SIGTERM) == 0
             return ""
@@ -160,7 +164,7 @@ def play(page: Path, folder: Path) -> int:
                 for step in steps(block):
                     count += 1
                     printed = terminal.type(step.typed)
-                    came = plain(printed, folder, terminal.port)
+                    came = plain(printed, folder, terminal.port, terminal.http_port)
                     shown = plain("\n".join(step.printed), folder, terminal.port)
                     assert agrees(shown, came), "\n".join(
                         [f"$ {step.typed}", "--- the page shows", *shown, "--- it prints", *came]

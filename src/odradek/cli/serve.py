@@ -29,6 +29,7 @@ def serve(
     config: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     memory: Annotated[bool, Parameter(negative="")] = False,
+    http: str | None = None,
     allow_unauthenticated: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Runs a broker.
@@ -47,6 +48,8 @@ def serve(
         NAME=VALUE of a setting, with Kafka's names, over the file's; may be repeated.
     memory
         Keep everything in memory, nothing on disk.
+    http
+        HOST:PORT for /metrics, /live and /ready, instead of odradek.http.listen; port 0 takes a free one.
     allow_unauthenticated
         Listen beyond this machine without authentication.
     """
@@ -59,6 +62,7 @@ def serve(
         advertise=advertise,
         data_dir=data_dir,
         memory=memory,
+        http=http,
         allow_unauthenticated=allow_unauthenticated,
     )
     _set_up_logs()
@@ -100,6 +104,11 @@ def _run(settings: ServeSettings, memory: bool) -> None:
         runner.run(_serve(settings, memory, place))
 
 
+def _shown(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
 async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
     import asyncio
     import signal
@@ -107,7 +116,7 @@ async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
     from odradek import __version__
     from odradek.config import InvalidSetting
     from odradek.engines.interface import StorageError
-    from odradek.server import Server
+    from odradek.server import CannotListen, Server
 
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -125,16 +134,12 @@ async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
         await server.start()
     except InvalidSetting as error:
         raise WrongUse(f"{error}.") from None
-    except StorageError as error:
+    except (StorageError, CannotListen) as error:
         raise CommandFailed(f"{str(error).rstrip('.')}.") from None
-    except OSError as error:
-        listeners = ", ".join(settings.config.names("listeners"))
-        why = (error.strerror or str(error)).lower()
-        where = f"{error.filename}" if error.filename else f"with listeners {listeners}"
-        raise CommandFailed(f"cannot start {where}: {why}.") from None
     try:
-        addresses = ", ".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in server.bound.values())
-        print(f"Odradek {__version__} is ready on {addresses} ({place})", flush=True)
+        addresses = ", ".join(_shown(address) for address in server.bound.values())
+        http = f", http on {_shown(server.http_bound)}" if server.http_bound is not None else ""
+        print(f"Odradek {__version__} is ready on {addresses} ({place}){http}", flush=True)
         await stopping.wait()
     finally:
         await server.stop()

@@ -66,6 +66,7 @@ def serve_settings(
     advertise: str | None = None,
     data_dir: str | None = None,
     memory: bool = False,
+    http: str | None = None,
     allow_unauthenticated: bool = False,
 ) -> ServeSettings:
     """The settings of a broker. Raises `WrongUse`."""
@@ -81,8 +82,11 @@ def serve_settings(
         given["listeners"] = str(_Listener("PLAINTEXT", *_address("--listen", listen)))
         given.pop("advertised.listeners", None)
     listeners = _serve_listeners(given, out)
+    if http is not None:
+        given["odradek.http.listen"] = http
+    http_address = _address("--http", given["odradek.http.listen"]) if given.get("odradek.http.listen") else None
     if not allow_unauthenticated:
-        _refuse_strangers(given, listeners)
+        _refuse_strangers(given, listeners, http_address)
     elif "authorizer.class.name" in given:
         out.warnings.append("authorizer.class.name has no effect: there are no ACLs yet, everybody may do everything")
     _advertise(given, listeners, advertise, out)
@@ -270,13 +274,18 @@ def _is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(address[4][0]).partition("%")[0]).is_loopback for address in found)
 
 
-def _refuse_strangers(given: dict[str, str], listeners: list[_Listener]) -> None:
+def _refuse_strangers(given: dict[str, str], listeners: list[_Listener], http_address: tuple[str, int] | None) -> None:
     for listener in listeners:
         if not _is_loopback(listener.host):
             raise WrongUse(
                 f"listener {listener} can be reached from other machines by anybody, without authentication: add "
                 "--allow-unauthenticated if that is meant, or listen on 127.0.0.1."
             )
+    if http_address is not None and not _is_loopback(http_address[0]):
+        raise WrongUse(
+            f"the HTTP port {given['odradek.http.listen']} can be read from other machines by anybody, without "
+            "authentication: add --allow-unauthenticated if that is meant, or listen on 127.0.0.1."
+        )
     if "authorizer.class.name" in given:
         raise WrongUse(
             "authorizer.class.name asks for ACLs, which are not served yet: add --allow-unauthenticated to do without."

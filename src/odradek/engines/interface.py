@@ -257,7 +257,13 @@ class Engine(ABC):
 
     @abstractmethod
     def usage(self) -> tuple[str, int, int]:
-        """The place's path, its total bytes and its usable bytes (-1 where unknown), for DescribeLogDirs."""
+        """The place's path, its total bytes and its usable bytes (-1 where unknown). May block: a hot
+        path asks in a thread."""
+
+    def free_now(self) -> None:
+        """Storage is short: what was deleted, and is kept for a while, goes now. Engines without such a delay do
+        nothing."""
+        return
 
     @abstractmethod
     async def stop(self) -> None:

@@ -24,7 +24,10 @@ async def handle(request: CreatePartitionsRequest, context: RequestContext) -> C
 
     def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
         records, outcomes = create_partitions(image, request.topics, policy(broker))
-        return ([] if request.validate_only else records), outcomes
+        if request.validate_only or not records:
+            return [], outcomes
+        broker.partitions.space.check()
+        return records, outcomes
 
     try:
         outcomes = await broker.metadata.change(create)

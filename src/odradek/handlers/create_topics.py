@@ -29,7 +29,10 @@ async def handle(request: CreateTopicsRequest, context: RequestContext) -> Creat
 
     def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
         records, outcomes = create_topics(image, request.topics, policy(broker))
-        return ([] if request.validate_only else records), outcomes
+        if request.validate_only or not records:
+            return [], outcomes
+        broker.partitions.space.check()
+        return records, outcomes
 
     try:
         outcomes = await broker.metadata.change(create)

@@ -91,6 +91,8 @@ async def _create_then_answer(names: list[str], request: MetadataRequest, contex
             if name not in image.topics
         ]
         records, outcomes = create_topics(image, asked, policy(broker))
+        if records:
+            broker.partitions.space.check()
         failed.update({outcome.name or "": outcome.error for outcome in outcomes if outcome.error})
         return records, None
 

@@ -40,6 +40,7 @@ from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.preparation import Preparation, RecordsRefused
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
+from odradek.partitions.space import StorageSpace
 from odradek.records.batch import (
     TIMESTAMP_TYPE_BIT,
     Buffer,
@@ -89,14 +90,16 @@ class Partition:
         executor: Executor,
         traffic: Traffic | None = None,
         counters: PartitionsCounters | None = None,
+        space: StorageSpace | None = None,
     ) -> None:
-        """`traffic` is the topic's, `counters` are shared by all partitions."""
+        """`traffic` is the topic's, `counters` and `space` are shared by all partitions."""
         self.identity = identity
         self.engine = engine
         self.clock = clock
         self.executor = executor
         self.traffic = traffic if traffic is not None else Traffic()
         self.counters = counters if counters is not None else PartitionsCounters()
+        self.space = space if space is not None else StorageSpace()
         self.config = config
         self.log: PartitionLog | None = None
         self.producers = ProducerState()
@@ -327,9 +330,12 @@ class Partition:
                 time_ms = kept.timestamp_ms if self._has_log_append_time else -1
                 durable = self._flushes[-1][0] if self._flushes else _resolved()
                 return AppendResult(ErrorCode.NONE, kept.base_offset, time_ms, opened.start_offset, durable=durable)
+        if batch.size > self.space.left_bytes:
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=self.space.refuse())
         try:
             base_offset, _, durable = opened.append((batch,), opened.epoch)
         except StorageFull as failure:
+            self.space.full(self.identity, failure)
             return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))
         except (Refused, LogFailure) as failure:
             self._fail(failure)
@@ -347,7 +353,8 @@ class Partition:
             raise Refused("the log has been opened anew")
         try:
             base_offset, _, durable = opened.append((batch,), opened.epoch)
-        except StorageFull:
+        except StorageFull as failure:
+            self.space.full(self.identity, failure)
             raise
         except LogFailure as failure:
             self._fail(failure)
@@ -368,6 +375,7 @@ class Partition:
         traffic.appended_records += records
         traffic.appended_batches += 1
         traffic.appended_bytes += size
+        self.space.left_bytes -= size
         self._appended_bytes += size
         flushes = self._flushes
         if flushes and flushes[-1][0] is durable:

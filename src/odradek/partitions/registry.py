@@ -19,6 +19,7 @@ from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageEr
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.partition import Partition
+from odradek.partitions.space import StorageSpace
 
 log = get_logger("odradek.partitions")
 
@@ -41,10 +42,15 @@ class Topic:
 class Partitions:
     """The table of partitions."""
 
-    def __init__(self, engine: Engine, clock: Clock, executor: Executor) -> None:
+    def __init__(self, engine: Engine, clock: Clock, executor: Executor, space: StorageSpace | None = None) -> None:
         self.engine = engine
         self.clock = clock
         self.executor = executor
+        self.space = space if space is not None else StorageSpace()
+        self.space.when_used_up(self._begin_look)
+        self._look: asyncio.Task[None] | None = None
+        self._early_retention: asyncio.Task[None] | None = None
+        self._retaining = asyncio.Lock()
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
         self.counters = PartitionsCounters()
@@ -74,6 +80,7 @@ class Partitions:
                 self.executor,
                 topic.traffic,
                 self.counters,
+                self.space,
             )
             for index in range(len(topic.partitions), count)
         ]
@@ -100,13 +107,13 @@ class Partitions:
         if topic is None:
             return
         self.topics_by_id.pop(topic.topic_id, None)
+        self.counters.deleted_traffic.add(topic.traffic)
         for partition in topic.partitions:
             try:
                 await partition.delete()
             except (LogFailure, StorageError, OSError) as failure:
                 # The metadata has forgotten the topic: the next start removes what is left of it.
                 log.error("log not deleted", partition=str(partition.identity), why=str(failure))
-        self.counters.deleted_traffic.add(topic.traffic)
 
     def configure(self, name: str, config: LogConfig) -> None:
         """Puts a topic's changed settings into force."""
@@ -117,6 +124,10 @@ class Partitions:
 
     async def retain(self) -> None:
         """Applies retention to every partition, one after the other."""
+        async with self._retaining:
+            await self._retain()
+
+    async def _retain(self) -> None:
         now_ms = self.clock.now_ms()
         for partition in self:
             try:
@@ -128,6 +139,30 @@ class Partitions:
             if freed:
                 log.info("retention deleted segments", partition=str(partition.identity), bytes=freed)
 
+    async def look_at_space(self) -> None:
+        """Asks the engine how much room there is, in a thread, and has it give back what it can where that is too
+        little. Looks at one time are one."""
+        self._begin_look()
+        assert self._look is not None
+        await asyncio.shield(self._look)
+
+    def _begin_look(self) -> None:
+        if self._look is None or self._look.done():
+            self._look = asyncio.ensure_future(self._look_at_space())
+
+    async def _look_at_space(self) -> None:
+        space = self.space
+        was_read_only = space.read_only
+        space.looking()
+        loop = asyncio.get_running_loop()
+        _, total_bytes, usable_bytes = await loop.run_in_executor(self.executor, self.engine.usage)
+        met_full = space.met_full
+        space.looked(total_bytes, usable_bytes)
+        if met_full or space.read_only:
+            self.engine.free_now()
+        if space.read_only and not was_read_only and not self._retaining.locked():
+            self._early_retention = asyncio.ensure_future(self.retain())
+
     def expire_producers(self, expiration_ms: int) -> None:
         """Forgets producers that were silent too long, on every partition."""
         now_ms = self.clock.now_ms()
@@ -136,6 +171,9 @@ class Partitions:
 
     async def close(self) -> None:
         """Closes every partition, `OPEN_AT_ONCE` at a time."""
+        for task in (self._look, self._early_retention):
+            if task is not None:
+                await asyncio.wait([task])
         gate = asyncio.Semaphore(OPEN_AT_ONCE)
 
         async def close_one(partition: Partition) -> None:

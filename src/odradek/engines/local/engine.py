@@ -117,6 +117,8 @@ class LocalEngine(Engine):
         self._checkpoint_wanted = 0
         self._checkpoint_done = 0
         self._timers: set[asyncio.TimerHandle] = set()
+        self._removals: dict[asyncio.TimerHandle, Callable[[], None]] = {}
+        """Deletions whose delay is not over, with what begins them."""
         self._tasks: set[asyncio.Future[None]] = set()
         self._lock_fd = -1
         self._shared: Shared | None = None
@@ -135,7 +137,9 @@ class LocalEngine(Engine):
         except OSError as error:
             self._release_lock()
             background.close()
-            raise StorageError(f"{self.path} cannot be used: {error}") from error
+            at = f" ({error.filename})" if error.filename not in (None, self.path) else ""
+            why = "it is a file" if isinstance(error, FileExistsError) else (error.strerror or str(error)).lower()
+            raise StorageError(f"the data directory {self.path} cannot be used: {why}{at}") from error
         except StorageError:
             self._release_lock()
             background.close()
@@ -287,6 +291,7 @@ class LocalEngine(Engine):
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        self._removals.clear()
         if self._tasks:
             await asyncio.wait(self._tasks)
         try:
@@ -446,6 +451,7 @@ class LocalEngine(Engine):
 
         def begin() -> None:
             self._timers.discard(timer)
+            self._removals.pop(timer, None)
             if self._shared is None:
                 return
             task = self._shared.background.run(work)
@@ -462,6 +468,12 @@ class LocalEngine(Engine):
 
         timer = asyncio.get_running_loop().call_later(delay_ms / 1000, begin)
         self._timers.add(timer)
+        self._removals[timer] = begin
+
+    def free_now(self) -> None:
+        for timer, begin in list(self._removals.items()):
+            timer.cancel()
+            begin()
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 

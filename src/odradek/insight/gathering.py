@@ -1,0 +1,216 @@
+"""Reads what the rooms of the broker have counted, for one scrape.
+
+Role: turn counters and states into series of the declared metrics. Runs on the event loop, because everything it reads
+changes there; it lets others go on between `AT_ONCE` partitions, and whoever writes the text does it elsewhere.
+
+Invariants: bounded in number, whatever the broker holds: nothing is shown by partition, and by topic only for as many
+as `odradek.metrics.topics.max`. A topic that has series keeps them until it is deleted, so that no series begins in
+the middle. Totals include deleted topics, and never go down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from odradek.coordination.groups.classic import GroupState
+from odradek.coordination.groups.coordinator import GroupCoordinator
+from odradek.coordination.runtime import ShardState
+from odradek.durations import Durations
+from odradek.engines.interface import Engine
+from odradek.errors import ErrorCode
+from odradek.insight import metrics
+from odradek.insight.metrics import Declared, Sample, Series
+from odradek.network.connection import Shared
+from odradek.partitions.counters import Traffic
+from odradek.partitions.registry import Partitions, Topic
+from odradek.protocol.registry import BY_KEY
+
+# Partitions that are looked at before others have their turn: some 2 ms.
+AT_ONCE = 500
+
+
+def _copy(durations: Durations) -> Durations:
+    copy = Durations()
+    copy.buckets = list(durations.buckets)
+    copy.sum_s = durations.sum_s
+    return copy
+
+
+def _one(metric: Declared, value: float | Durations) -> Series:
+    return Series(metric, [((), value)])
+
+
+def error_name(code: int) -> str:
+    """Kafka's name of an error code."""
+    try:
+        return ErrorCode(code).name
+    except ValueError:
+        return str(code)
+
+
+class Gathering:
+    """What is read at every scrape. Parts that have not started yet are None."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        partitions: Partitions,
+        loop_delay: Durations,
+        topics_max: int,
+    ) -> None:
+        self.engine = engine
+        self.partitions = partitions
+        self.loop_delay = loop_delay
+        self.topics_max = topics_max
+        self.network: Shared | None = None
+        self.groups: GroupCoordinator | None = None
+        self._shown: set[bytes] = set()
+
+    async def gather(self) -> list[Series]:
+        """All series, as they are now. Nothing in them changes afterwards."""
+        series = [
+            Series(metrics.BUILD_INFO, [((version("odradek"), platform.python_version()), 1)]),
+            *self._network(),
+            *self._storage(),
+            _one(metrics.LOOP_DELAY_SECONDS, _copy(self.loop_delay)),
+        ]
+        series += await self._topics()
+        series += await self._groups()
+        return series
+
+    # --- network -------------------------------------------------------------------------------------------------
+
+    def _network(self) -> Iterator[Series]:
+        shared = self.network
+        if shared is None:
+            return
+        counters = shared.counters
+        yield _one(metrics.CONNECTIONS, len(shared.connections))
+        yield _one(metrics.CONNECTIONS_OPENED, counters.opened)
+        yield Series(
+            metrics.CONNECTIONS_REFUSED,
+            [
+                (("max.connections",), counters.refused_above_maximum),
+                (("max.connections.per.ip",), counters.refused_above_maximum_per_ip),
+            ],
+        )
+        yield Series(
+            metrics.CONNECTIONS_ENDED, [(("idle",), counters.idle_closed), (("malformed",), counters.malformed)]
+        )
+        yield _one(metrics.RECEIVED_BYTES, shared.bytes_in)
+        yield _one(metrics.SENT_BYTES, shared.bytes_out)
+        yield _one(metrics.REQUEST_MEMORY_BYTES, shared.memory.used_bytes)
+        apis = [(BY_KEY[api_key].name, api) for api_key, api in sorted(shared.dispatch.counters.items())]
+        yield Series(metrics.REQUESTS, [((name,), api.requests) for name, api in apis])
+        errors = [((name, error_name(code)), count) for name, api in apis for code, count in sorted(api.errors.items())]
+        yield Series(metrics.REQUEST_ERRORS, errors)
+        yield Series(metrics.REQUEST_SECONDS, [((name,), _copy(api.durations)) for name, api in apis])
+
+    # --- storage -------------------------------------------------------------------------------------------------
+
+    def _storage(self) -> Iterator[Series]:
+        flushes = self.engine.counters
+        yield _one(metrics.FLUSH_SECONDS, _copy(flushes.flush_durations))
+        yield _one(metrics.FLUSH_FAILURES, flushes.flush_failures)
+        yield _one(metrics.FLUSHED_BYTES, flushes.flushed_bytes)
+        yield _one(metrics.UNFLUSHED_BYTES, self.engine.unflushed_bytes())
+        counters = self.partitions.counters
+        yield _one(metrics.LOG_FAILURES, counters.log_failures)
+        yield _one(metrics.LOG_REOPENINGS, counters.log_reopenings)
+        yield _one(metrics.PARTITIONS_OFFLINE, len(counters.offline))
+        yield _one(metrics.FETCHES_PARKED, counters.parked_fetches)
+        yield _one(metrics.RETENTION_DELETED_BYTES, counters.retention_bytes)
+
+    def disk(self) -> list[Series]:
+        """The disk's space. Asks the operating system: not for the event loop."""
+        _, total, usable = self.engine.usage()
+        if total < 0:
+            return []
+        return [_one(metrics.DISK_TOTAL_BYTES, total), _one(metrics.DISK_FREE_BYTES, usable)]
+
+    # --- topics --------------------------------------------------------------------------------------------------
+
+    def _choose_topics(self, topics: list[Topic]) -> set[bytes]:
+        """The topics with series of their own: those that have them, then others in order, while there is room."""
+        shown = self._shown & {topic.topic_id for topic in topics}
+        others = [topic.topic_id for topic in topics if topic.topic_id not in shown]
+        shown.update(others[: max(0, self.topics_max - len(shown))])
+        self._shown = shown
+        return shown
+
+    async def _topics(self) -> list[Series]:
+        topics = list(self.partitions.topics.values())
+        shown = self._choose_topics(topics)
+        total = Traffic()
+        total.add(self.partitions.counters.deleted_traffic)
+        partitions = size = looked_at = 0
+        rows: dict[Declared, list[Sample]] = {
+            metric: []
+            for metric in (
+                metrics.TOPIC_PARTITIONS,
+                metrics.TOPIC_APPENDED_RECORDS,
+                metrics.TOPIC_APPENDED_BATCHES,
+                metrics.TOPIC_APPENDED_BYTES,
+                metrics.TOPIC_FETCHED_BYTES,
+                metrics.TOPIC_SIZE_BYTES,
+            )
+        }
+        for topic in topics:
+            topic_size = 0
+            for partition in list(topic.partitions):
+                if partition.log is not None:
+                    topic_size += partition.log.size_bytes()
+                looked_at += 1
+                if looked_at % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            traffic = topic.traffic
+            total.add(traffic)
+            partitions += len(topic.partitions)
+            size += topic_size
+            if topic.topic_id in shown:
+                labels = (topic.name,)
+                rows[metrics.TOPIC_PARTITIONS].append((labels, len(topic.partitions)))
+                rows[metrics.TOPIC_APPENDED_RECORDS].append((labels, traffic.appended_records))
+                rows[metrics.TOPIC_APPENDED_BATCHES].append((labels, traffic.appended_batches))
+                rows[metrics.TOPIC_APPENDED_BYTES].append((labels, traffic.appended_bytes))
+                rows[metrics.TOPIC_FETCHED_BYTES].append((labels, traffic.fetched_bytes))
+                rows[metrics.TOPIC_SIZE_BYTES].append((labels, topic_size))
+        return [
+            _one(metrics.TOPICS, len(topics)),
+            _one(metrics.PARTITIONS, partitions),
+            _one(metrics.TOPICS_WITHOUT_SERIES, len(topics) - len(shown)),
+            _one(metrics.APPENDED_RECORDS, total.appended_records),
+            _one(metrics.APPENDED_BATCHES, total.appended_batches),
+            _one(metrics.APPENDED_BYTES, total.appended_bytes),
+            _one(metrics.FETCHED_BYTES, total.fetched_bytes),
+            _one(metrics.LOG_SIZE_BYTES, size),
+            *(Series(metric, samples) for metric, samples in rows.items()),
+        ]
+
+    # --- groups --------------------------------------------------------------------------------------------------
+
+    async def _groups(self) -> list[Series]:
+        if self.groups is None:
+            return []
+        states = dict.fromkeys((state for state in GroupState if state is not GroupState.DEAD), 0)
+        members = loading = 0
+        for shard in self.groups.shards():
+            if shard.state is not ShardState.ACTIVE:
+                loading += shard.state is ShardState.LOADING
+                continue
+            of_shard, members_of_shard = shard.machine.census()
+            for state in states:
+                states[state] += of_shard[state]
+            members += members_of_shard
+            await asyncio.sleep(0)
+        counters = self.groups.counters
+        return [
+            Series(metrics.GROUPS, [((state.value,), count) for state, count in states.items()]),
+            _one(metrics.GROUP_MEMBERS, members),
+            _one(metrics.GROUP_REBALANCES, counters.rebalances),
+            _one(metrics.GROUP_OFFSET_COMMITS, counters.offset_commits),
+            _one(metrics.GROUP_SHARDS_LOADING, loading),
+        ]
