@@ -15,6 +15,9 @@ from odradek.config import InvalidSetting
 from odradek.errors import ErrorCode
 from odradek.faults import REFUSALS
 from odradek.protocol.compiler import encode
+from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
+from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+from odradek.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from odradek.protocol.registry import BY_NAME
 from tests.raw_client import Closed, RawClient, batch, records_of
 
@@ -101,6 +104,50 @@ def test_a_stop_does_not_wait_for_clients() -> None:
     waiting.join(20)
     assert not waiting.is_alive()
     client.socket.close()
+
+
+def join_request(member_id: str) -> JoinGroupRequest:
+    protocols = [JoinGroupRequestProtocol(name="range", metadata=b"\0\1\0\0\0\1\0\1t\0\0\0\0")]
+    return JoinGroupRequest(
+        group_id="g",
+        session_timeout_ms=60_000,
+        rebalance_timeout_ms=60_000,
+        member_id=member_id,
+        protocol_type="consumer",
+        protocols=protocols,
+    )
+
+
+def join(client: RawClient) -> str:
+    """Joins as a new member; its id. Raises where the join has to wait."""
+    told = client.call(join_request(""), JoinGroupResponse, 9)
+    assert told.error_code == ErrorCode.MEMBER_ID_REQUIRED
+    return told.member_id
+
+
+def test_nothing_is_left_where_the_program_fails_in_the_middle() -> None:
+    """With a fetch and a join that wait, data that nobody read, and an exception that goes through."""
+    with odradek.Broker():
+        pass
+    before = used()
+    with pytest.raises(ZeroDivisionError), odradek.Broker() as broker:
+        broker.create_topic("t")
+        clients = [RawClient(broker.port) for _ in range(3)]
+        first, second, third = clients
+        first.call(FindCoordinatorRequest(coordinator_keys=["g"]), FindCoordinatorResponse, 4)
+        first_id = join(first)
+        assert first.call(join_request(first_id), JoinGroupResponse, 9).generation_id == 1
+        # The second's join waits for the first to come again.
+        second.send(join_request(join(second)), 9)
+        fetch = FetchRequest(
+            max_wait_ms=60_000, min_bytes=1, topics=[FetchTopic(topic="t", partitions=[FetchPartition()])]
+        )
+        third.send(fetch, 12)
+        first.produce("t", batch(b"x"))
+        _ = 1 // 0
+    for client in clients:
+        client.socket.close()
+    assert used() == before
 
 
 def test_errors_a_number_of_times() -> None:

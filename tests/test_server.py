@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
+from odradek.config import BrokerConfig
 from odradek.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
+from odradek.server import Server
 from tests.broker import BrokerProcess
 from tests.raw_client import RawClient, batch, records_of
 
@@ -25,6 +28,26 @@ def create(broker: BrokerProcess, *names: str) -> None:
 def values(broker: BrokerProcess, name: str) -> list[bytes | None]:
     with RawClient(broker.port) as client:
         return [record.value for record in records_of(client.fetch(name, 0).records)]
+
+
+def test_periodic_work_that_fails_once_is_done_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        server = Server(BrokerConfig({"odradek.disk.check.interval.ms": "10"}), memory=True)
+        times, again = 0, asyncio.Event()
+
+        async def work() -> None:
+            nonlocal times
+            times += 1
+            if times == 1:
+                raise ZeroDivisionError
+            again.set()
+
+        server._every("odradek.disk.check.interval.ms", work)
+        await asyncio.wait_for(again.wait(), 20)
+        await server.stop()
+
+    asyncio.run(scenario())
+    assert [record.message.split(" setting=")[0] for record in caplog.records] == ["periodic work failed"]
 
 
 def test_a_log_that_lost_its_topic_id_is_still_its_topics(tmp_path: Path) -> None:

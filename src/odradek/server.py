@@ -35,15 +35,15 @@ from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
 from odradek.partitions.registry import Partitions
+from odradek.partitions.space import StorageSpace
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 
-log = get_logger("odradek.server")
 if TYPE_CHECKING:
     from odradek.insight.gathering import Gathering
     from odradek.insight.http import HttpPort
     from odradek.insight.loop_delay import LoopDelay
 
-from odradek.partitions.space import StorageSpace
+log = get_logger("odradek.server")
 
 # How long a stop waits for requests that have started.
 STOP_GRACE_S = 10.0
@@ -67,7 +67,7 @@ def _address(text: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-class CannotListen(Exception):
+class CannotListen(OSError):
     """An address that the broker cannot listen on, in a sentence that says what to do."""
 
     def __init__(self, setting: str, host: str, port: int, error: OSError) -> None:
@@ -157,6 +157,7 @@ class Server:
         await self.metadata.open()
         self.not_ready = "The partitions are being opened."
         await self._open_partitions(self.metadata)
+        await self.partitions.look_at_space()
         self.groups = GroupCoordinator(self.config, self.clock, self.choose, self.partitions, self._create_topic)
         self.groups.load()
         self.metadata.subscribe(self._metadata_changed)
@@ -192,12 +193,11 @@ class Server:
                 raise CannotListen("listeners", host, port, error) from None
         broker.advertised.update(self._advertised(endpoints))
         await self.metadata.register_broker((name, *address) for name, address in broker.advertised.items())
+        self._every("odradek.disk.check.interval.ms", self.partitions.look_at_space)
         self._every("log.retention.check.interval.ms", self.partitions.retain)
         self._every("offsets.retention.check.interval.ms", self.groups.expire)
         self._every("producer.id.expiration.check.interval.ms", self._expire_producers)
         self._every("odradek.metadata.maintenance.interval.ms", self.metadata.maintain)
-
-    def _advertised(self, endpoints: list[tuple[str, str, int]]) -> dict[str, tuple[str, int]]:
         if self._gathering is not None:
             self._gathering.network, self._gathering.groups = shared, self.groups
         self.not_ready = None
@@ -228,8 +228,9 @@ class Server:
         except OSError as error:
             raise CannotListen("odradek.http.listen", *address, error) from None
         self._http = http
+
+    def _advertised(self, endpoints: list[tuple[str, str, int]]) -> dict[str, tuple[str, int]]:
         told = {name: (host or "127.0.0.1", self.bound[name][1]) for name, host, _ in endpoints}
-        await self.partitions.look_at_space()
         for text in self.config.names("advertised.listeners"):
             name, host, port = parse_endpoint("advertised.listeners", text)
             if name in told:
@@ -265,7 +266,6 @@ class Server:
         if self.groups is not None:
             if groups.TOPIC in delta.deleted or groups.TOPIC in delta.enlarged:
                 self.groups.load()
-        self._every("odradek.disk.check.interval.ms", self.partitions.look_at_space)
             if delta.deleted:
                 await self.groups.topics_deleted(frozenset(delta.deleted))
 
@@ -290,15 +290,12 @@ class Server:
         async def repeat() -> None:
             while True:
                 await asyncio.sleep(self.config.integer(setting) / 1000)
-                await work()
+                try:
+                    await work()
+                except Exception as error:  # what failed once is tried again when it is due
+                    log.error("periodic work failed", setting=setting, exc_info=error)
 
-        def ended(task: asyncio.Task[None]) -> None:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                log.error("periodic work ended", setting=setting, exc_info=error)
-
-        task = asyncio.ensure_future(repeat())
-        task.add_done_callback(ended)
-        self._periodic.append(task)
+        self._periodic.append(asyncio.ensure_future(repeat()))
 
     async def _expire_producers(self) -> None:
         self.partitions.expire_producers(self.config.integer("producer.id.expiration.ms"))
