@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from odradek.engines.local.kernel_syncs import KernelSyncs
 
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64 bits: type, whence, start, length, pid
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What a write is refused with when the file system, or a user's share of it, is full."""
 _NO_NOWAIT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 

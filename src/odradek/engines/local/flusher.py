@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 from odradek.config import INT_MAX
 from odradek.engines.interface import EngineCounters
 from odradek.engines.local.checkpoints import TEMPORARY, write_new
-from odradek.engines.local.disk import Disk, Workers
+from odradek.engines.local.disk import NO_ROOM, Disk, Workers
 from odradek.engines.local.indexes import Tail, write_tail
+from odradek.engines.local.recovery import remove_if_there
 
 if TYPE_CHECKING:
     from odradek.engines.local.kernel_syncs import KernelSyncs
@@ -48,7 +49,7 @@ class Durable(asyncio.Future[None]):
 class Job:
     """What one round does for one log."""
 
-    __slots__ = ("error", "fds", "folders", "replacements", "tails")
+    __slots__ = ("error", "fds", "folders", "replacements", "tails", "unwritten")
 
     def __init__(self) -> None:
         self.fds: list[int] = []
@@ -59,6 +60,9 @@ class Job:
         """Small files to be replaced."""
         self.folders: list[str] = []
         """Folders with new names in them, after the files."""
+        self.unwritten: set[str] = set()
+        """Index files that found no room, and were removed: whoever misses them makes them again from the log, which is
+        why that is no failure."""
         self.error: OSError | None = None
 
     def syncs(self) -> int:
@@ -187,7 +191,7 @@ class Flusher:
         if failure is not None or any(job.error is not None for job in jobs.values()):
             counters.flush_failures += 1
         for log, job in jobs.items():
-            log.end_flush(failure or job.error)
+            log.end_flush(failure or job.error, job.unwritten)
         if failure is not None:
             for log in list(self._wanted):
                 log.end_flush(failure)
@@ -213,7 +217,13 @@ def run_round(disk: Disk, jobs: list[Job], any_fd: int, syncfs_files: int) -> No
     for job in jobs:
         try:
             for path, tail in job.tails:
-                write_tail(disk, path, tail, sync=not together)
+                try:
+                    write_tail(disk, path, tail, sync=not together)
+                except OSError as error:
+                    if error.errno not in NO_ROOM:
+                        raise
+                    remove_if_there(disk, path)
+                    job.unwritten.add(path)
             for path, data in job.replacements:
                 write_new(disk, path + TEMPORARY, data, sync=not together)
             if not together:
@@ -244,7 +254,8 @@ def _sync_each(disk: Disk, jobs: Iterable[Job]) -> None:
     """What syncfs would have done, where there is none."""
     for job in jobs:
         try:
-            for path in [path for path, _ in job.tails] + [path + TEMPORARY for path, _ in job.replacements]:
+            tails = [path for path, _ in job.tails if path not in job.unwritten]
+            for path in tails + [path + TEMPORARY for path, _ in job.replacements]:
                 fd = disk.open(path)
                 try:
                     disk.sync_data(fd)

@@ -19,9 +19,8 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import errno
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -40,7 +39,7 @@ from odradek.engines.interface import (
     Unknown,
 )
 from odradek.engines.local import checkpoints, lookup
-from odradek.engines.local.disk import Disk, Workers
+from odradek.engines.local.disk import NO_ROOM, Disk, Workers
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flusher import Durable, Flusher, Job
 from odradek.engines.local.indexes import (
@@ -53,7 +52,7 @@ from odradek.engines.local.indexes import (
 )
 from odradek.engines.local.lookup import View
 from odradek.engines.local.reading import Reads
-from odradek.engines.local.recovery import Cut, Loaded, clip_epochs
+from odradek.engines.local.recovery import Cut, Loaded, clip_epochs, remove_if_there
 from odradek.engines.local.segment import DELETED, Segment
 from odradek.engines.local.snapshots import KEPT, SnapshotName, snapshot_name, write_snapshot
 from odradek.logs import get_logger
@@ -61,7 +60,6 @@ from odradek.records.batch import LENGTH_OVERHEAD, BatchHeader, Buffer, RecordBa
 
 warn = get_logger("odradek.engine").warning
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _BUFFERS_MAX = 1000  # of one write; Linux takes 1024
 
 
@@ -328,7 +326,7 @@ class LocalLog(PartitionLog):
         except OSError as second:
             error = second
         else:
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
         failure = Unknown(f"writing {active.file.path} failed: {error}")
         self.fail(failure)
@@ -358,7 +356,7 @@ class LocalLog(PartitionLog):
                 disk.make_folder(self.folder)
             self._files.adopt(segment.file, disk.open(segment.file.path, create=True))
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
             failure = Unknown(f"making {segment.file.path} failed: {error}")
             self.fail(failure)
@@ -415,8 +413,9 @@ class LocalLog(PartitionLog):
                 self._sealed.remove(segment)
         return gone
 
-    async def _delete_segments(self, count: int) -> int:
-        """Deletes the first segments; returns their bytes. They cannot come back when it returns."""
+    async def _delete_segments(self, count: int, at_once: bool = False) -> int:
+        """Deletes the first segments; returns their bytes. They cannot come back when it returns; their bytes are free
+        after a while, or then as well (`at_once`)."""
         if count == 0:
             return 0
         gone = self._forget_first(count)
@@ -424,7 +423,10 @@ class LocalLog(PartitionLog):
         self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
         paths = [path for segment in gone for path in segment.paths()]
         renamed: list[str] = await self._in_background(_rename_deleted, self._disk, self.folder, paths)
-        self._shared.remove_later(renamed, self.config.file_delete_delay_ms)
+        if at_once:
+            await self._in_background(_remove_all, self._disk, renamed)
+        else:
+            self._shared.remove_later(renamed, self.config.file_delete_delay_ms)
         return sum(segment.size for segment in gone)
 
     async def _in_background(self, work: Callable[..., Any], *args: Any) -> Any:
@@ -435,7 +437,7 @@ class LocalLog(PartitionLog):
         try:
             return await asyncio.shield(future)
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
             raise Unknown(f"{self.identity}: {error}") from error
 
@@ -556,8 +558,9 @@ class LocalLog(PartitionLog):
             job.tails.append((index.path, tail))
             self._captured_indexes.append((index, tail.written))
 
-    def end_flush(self, error: OSError | None) -> None:
-        """The round has ended. Called by the flusher, also for a log whose round never began."""
+    def end_flush(self, error: OSError | None, unwritten: Collection[str] = ()) -> None:
+        """The round has ended; `unwritten` are the index files that found no room. Called by the flusher, also for a
+        log whose round never began."""
         quiet, self._quiet = self._quiet, None
         for file in self._captured_files:
             self._files.unpin(file)
@@ -572,6 +575,8 @@ class LocalLog(PartitionLog):
                 self.fail(Unknown(f"flushing {self.identity} failed: {error}"))
             elif quiet is not None:
                 for index, written in indexes:
+                    if index.path in unwritten:
+                        continue
                     index.note_written(written)
                     if isinstance(index, OffsetIndex):
                         self._shared.indexes.note(index)
@@ -656,10 +661,25 @@ class LocalLog(PartitionLog):
         try:
             await self._shared.save_start(self, offset)
         except OSError as error:
-            raise Unknown(f"keeping the start offset of {self.identity} failed: {error}") from error
+            if error.errno not in NO_ROOM:
+                raise Unknown(f"keeping the start offset of {self.identity} failed: {error}") from error
+            # The start is kept in a file that finds no room: what goes anyway makes some.
+            await self._delete_before(offset, at_once=True)
+            try:
+                await self._shared.save_start(self, offset)
+            except OSError as second:
+                raise Unknown(f"keeping the start offset of {self.identity} failed: {second}") from second
         self.start_offset = max(self.start_offset, offset)
         self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
-        await self._delete_segments(max(0, bisect_right(self.bases, self.start_offset) - 1))
+        await self._delete_before(self.start_offset)
+
+    async def _delete_before(self, offset: int, at_once: bool = False) -> None:
+        """Deletes the segments that end at or below `offset`; where that is the log's end, the active one too (Kafka
+        keeps that one, however large)."""
+        if self._active is not None and self._active.size and offset >= self.end_offset:
+            self._roll()
+            await self.flush()  # the new segment is there for certain before the others go
+        await self._delete_segments(max(0, bisect_right(self.bases, offset) - 1), at_once)
 
     async def retain(self, now_ms: int, upto: int) -> int:
         if not self._accepts:
@@ -689,12 +709,18 @@ class LocalLog(PartitionLog):
         ends = [*self.bases[1:], self.end_offset]
         while count and ends[count - 1] > upto:
             count -= 1
-        if count and self.segments[count - 1] is self._active:
-            last = self._active
+        if count == 0 or self.segments[count - 1] is not self._active:
+            return await self._delete_segments(count)
+        # The older ones go first: on a full disk they make the room that the active one's end needs.
+        last = self._active
+        freed = await self._delete_segments(count - 1)
+        if not self._accepts:
+            self._refuse()
+        if self._active is last and self.end_offset <= upto:
             self._roll()
             await self.flush()  # the new segment is there for certain before the others go
-            count = self.segments.index(last) + 1 if last in self.segments else 0
-        return await self._delete_segments(count)
+            freed += await self._delete_segments(self.segments.index(last) + 1 if last in self.segments else 0)
+        return freed
 
     async def _newest_ms(self, segment: Segment) -> int:
         """The highest timestamp in a segment; when it was last written where its records have no times."""
@@ -782,6 +808,11 @@ def _first(entry: tuple[int, int]) -> int:
 
 def _second(entry: tuple[int, int]) -> int:
     return entry[1]
+
+
+def _remove_all(disk: Disk, paths: list[str]) -> None:
+    for path in paths:
+        remove_if_there(disk, path)
 
 
 def _rename_deleted(disk: Disk, folder: str, paths: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from odradek.engines.local import checkpoints
-from odradek.engines.local.disk import Disk
+from odradek.engines.local.disk import NO_ROOM, Disk
 from odradek.engines.local.indexes import (
     ENTRY_BYTES,
     TIME_ENTRY_BYTES,
@@ -299,12 +299,19 @@ def _load_segments(
 
 
 def _complete_indexes(disk: Disk, segment: Segment) -> None:
-    """Writes all of the indexes of a segment that is not the last one."""
+    """Writes all of the indexes of a segment that is not the last one. Where there is no room it goes without: what was
+    kept is read all the same, and the next start tries again."""
     segment.finish_times()
     for index in (segment.index, segment.times):
         tail = index.tail()
-        write_tail(disk, index.path, tail, sync=True)
-        index.note_written(tail.written)
+        try:
+            write_tail(disk, index.path, tail, sync=True)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            remove_if_there(disk, index.path)
+        else:
+            index.note_written(tail.written)
 
 
 def _open_indexes(disk: Disk, segment: Segment) -> bool:
