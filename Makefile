@@ -1,5 +1,6 @@
 # make run    installs Odradek into .venv and starts the broker on 127.0.0.1:9092
 # make test   installs what the tests need and runs all of them, with ruff, mypy and import-linter
+# make torture  campaigns of kills, power cuts and bad disks, long, by SEED=n (see tests/adversity/torture.py)
 # make docs   builds the documentation's site into build/site
 # make bench  first figures beside Apache Kafka (needs Java and Maven)
 
@@ -9,7 +10,9 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
-.PHONY: run test test-setup lint types imports format docs bench system-packages clean
+SEED ?= 1
+
+.PHONY: run test torture test-setup lint types imports format docs bench system-packages clean
 
 run: $(RUN_READY)
 	$(BIN)/odradek serve
@@ -18,6 +21,9 @@ test-setup: $(TEST_READY)
 
 test: $(TEST_READY) system-packages lint types imports
 	$(BIN)/python -m pytest
+
+torture: $(TEST_READY)
+	$(BIN)/python -m tests.adversity.torture --seed $(SEED)
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,92 @@
+"""Long campaigns of adversity, by number and seed.
+
+    make torture SEED=7
+    python -m tests.adversity.torture states --count 20000 --seed 7
+    python -m tests.adversity.torture                   every campaign, each with its own number
+
+Role: the table of campaigns, and their command line. A campaign is `campaign(seed, count) -> Report`; the same seed and
+count do the same again, as far as the machine allows. It lives in a module of its own and is named here by
+`"module:function"`, so that one campaign does not import what another needs. One line a campaign is printed: how many,
+seconds, losses; after a loss how to repeat it, and the command ends with 1.
+"""
+
+# ruff: noqa: T201 - a command: its lines are its result
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+SEED = 1
+LOSSES_SHOWN = 10
+
+
+@dataclass
+class Report:
+    """What a campaign found. `done` counts what it tried (`unit` says of what); `losses` are sentences with the
+    evidence and what is needed to see each again, empty where all is well; `notes` are figures worth a line."""
+
+    done: int
+    unit: str
+    losses: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+Campaign = Callable[[int, int], Report]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A campaign's place (`module:function`) and the number of a full run (`make torture`)."""
+
+    place: str
+    count: int
+    what: str
+
+    def load(self) -> Campaign:
+        module, _, name = self.place.partition(":")
+        campaign: Campaign = getattr(importlib.import_module(module), name)
+        return campaign
+
+
+# Add a line to register a campaign.
+CAMPAIGNS: dict[str, Entry] = {}
+
+
+def run(name: str, entry: Entry, seed: int, count: int) -> bool:
+    """Runs one campaign and prints its line; whether nothing was lost."""
+    begun = time.monotonic()
+    report = entry.load()(seed, count)
+    seconds = time.monotonic() - begun
+    print(f"{name}: {report.done} {report.unit}, seed {seed}, {seconds:.0f} s, {len(report.losses)} losses", flush=True)
+    for note in report.notes:
+        print(f"  {note}")
+    for loss in report.losses[:LOSSES_SHOWN]:
+        print(f"  LOSS: {loss}")
+    if report.losses:
+        print(f"  again: python -m tests.adversity.torture {name} --count {count} --seed {seed}", flush=True)
+    return not report.losses
+
+
+def main(arguments: list[str], campaigns: Mapping[str, Entry] = CAMPAIGNS) -> int:
+    parser = argparse.ArgumentParser(prog="torture", description="Campaigns of adversity, by number and seed.")
+    parser.add_argument("campaign", nargs="*", help=f"of {', '.join(campaigns)}; all if none is named")
+    parser.add_argument("--count", type=int, help="how many; each campaign has a number of its own")
+    parser.add_argument("--seed", type=int, default=SEED)
+    given = parser.parse_args(arguments)
+    for name in given.campaign:
+        if name not in campaigns:
+            parser.error(f"there is no campaign {name}: {', '.join(campaigns)}")
+    whole = True
+    for name in given.campaign or campaigns:
+        entry = campaigns[name]
+        whole &= run(name, entry, given.seed, given.count if given.count is not None else entry.count)
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
