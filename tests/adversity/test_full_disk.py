@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from odradek.engines.interface import LogFailure, PartitionLog, StorageFull
+from odradek.errors import ErrorCode
 from odradek.records.batch import BatchHeader
 from tests.adversity.quota_disk import QuotaDisk
+from tests.adversity.serving_on_disk import ServingOnDisk
+from tests.adversity.steady_producer import WAIT_S, SteadyProducer
 from tests.batches import make_batch
+from tests.broker import BrokerProcess
 from tests.engines.test_local_recovery import LOG, SEGMENTS, engine_at, fill, read_all
+from tests.raw_client import RawClient, batch, records_of
 
 # --- one log ---------------------------------------------------------------------------------------------------------
 
@@ -113,3 +124,198 @@ async def test_what_was_kept_is_read_while_there_is_no_room(tmp_path: Path) -> N
         disk.quota_bytes += 200_000
         added = await fill(again, 1)
         assert await read_all(again) == kept + added
+
+
+# --- a broker --------------------------------------------------------------------------------------------------------
+
+DISK_BYTES = 32 << 20
+SEGMENT_BYTES = 1 << 20
+VALUE = b"x" * 20_000
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Path]:
+    """A file system of `DISK_BYTES`."""
+    folder = tmp_path / "tmpfs"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+class Place(NamedTuple):
+    """A broker whose disk is small."""
+
+    port: int
+    logged: Callable[[], str]
+    """What it has logged."""
+    fill: Callable[[], object]
+    """Somebody else takes what is left."""
+    give_back: Callable[[], object]
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@contextmanager
+def on_tmpfs(folder: Path, tmpfs: Path, **settings: str) -> Iterator[Place]:
+    given = [f"{name.replace('__', '.')}={value}" for name, value in settings.items()]
+    filler = tmpfs / "somebody else's"
+    running = BrokerProcess(folder, *given)
+    running.data = tmpfs / "data"
+
+    def fill() -> None:
+        with open(filler, "ab", buffering=0) as file, pytest.raises(OSError, match="No space"):
+            while True:
+                file.write(bytes(65_536))
+
+    with running as broker:
+        yield Place(broker.port, lambda: broker.logged, fill, filler.unlink)
+        assert broker.process is not None and broker.process.poll() is None
+
+
+@contextmanager
+def on_quota(folder: Path, caplog: pytest.LogCaptureFixture, **settings: str) -> Iterator[Place]:
+    disk = QuotaDisk(folder, DISK_BYTES)
+
+    def give_back() -> None:
+        disk.quota_bytes = DISK_BYTES
+
+    with caplog.at_level("WARNING"), ServingOnDisk(folder, disk, **settings) as serving:
+        yield Place(serving.port, lambda: caplog.text, disk.fill, give_back)
+
+
+@pytest.fixture(params=["tmpfs", "quota"])
+def make_place(
+    request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> Callable[..., AbstractContextManager[Place]]:
+    if request.param == "tmpfs":
+        tmpfs = request.getfixturevalue("tmpfs")
+        return lambda **settings: on_tmpfs(tmp_path, tmpfs, **settings)
+    return lambda **settings: on_quota(tmp_path, caplog, **settings)
+
+
+def make_small_segments(admin: AdminClient, topic: str, **configs: str) -> None:
+    given = {"segment.bytes": str(SEGMENT_BYTES), **{name.replace("__", "."): value for name, value in configs.items()}}
+    made = admin.create_topics([NewTopic(topic, 1, 1, config=given)])
+    made[topic].result(WAIT_S)
+
+
+def produce_until(said: str, place: Place, client: RawClient, topic: str) -> None:
+    """Helps to fill the disk until the broker refuses, and has said so."""
+    for _ in range(2 * DISK_BYTES // len(VALUE)):
+        answer = client.produce(topic, batch(VALUE))
+        assert answer.error_code in (0, ErrorCode.KAFKA_STORAGE_ERROR)
+        if answer.error_code and said in place.logged():
+            return
+    raise AssertionError("the disk did not get full")
+
+
+def read_from(client: RawClient, topic: str, offset: int) -> dict[int, bytes]:
+    """All there is."""
+    found: dict[int, bytes] = {}
+    while records := records_of(client.fetch(topic, offset).records):
+        found.update({record.offset: record.value for record in records if record.offset >= offset})
+        offset = records[-1].offset + 1
+    return found
+
+
+def check_kept(client: RawClient, topic: str, producer: SteadyProducer, start: int) -> None:
+    """What was acknowledged from `start` on is there, at its offset, once."""
+    found = read_from(client, topic, start)
+    assert sorted(found) == list(range(start, start + len(found)))
+    for offset, value in producer.acknowledged.items():
+        if offset >= start:
+            assert found[offset] == value, offset
+    own = [value for value in found.values() if value != VALUE]
+    assert len(own) == len(set(own)), "a value is there twice"
+
+
+@pytest.mark.parametrize("idempotent", [True, False], ids=["idempotent", "plain"])
+def test_a_broker_stops_taking_data_before_the_disk_is_full(
+    make_place: Callable[..., AbstractContextManager[Place]], idempotent: bool
+) -> None:
+    """And takes it again by itself when records are deleted. Meanwhile everything else goes on."""
+    with make_place() as place, RawClient(place.port) as client:
+        admin = AdminClient({"bootstrap.servers": place.bootstrap, "log_level": 0})
+        make_small_segments(admin, "t")
+        consumer = Consumer(
+            {
+                "bootstrap.servers": place.bootstrap,
+                "group.id": "g",
+                "log_level": 0,
+                "session.timeout.ms": 6000,
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+            }
+        )
+        consumer.subscribe(["t"])
+        with SteadyProducer(place.bootstrap, "t", idempotent=idempotent) as producer:
+            first = consumer.poll(WAIT_S)
+            assert first is not None and first.error() is None
+            produce_until("the disk is nearly full", place, client, "t")
+            # Reads, commits of members that are still members, and refusals in words.
+            held = read_from(client, "t", 0)
+            assert held.items() >= producer.acknowledged.items()
+            consumer.commit(first, asynchronous=False)
+            assert consumer.committed([TopicPartition("t", 0)], WAIT_S)[0].offset == first.offset() + 1
+            with pytest.raises(KafkaException) as refused:
+                make_small_segments(admin, "more")
+            error = refused.value.args[0]
+            assert error.code() == ErrorCode.KAFKA_STORAGE_ERROR and "readonly.free.bytes" in error.str()
+            answer = client.produce("t", batch(b"small"))
+            assert answer.error_code == ErrorCode.KAFKA_STORAGE_ERROR
+            assert "odradek.disk.readonly.free.bytes" in (answer.error_message or "")
+            assert producer.sent > len(producer.acknowledged), "it waits, and has no error"
+            # Room is made.
+            start = len(held) // 2
+            (deleted,) = admin.delete_records([TopicPartition("t", 0, start)]).values()
+            assert deleted.result(WAIT_S).low_watermark == start
+            producer.wait_for_more(2 * producer.window)
+        check_kept(client, "t", producer, start)
+        make_small_segments(admin, "more")
+        consumer.commit(first, asynchronous=False)
+        consumer.close()
+        assert "the disk has room again" in place.logged()
+        assert len([line for line in place.logged().splitlines() if "the disk is nearly full" in line]) <= 2
+
+
+def test_retention_makes_room_when_the_disk_is_nearly_full(
+    make_place: Callable[..., AbstractContextManager[Place]],
+) -> None:
+    """It does not wait for its next look, nor for the end of file.delete.delay.ms: a producer of twice what the
+    disk holds hardly notices."""
+    with make_place() as place, RawClient(place.port) as client:
+        admin = AdminClient({"bootstrap.servers": place.bootstrap, "log_level": 0})
+        make_small_segments(admin, "t", retention__bytes=str(4 * SEGMENT_BYTES))
+        with SteadyProducer(place.bootstrap, "t", size=100_000) as producer:
+            producer.wait_for(lambda: len(producer.acknowledged) * producer.size > 2 * DISK_BYTES)
+        start = client.fetch("t", len(producer.acknowledged) - 1).log_start_offset
+        assert start * producer.size > DISK_BYTES
+        check_kept(client, "t", producer, start)
+
+
+def test_a_disk_that_is_really_full(make_place: Callable[..., AbstractContextManager[Place]]) -> None:
+    """Nothing is kept in reserve, and somebody else takes the last byte: reads and deletions go on, and producers when
+    there is room."""
+    with make_place(odradek__disk__readonly__free__bytes="0") as place, RawClient(place.port) as client:
+        admin = AdminClient({"bootstrap.servers": place.bootstrap, "log_level": 0})
+        make_small_segments(admin, "t")
+        with SteadyProducer(place.bootstrap, "t") as producer:
+            producer.wait_for(lambda: len(producer.acknowledged) * producer.size > DISK_BYTES // 4)
+            place.fill()
+            produce_until("the disk is full", place, client, "t")
+            assert read_from(client, "t", 0).items() >= producer.acknowledged.items()
+            start = 3 * SEGMENT_BYTES // producer.size
+            (deleted,) = admin.delete_records([TopicPartition("t", 0, start)]).values()
+            assert deleted.result(WAIT_S).low_watermark == start
+            producer.wait_for_more(producer.window)
+            place.give_back()
+        check_kept(client, "t", producer, start)
+        lines = [line for line in place.logged().splitlines() if "the disk is full" in line]
+        assert 1 <= len(lines) <= 6 and "No space left on device" in lines[0], "one line every ten seconds at most"

@@ -70,15 +70,26 @@ def test_what_is_used_up_before_a_look_is_refused_until_it_was_made(during_a_loo
     space.left_bytes -= 199 * MB
     if during_a_look:
         space.looking()
-    space.refuse()
-    space.refuse()
-    assert (space.left_bytes, space.read_only, watched.looks) == (-1, False, 1)
+    space.refuse(MB)
+    space.refuse(MB)
+    assert (space.left_bytes, space.read_only, watched.looks, space.refused_batches) == (-1, False, 1, 2)
     if not during_a_look:
         space.looking()
     space.looked(100 * GB, 250 * MB)
     assert (space.left_bytes, space.read_only) == (150 * MB, False)
-    space.refuse()
+    space.refuse(MB)
     assert watched.looks == 2
+
+
+def test_a_batch_that_does_not_fit_above_the_reserve_is_a_turn() -> None:
+    """Else it would be refused for ever, and nobody would make room."""
+    watched = Watched()
+    space = watched.looked(300 * MB)
+    space.left_bytes -= 199 * MB
+    space.refuse(MB + 1)
+    assert watched.looked(101 * MB).read_only
+    # Where the others' batches fit again, so does this one.
+    assert not watched.looked(200 * MB).read_only and space.left_bytes == 100 * MB
 
 
 def test_the_reserve_of_a_small_file_system_is_a_part_of_it() -> None:
@@ -123,13 +134,14 @@ def test_one_line_a_turn_and_no_flood(caplog: pytest.LogCaptureFixture) -> None:
         for _ in range(10):  # back and forth, quickly
             watched.looked(200 * MB)
             watched.looked(99 * MB)
-        watched.looked(200 * MB)
-        assert not caplog.records
+        (line,) = caplog.records
+        assert line.levelname == "WARNING" and "has room again" in line.getMessage()
+        caplog.clear()
         watched.now += LINE_EVERY_S
         watched.looked(199 * MB)
         watched.looked(199 * MB)
         (line,) = caplog.records
-        assert line.levelname == "WARNING" and "has room again" in line.getMessage()
+        assert line.levelname == "ERROR" and "free_bytes=199000000" in line.getMessage()
 
 
 def test_a_disk_that_is_really_full_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:

@@ -331,7 +331,7 @@ class Partition:
                 durable = self._flushes[-1][0] if self._flushes else _resolved()
                 return AppendResult(ErrorCode.NONE, kept.base_offset, time_ms, opened.start_offset, durable=durable)
         if batch.size > self.space.left_bytes:
-            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=self.space.refuse())
+            return AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=self.space.refuse(batch.size))
         try:
             base_offset, _, durable = opened.append((batch,), opened.epoch)
         except StorageFull as failure:

@@ -161,7 +161,12 @@ class Partitions:
         if met_full or space.read_only:
             self.engine.free_now()
         if space.read_only and not was_read_only and not self._retaining.locked():
-            self._early_retention = asyncio.ensure_future(self.retain())
+            self._early_retention = asyncio.ensure_future(self._make_room())
+
+    async def _make_room(self) -> None:
+        """What retention would delete at its next look goes now."""
+        await self.retain()
+        self.engine.free_now()
 
     def expire_producers(self, expiration_ms: int) -> None:
         """Forgets producers that were silent too long, on every partition."""

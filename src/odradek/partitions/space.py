@@ -10,8 +10,8 @@ Invariants:
 - Between two looks no more is taken than the last one left above the reserve, whoever else writes there.
 - What is used up before the next look is not taken for a full disk: a look is asked for, and batches are refused until
   it has been made.
-- At most one line about the state, and one about batches that met a full disk, every `LINE_EVERY_S`; what was left out
-  is counted, and a state that was not said is said later.
+- Every `LINE_EVERY_S` at most one line that it begins (and one that it is over), and one about batches that met a full
+  disk; those left out are counted, and a state that was not said is said later.
 
 Sans-IO: who looks, and when, is `Partitions`' business.
 """
@@ -46,9 +46,11 @@ class StorageSpace:
         "_now",
         "_said",
         "_said_at",
+        "_wanted_bytes",
         "left_bytes",
         "met_full",
         "read_only",
+        "refused_batches",
         "reserve_bytes",
         "resume_bytes",
         "usable_bytes",
@@ -64,12 +66,15 @@ class StorageSpace:
         self.read_only = False
         self.met_full = False
         """Whether a write has met a full disk since the last look."""
+        self.refused_batches = 0
+        """Of clients, for want of room, since the start."""
         self.usable_bytes = -1
         """Of the file system at the last look; -1 while unknown."""
         self.reserve_bytes = 0
         self.resume_bytes = 0
         self._asked = False
         self._left_before = LONG_MAX
+        self._wanted_bytes = 0
         self._said = False
         self._said_at = -LINE_EVERY_S
         self._full_said_at = -LINE_EVERY_S
@@ -101,7 +106,10 @@ class StorageSpace:
         if resume < 0:
             resume = 2 * reserve
         self.reserve_bytes, self.resume_bytes = reserve, max(resume, reserve)
-        self.read_only = reserve > 0 and usable_bytes < (self.resume_bytes if self.read_only else reserve)
+        # A batch that does not fit above the reserve would be refused for ever if that were not a turn.
+        bound = max(self.resume_bytes if self.read_only else 0, reserve + self._wanted_bytes)
+        self._wanted_bytes = 0
+        self.read_only = reserve > 0 and usable_bytes < bound
         if self.read_only:
             self.left_bytes = -1
         elif reserve == 0:
@@ -113,10 +121,11 @@ class StorageSpace:
 
     def _say_state(self) -> None:
         now = self._now()
-        if self.read_only == self._said or now - self._said_at < LINE_EVERY_S:
+        if self.read_only == self._said or (self.read_only and now - self._said_at < LINE_EVERY_S):
             return
-        self._said, self._said_at = self.read_only, now
+        self._said = self.read_only
         if self.read_only:
+            self._said_at = now
             log.error(
                 "the disk is nearly full: producers are refused; reads, deletions and commits go on",
                 free_bytes=self.usable_bytes,
@@ -132,13 +141,19 @@ class StorageSpace:
 
     # --- appending -----------------------------------------------------------------------------------------------
 
-    def refuse(self) -> str:
-        """Why a batch that `left_bytes` has no room for is not taken; asks for a look where the state is not known."""
+    def refuse(self, size: int) -> str:
+        """Why a batch of `size` bytes, more than `left_bytes`, is not taken; asks for a look where the state is not
+        known."""
+        self.refused_batches += 1
         if not self.read_only:
             # The next one is refused as well, also if it is smaller: order is kept.
+            self._wanted_bytes = max(self._wanted_bytes, size)
             self._left_before -= self.left_bytes + 1
             self.left_bytes = -1
             self._ask()
+        return self._why()
+
+    def _why(self) -> str:
         return (
             f"the disk is nearly full: {self.usable_bytes} bytes were free when last looked at, "
             f"{self.reserve_bytes} are kept (odradek.disk.readonly.free.bytes)"
@@ -152,7 +167,7 @@ class StorageSpace:
     def check(self) -> None:
         """For what needs room beside batches: raises `KafkaError` with KAFKA_STORAGE_ERROR while there is none."""
         if self.read_only:
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, self.refuse())
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, self._why())
 
     def full(self, identity: LogIdentity, failure: StorageFull) -> None:
         """A write has met a full disk."""
