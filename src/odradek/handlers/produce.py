@@ -44,8 +44,7 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
     by_id = context.api_version >= TOPIC_ID_SINCE
     acks = request.acks
     topics: list[TopicProduceResponse] = []
-    pending: _Pending | None = None
-    failed = False
+    settling = Settling(broker, acks, request.timeout_ms)
     for topic in request.topic_data:
         found = (
             broker.partitions.topics_by_id.get(topic.topic_id) if by_id else broker.partitions.topics.get(topic.name)
@@ -73,38 +72,64 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
             else:
                 partition = found.partitions[data.index]
                 result = partition.append(cast(Buffer, data.records))
-            if isinstance(result, AppendResult):
-                failed = failed or result.error != ErrorCode.NONE
-                _fill(answer, result)
-                durable = result.durable
-                if (
-                    durable is None
-                    or durable.done()
-                    or not (acks == ACKS_ALL or (acks == 1 and partition is not None and partition.must_wait()))
-                ):
-                    if durable is not None and durable.done() and durable.exception() is not None:
-                        _storage_failed(answer)
-                    continue
-                if pending is None:
-                    pending = _Pending(broker, request.timeout_ms)
-                pending.wait_durable(answer, durable)
-            else:
-                if pending is None:
-                    pending = _Pending(broker, request.timeout_ms)
-                pending.wait_append(answer, result, acks, partition)
+            settling.settle(answer, result, partition)
         topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
-    if acks == 0:
-        return CLOSE_CONNECTION if failed else NO_RESPONSE
-    response = ProduceResponse(responses=topics)
-    # Acknowledged here, or by `_Pending` when the last of its batches is durable; nowhere else.
-    return response if pending is None else pending.begin(response)
+    return settling.answer(ProduceResponse(responses=topics))
+
+
+class Settling:
+    """Turns what became of each batch into its part of the response, and says when the response may leave."""
+
+    __slots__ = ("_failed", "_pending", "acks", "broker", "timeout_ms")
+
+    def __init__(self, broker: Broker, acks: int, timeout_ms: int) -> None:
+        self.broker = broker
+        self.acks = acks
+        self.timeout_ms = timeout_ms
+        self._pending: _Pending | None = None
+        self._failed = False
+
+    def _wait(self) -> _Pending:
+        if self._pending is None:
+            self._pending = _Pending(self.broker, self.timeout_ms)
+        return self._pending
+
+    def settle(
+        self,
+        answer: PartitionProduceResponse,
+        result: AppendResult | asyncio.Task[AppendResult],
+        partition: Partition | None,
+    ) -> None:
+        """Fills in one batch's answer, now or when its append is done."""
+        if not isinstance(result, AppendResult):
+            self._wait().wait_append(answer, result, self.acks, partition)
+            return
+        self._failed = self._failed or result.error != ErrorCode.NONE
+        fill(answer, result)
+        durable = result.durable
+        if durable is None:
+            return
+        if durable.done():
+            if durable.exception() is not None:
+                storage_failed(answer)
+        elif self.acks == ACKS_ALL or (self.acks == 1 and partition is not None and partition.must_wait()):
+            self._wait().wait_durable(answer, durable)
+
+    def answer(self, response: ProduceResponse) -> Answer | Awaitable[Answer]:
+        """What the handler answers, when every batch is settled."""
+        if self.acks == 0:
+            return CLOSE_CONNECTION if self._failed else NO_RESPONSE
+        # Acknowledged here, or by `_Pending` when the last of its batches is durable; nowhere else but for requests
+        # that were not decoded (`produce_alike`).
+        return response if self._pending is None else self._pending.begin(response)
 
 
 def _is_zstd(records: Any) -> bool:
     return len(records) > _CODEC_POSITION and records[_CODEC_POSITION] & 7 == _ZSTD
 
 
-def _fill(answer: PartitionProduceResponse, result: AppendResult) -> None:
+def fill(answer: PartitionProduceResponse, result: AppendResult) -> None:
+    """Says what became of an append."""
     answer.error_code = result.error
     answer.base_offset = result.base_offset
     answer.log_append_time_ms = result.log_append_time_ms
@@ -117,12 +142,20 @@ def _fill(answer: PartitionProduceResponse, result: AppendResult) -> None:
         ]
 
 
-def _storage_failed(answer: PartitionProduceResponse) -> None:
+def storage_failed(answer: PartitionProduceResponse) -> None:
+    """The log failed before the batch was durable."""
     answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
     answer.base_offset = -1
     answer.log_append_time_ms = -1
     answer.log_start_offset = -1
     answer.error_message = "the log failed before the batch was durable"
+
+
+def timed_out(answer: PartitionProduceResponse) -> None:
+    """`timeout_ms` is over, and the batch is not durable."""
+    answer.error_code = ErrorCode.REQUEST_TIMED_OUT
+    answer.base_offset = -1
+    answer.error_message = "the batch was not durable in time; it may still become so"
 
 
 class _Pending:
@@ -168,7 +201,7 @@ class _Pending:
                     self.result.set_exception(failure)
                 return
             result = done.result()
-            _fill(answer, result)
+            fill(answer, result)
             durable = result.durable
             waits = acks == ACKS_ALL or (acks == 1 and partition is not None and partition.must_wait())
             if durable is not None and waits:
@@ -190,7 +223,7 @@ class _Pending:
         self.open -= 1
         if durable.exception() is not None:
             for answer in answers:
-                _storage_failed(answer)
+                storage_failed(answer)
         self._finish()
 
     def _finish(self) -> None:
@@ -201,9 +234,7 @@ class _Pending:
         """`timeout_ms` is over: what still waits has timed out."""
         for answers in self.waiting.values():
             for answer in answers:
-                answer.error_code = ErrorCode.REQUEST_TIMED_OUT
-                answer.base_offset = -1
-                answer.error_message = "the batch was not durable in time; it may still become so"
+                timed_out(answer)
         self.waiting.clear()
         if self.response is not None and not self.result.done():
             self.result.set_result(self.response)

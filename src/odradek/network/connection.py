@@ -20,12 +20,15 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from odradek.config import BrokerConfig
 from odradek.durations import BOUNDS_S
 from odradek.engines.interface import Engine
-from odradek.handlers.context import NoResponse
+from odradek.handlers import produce
+from odradek.handlers.context import Answer, NoResponse
+from odradek.handlers.produce_alike import SHAPE_POSITION, Shape, Written, correlation_id_of, learn
 from odradek.logs import get_logger
 from odradek.network.counters import ConnectionCounters
 from odradek.network.dispatch import (
@@ -42,6 +45,7 @@ from odradek.network.request_memory import RequestMemory
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Buffer, Message
 from odradek.protocol.framing import JOIN_BYTES, encode_response, peek_api
+from odradek.protocol.messages.produce import PartitionProduceResponse, ProduceRequest
 
 log = get_logger("odradek.network")
 
@@ -51,6 +55,9 @@ FRAME_FIRST_BYTES = 65_536
 # When so much of a frame is missing, it is received into the frame's buffer without a copy.
 DIRECT_BYTES = 32_768
 LENGTH_BYTES = 4
+# Shapes of Produce requests that a connection remembers, and of how many lengths they may be.
+SHAPES_MAX = 256
+SHAPE_LENGTHS_MAX = 4
 
 
 class ConnectionLimits:
@@ -105,6 +112,30 @@ class _Open:
         self.close = False
 
 
+class _Unflushed(_Open):
+    """A Produce that was served by its shape, and is answered when its batch is durable."""
+
+    __slots__ = ("connection", "shape", "written")
+
+    def __init__(
+        self,
+        route: Route,
+        correlation_id: int,
+        size: int,
+        began: float,
+        connection: Connection,
+        shape: Shape,
+        written: Written,
+    ) -> None:
+        super().__init__(route, correlation_id, size, began)
+        self.connection = connection
+        self.shape = shape
+        self.written = written
+
+    def expire(self) -> None:
+        self.connection.not_durable(self, produce.timed_out)
+
+
 class Connection(asyncio.BufferedProtocol):
     """The protocol object of one connection."""
 
@@ -129,6 +160,10 @@ class Connection(asyncio.BufferedProtocol):
         self._open: deque[_Open] = deque()
         self._open_bytes = 0
         self._awaited: set[asyncio.Future[Any]] = set()
+        # Shapes of Produce requests, by what requests of a shape have in common, and how long that may be.
+        self._shapes: dict[bytes, tuple[Shape, Route]] = {}
+        self._shape_ends: list[int] = []
+        self._unflushed: dict[asyncio.Future[None], list[_Unflushed]] = {}
         self._out: list[Buffer] = []
         self._out_bytes = 0
         self._running = False
@@ -305,6 +340,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _start(self, frame: bytes | bytearray) -> bool:
         """Starts the first waiting request; False if it must wait on."""
+        if self._shapes and (alike := self._start_alike(frame)) is not None:
+            return alike
         shared = self.shared
         dispatch = shared.dispatch
         try:
@@ -333,20 +370,136 @@ class Connection(asyncio.BufferedProtocol):
         self._open.append(started)
         self._open_bytes += size
         try:
-            answer = route.handle(request, context)
-            if isinstance(answer, Message | NoResponse):
-                self._answered(started, answer)
-            else:
-                awaited = asyncio.ensure_future(answer)
-                self._awaited.add(awaited)
-                awaited.add_done_callback(lambda done: self._answered_later(started, done))
+            self._take_answer(started, route.handle(request, context))
+            if route.handle is produce.handle and len(self._shapes) < SHAPES_MAX:
+                self._learn(frame, cast(ProduceRequest, request), route)
         except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
             self._broken(started)
         return not self._closing
 
+    # --- Produce requests that are like an earlier one -----------------------------------------------------------
+
+    def _learn(self, frame: bytes | bytearray, request: ProduceRequest, route: Route) -> None:
+        shape = learn(frame, request, route.api_version, self.shared.dispatch.broker)
+        if shape is None:
+            return
+        if shape.end not in self._shape_ends:
+            if len(self._shape_ends) == SHAPE_LENGTHS_MAX:
+                return
+            self._shape_ends.append(shape.end)
+        self._shapes[shape.key] = (shape, route)
+
+    def _start_alike(self, frame: bytes | bytearray) -> bool | None:
+        """Starts a request that is like an earlier one; None, and nothing was done, if it is not."""
+        for end in self._shape_ends:
+            found = self._shapes.get(bytes(frame[SHAPE_POSITION:end]))
+            if found is not None:
+                break
+        else:
+            return None
+        shape, route = found
+        if not frame.startswith(shape.api) or (records := shape.records(frame)) is None:
+            return None
+        shared = self.shared
+        queue = self._open
+        if queue and queue[-1].route.api_key != PRODUCE_KEY:
+            return False
+        if shared.engine.unflushed_bytes() >= shared.limits.unflushed_bytes:
+            self._wait_for_room()
+            return False
+        began = shared.now()
+        size = len(frame)
+        answer: Any
+        try:
+            answer = shape.handle(frame, records)
+        except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
+            self._dequeue(frame)
+            self._open.append(broken := _Open(route, -1, size, began))
+            self._open_bytes += size
+            self._broken(broken)
+            return False
+        if answer is None:
+            return None
+        self._dequeue(frame)
+        counters = route.counters
+        counters.requests += 1
+        if type(answer) is not Written:
+            started = _Open(route, correlation_id_of(frame), size, began)
+            queue.append(started)
+            self._open_bytes += size
+            self._take_answer(started, answer)
+            return not self._closing
+        durable = answer.durable
+        if durable is None:
+            seconds = shared.now() - began
+            counters.durations.sum_s += seconds
+            counters.durations.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+            if not queue and not self._draining:
+                shared.memory.give_back(size)
+                self._write([answer.response])
+                return not self._closing
+            started = _Open(route, -1, size, began)
+            started.pieces = [answer.response]
+            queue.append(started)
+            self._open_bytes += size
+            self._leave()
+            return not self._closing
+        unflushed = _Unflushed(route, correlation_id_of(frame), size, began, self, shape, answer)
+        queue.append(unflushed)
+        self._open_bytes += size
+        waiting = self._unflushed.get(durable)
+        if waiting is not None:
+            waiting.append(unflushed)
+        else:
+            self._unflushed[durable] = [unflushed]
+            durable.add_done_callback(self._flushed)
+        if shape.timeout_ms >= 0:
+            shared.dispatch.broker.deadlines.add(shape.timeout_ms, durable, unflushed.expire)
+        return True
+
+    def _flushed(self, durable: asyncio.Future[None]) -> None:
+        """What waited for a flush is acknowledged, or not."""
+        waiting = self._unflushed.pop(durable)
+        failure = durable.exception()
+        if self._closing:
+            return
+        now = self.shared.now()
+        for one in waiting:
+            if one.pieces is not None:
+                continue
+            if failure is not None:
+                self._answered(one, one.shape.not_durable(one.written, produce.storage_failed))
+                continue
+            one.pieces = [one.written.response]
+            seconds = now - one.began
+            durations = one.route.counters.durations
+            durations.sum_s += seconds
+            durations.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self._leave()
+        self._run()
+        self._control_reading()
+
+    def not_durable(self, one: _Unflushed, why: Callable[[PartitionProduceResponse], None]) -> None:
+        """Answers that a batch did not become durable (in time)."""
+        if self._closing or one.pieces is not None:
+            return
+        self._answered(one, one.shape.not_durable(one.written, why))
+        self._run()
+        self._control_reading()
+
+    # --- answers -------------------------------------------------------------------------------------------------
+
     def _dequeue(self, frame: bytes | bytearray) -> None:
         self._waiting.popleft()
         self._waiting_bytes -= len(frame)
+
+    def _take_answer(self, started: _Open, answer: Answer | Awaitable[Answer]) -> None:
+        if isinstance(answer, Message | NoResponse):
+            self._answered(started, answer)
+        else:
+            awaited = asyncio.ensure_future(answer)
+            self._awaited.add(awaited)
+            awaited.add_done_callback(lambda done: self._answered_later(started, done))
 
     def _answered_later(self, started: _Open, done: asyncio.Future[Any]) -> None:
         self._awaited.discard(done)
@@ -363,7 +516,7 @@ class Connection(asyncio.BufferedProtocol):
         self._control_reading()
 
     def _answered(self, started: _Open, answer: Any) -> None:
-        """Encodes a response, and writes what can leave in order."""
+        """Encodes a response; it leaves when those before it have."""
         counters = started.route.counters
         if isinstance(answer, NoResponse):
             started.pieces = []
@@ -374,6 +527,10 @@ class Connection(asyncio.BufferedProtocol):
         seconds = self.shared.now() - started.began
         counters.durations.sum_s += seconds
         counters.durations.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self._leave()
+
+    def _leave(self) -> None:
+        """Writes the responses that can leave in order."""
         queue = self._open
         while queue and queue[0].pieces is not None:
             first = queue.popleft()
