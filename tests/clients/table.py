@@ -42,6 +42,7 @@ CASES = (
     "beginning, end, seek by offset and time",
     "producing over a restart of the broker",
     "consuming over a restart of the broker",
+    "producing while the disk is full",
     "group: rebalance in the middle",
     "group: a member killed",
     "group: resumes after a restart of the broker",

@@ -168,9 +168,11 @@ class Shard(Generic[S]):
             for batch in _batches(records):
                 durable = self.partition.append_own(batch, opened)
         except LogFailure as failure:
-            log.error("a coordinator's append failed", partition=str(self.partition.identity), why=str(failure))
-            if isinstance(failure, StorageFull) and not outcome.alters:
-                return ErrorCode.COORDINATOR_NOT_AVAILABLE
+            if isinstance(failure, StorageFull):  # which the partition has said, and not for each of many
+                if not outcome.alters:
+                    return ErrorCode.COORDINATOR_NOT_AVAILABLE
+            else:
+                log.error("a coordinator's append failed", partition=str(self.partition.identity), why=str(failure))
             self._begin_again()
             return ErrorCode.NOT_COORDINATOR
         for record in records:
