@@ -30,12 +30,14 @@ PARTITION_BYTES = 4_194_304
 _FETCH_BY_NAME = 12
 _CRC_START = 21
 _MAGIC = 2
+_NO_END = 2**63 - 1
 
 Found = tuple[int, BatchHeader, Record]
 
 
 class Consumer:
-    """Reads partitions of a topic. `positions` are the next offsets; with `ends` a partition is done at its end."""
+    """Reads partitions of a topic. `positions` are the next offsets; with `ends` a partition is done at its end, and
+    what stands there or behind it is not given away."""
 
     def __init__(
         self,
@@ -139,6 +141,7 @@ class Consumer:
         if not answer.records:
             return
         before = position = self._positions[partition]
+        end = _NO_END if self._ends is None else self._ends[partition]
         for header, data in split_batches(cast(memoryview, answer.records)):
             where = f"{self._topic}-{partition} at offset {header.base_offset}"
             if header.magic != _MAGIC:
@@ -150,13 +153,17 @@ class Consumer:
             if not header.is_control:
                 try:
                     for record in iterate(header, data):
+                        if record.offset >= end:
+                            break
                         if record.offset >= position:
                             # Kept before the record is given away: who stops here and goes on sees none twice.
                             self._positions[partition] = record.offset + 1
                             yield partition, header, record
                 except MalformedRecords as error:
                     raise CommandFailed(f"{where}: {error}.") from None
-            position = self._positions[partition] = header.next_offset
+            position = self._positions[partition] = min(header.next_offset, end)
+            if position == end:
+                return
         if position == before:
             raise CommandFailed(f"{self._topic}-{partition} at offset {before}: the broker sent no whole batch.")
 

@@ -17,11 +17,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from odradek.cli.client import LATEST, Client
+from odradek.cli.consume_filters import Wanted
 from odradek.cli.consumer import Consumer
 from odradek.cli.failures import CommandFailed
 from odradek.cli.group_client import NotYet
 from odradek.cli.group_member import Member, Standing, Stopped
-from odradek.cli.record_lines import Line, print_round
+from odradek.cli.record_format import Line
+from odradek.cli.record_lines import print_round
 from odradek.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ _clock = SystemClock()
 
 
 class GroupConsumption:
-    """Reads and prints until `left` records came (-1: no bound), until the `ends`, if given, or until a signal.
-    `begin` finds the first offsets of partitions of which the group has none."""
+    """Reads and prints what is `wanted` (None: all) until `left` records were printed (-1: no bound), until the `ends`,
+    if given, or until a signal. `begin` finds the first offsets of partitions of which the group has none. What was
+    read and not wanted is committed like what was printed."""
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class GroupConsumption:
         left: int,
         ends: Mapping[int, int] | None,
         note: Callable[[str], None],
+        wanted: Wanted | None = None,
     ) -> None:
         self._client = client
         self._topic = topic
@@ -59,6 +63,7 @@ class GroupConsumption:
         self._left = left
         self._ends = ends
         self._note = note
+        self._wanted = wanted
         self._signal = 0
         self._standing = Standing.STABLE
         self._consumer = Consumer(client, topic, {})
@@ -154,9 +159,10 @@ class GroupConsumption:
     def _records(self) -> Any:
         found: tuple[int, BatchHeader, Record]
         for found in self._consumer.poll():
-            partition, header, _ = found
+            partition, header, record = found
             self._leader_epochs[partition] = header.leader_epoch
-            yield found
+            if self._wanted is None or self._wanted(record):
+                yield found
 
     def _on_written(self, member: Member) -> bool:
         self._printed = self._consumer.positions

@@ -91,9 +91,9 @@ app.command(
     "odradek.cli.consume:consume",
     help="""Read a topic's records.
 
-    They come from the beginning, if --from says nothing else, until the command is stopped; with --group shared with
-    the group's other members, from where the group is. As JSON, bytes that are not UTF-8 stand as base64 under
-    value_base64 and key_base64.
+    They come from the beginning, if --from says nothing else, to the end that there is at the start, or with --follow
+    until Ctrl-C; with --group shared with the group's other members, from where the group is. As JSON, bytes that are
+    not UTF-8 stand as base64 under value_base64 and key_base64.
     """,
 )
 

@@ -1,7 +1,8 @@
 """Records as lines of output: JSON with everything that is known of a record, or plain text.
 
 Role: the functions that make a record's line, and writing the lines of what one round of fetches brought. Bytes that
-are not UTF-8 text come as base64 under a name of their own (`value_base64`).
+are not UTF-8 text come as base64 under a name of their own (`value_base64`), or all of them in hexadecimal
+(`value_hex`). Templates are `record_format`'s.
 
 Invariants: lines are written whole and in order, in pieces of about `PRINT_BYTES`; a record that cannot be read takes
 nothing from those before it.
@@ -15,12 +16,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from odradek.cli.failures import CommandFailed
+from odradek.cli.record_format import Line, sequence_of, timestamp_type
 from odradek.records.batch import BatchHeader
 from odradek.records.iteration import Record
 
 PRINT_BYTES = 262_144
 
-Line = Callable[[int, BatchHeader, Record], bytes]
+Put = Callable[[dict[str, Any], str, "bytes | None"], None]
 
 
 def print_round(
@@ -66,7 +68,7 @@ def _write(lines: list[bytes]) -> None:
         raise CommandFailed(f"cannot write the output: {(error.strerror or '').lower()}.") from None
 
 
-def _put(fields: dict[str, Any], name: str, content: bytes | None) -> None:
+def put_text(fields: dict[str, Any], name: str, content: bytes | None) -> None:
     """A field with text, or with base64 under `<name>_base64`."""
     if content is None:
         fields[name] = None
@@ -77,38 +79,62 @@ def _put(fields: dict[str, Any], name: str, content: bytes | None) -> None:
         fields[f"{name}_base64"] = base64.b64encode(content).decode()
 
 
-def json_line(topic: str) -> Line:
+def _put_hex(fields: dict[str, Any], name: str, content: bytes | None) -> None:
+    """A field with hexadecimal digits under `<name>_hex`, or null under its own name."""
+    if content is None:
+        fields[name] = None
+    else:
+        fields[f"{name}_hex"] = content.hex()
+
+
+def record_fields(put: Put, record: Record) -> dict[str, Any]:
+    """A record's key, value and headers."""
+    fields: dict[str, Any] = {}
+    put(fields, "key", record.key)
+    put(fields, "value", record.value)
+    headers = []
+    for name, content in record.headers:
+        entry: dict[str, Any] = {}
+        put_text(entry, "key", name.encode("utf-8", "surrogateescape"))
+        put(entry, "value", content)
+        headers.append(entry)
+    fields["headers"] = headers
+    return fields
+
+
+def json_line(topic: str, use_hex: bool = False) -> Line:
     """All of a record's metadata."""
     import msgspec
 
+    put = _put_hex if use_hex else put_text
     encode = msgspec.json.Encoder().encode
 
     def line(partition: int, header: BatchHeader, record: Record) -> bytes:
-        fields: dict[str, Any] = {
+        has_producer = header.producer_id >= 0
+        fields = {
             "topic": topic,
             "partition": partition,
             "offset": record.offset,
             "timestamp": record.timestamp,
-            "timestamp_type": "LogAppendTime" if header.has_log_append_time else "CreateTime",
+            "timestamp_type": timestamp_type(header),
             "leader_epoch": header.leader_epoch,
+            "producer_id": header.producer_id if has_producer else None,
+            "producer_epoch": header.producer_epoch if has_producer else None,
+            "sequence": sequence_of(header, record),
+            **record_fields(put, record),
         }
-        _put(fields, "key", record.key)
-        _put(fields, "value", record.value)
-        headers = []
-        for name, content in record.headers:
-            entry: dict[str, Any] = {}
-            _put(entry, "key", name.encode("utf-8", "surrogateescape"))
-            _put(entry, "value", content)
-            headers.append(entry)
-        fields["headers"] = headers
         return encode(fields) + b"\n"
 
     return line
 
 
-def text_line(key_separator: str | None) -> Line:
+def text_line(key_separator: str | None, use_hex: bool = False) -> Line:
     """A record's value, after its key where they have a separator."""
+
+    def shown(content: bytes | None) -> bytes:
+        return (content or b"").hex().encode() if use_hex else content or b""
+
     if key_separator is None:
-        return lambda partition, header, record: (record.value or b"") + b"\n"
+        return lambda partition, header, record: shown(record.value) + b"\n"
     separator = key_separator.replace("\\t", "\t").encode("utf-8", "surrogateescape")
-    return lambda partition, header, record: (record.key or b"") + separator + (record.value or b"") + b"\n"
+    return lambda partition, header, record: shown(record.key) + separator + shown(record.value) + b"\n"

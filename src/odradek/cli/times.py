@@ -10,16 +10,19 @@ from odradek.cli.failures import WrongUse
 _SPAN = re.compile(r"-(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
+# Digits that 64 bits hold, whatever they are.
+_LONGEST = 18
+
 
 def read_time(text: str, now_ms: int, option: str) -> int:
     """Milliseconds since the epoch; an @ may stand before. `option` is whose value it is. Raises `WrongUse`."""
     moment = text.removeprefix("@")
-    span = _SPAN.fullmatch(moment)
-    if span:
-        return max(0, now_ms - int(float(span[1]) * _UNITS_MS[span[2]]))
-    if moment.isdecimal() and moment.isascii():
-        return int(moment)
     try:
+        span = _SPAN.fullmatch(moment)
+        if span:
+            return max(0, now_ms - int(float(span[1]) * _UNITS_MS[span[2]]))
+        if moment.isdecimal() and moment.isascii() and len(moment) <= _LONGEST:
+            return int(moment)
         return max(0, int(datetime.fromisoformat(moment).timestamp() * 1000))
     except (ValueError, OverflowError, OSError):
         raise WrongUse(
