@@ -444,6 +444,14 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         "How often the free bytes are looked at; what is appended in between is counted.",
         minimum=10,
     ),
+    Setting(
+        "odradek.clock.leap.grace.ms",
+        Kind.LONG,
+        3_600_000,
+        "When the machine's clock leaps ahead by more than a minute: how long retention, committed offsets and silent "
+        "producers still go by the time before, so that a clock set wrong can be set right. 0 for not at all.",
+        minimum=0,
+    ),
     Setting("odradek.open.files.max", Kind.INT, 4096, "Segment files kept open.", minimum=16),
     Setting(
         "odradek.index.cache.bytes",

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from odradek.ages import Ages
 from odradek.clock import Clock, SystemClock
 from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups import coordinator as groups
@@ -114,7 +115,8 @@ class Server:
         self.engine: Engine = self._make_engine()
         self.executor = ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="odradek-work")
         space = StorageSpace(config, self.clock.monotonic)
-        self.partitions = Partitions(self.engine, self.clock, self.executor, space)
+        self.ages = Ages(self.clock, config)
+        self.partitions = Partitions(self.engine, self.clock, self.executor, space, self.ages)
         self.metadata: Metadata | None = None
         self.groups: GroupCoordinator | None = None
         self.listeners: Listeners | None = None
@@ -158,7 +160,9 @@ class Server:
         self.not_ready = "The partitions are being opened."
         await self._open_partitions(self.metadata)
         await self.partitions.look_at_space()
-        self.groups = GroupCoordinator(self.config, self.clock, self.choose, self.partitions, self._create_topic)
+        self.groups = GroupCoordinator(
+            self.config, self.clock, self.choose, self.partitions, self._create_topic, self.ages
+        )
         self.groups.load()
         self.metadata.subscribe(self._metadata_changed)
         self.deadlines = Deadlines(asyncio.get_running_loop())

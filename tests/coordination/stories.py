@@ -429,7 +429,7 @@ class Story:
         self.carry_out(lambda outcome: self.shard.forget_topics(frozenset([words[0]]), outcome))
 
     def do_expire(self, words: list[str]) -> None:
-        self.carry_out(self.shard.expire)
+        self.carry_out(lambda outcome: self.shard.expire(outcome, self.clock.now_ms()))
 
     def do_settings(self, words: list[str]) -> None:
         self.settings = self.settings._replace(

@@ -275,7 +275,7 @@ def test_a_snapshot_is_made_when_it_is_time_and_something_changed() -> None:
     async def work() -> None:
         metadata = service(await started(), metadata__log__max__snapshot__interval__ms="1000")
         now_ms = 5_000
-        metadata.clock = mock.Mock(now_ms=lambda: now_ms)
+        metadata.clock = mock.Mock(now_ms=lambda: now_ms, monotonic=lambda: now_ms / 1000)
         await metadata.open()
         await metadata.change(creating("t"))
         await metadata.maintain()

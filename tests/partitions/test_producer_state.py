@@ -94,6 +94,15 @@ def test_silent_producers_are_forgotten() -> None:
     assert set(state.producers) == {2}
 
 
+def test_a_producer_heard_of_in_the_future_counts_from_now() -> None:
+    """The clock was set back by a year: it is forgotten when it was silent for a day, not in a year."""
+    state = ProducerState()
+    append(state, header(producer_id=1), 0, now_ms=1_000_000)
+    assert state.expire(now_ms=5000, expiration_ms=1500) == 0
+    assert state.expire(now_ms=6000, expiration_ms=1500) == 0
+    assert state.expire(now_ms=6500, expiration_ms=1500) == 1
+
+
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4)), max_size=60))
 def test_a_snapshot_gives_back_the_same_state(appends: list[tuple[int, int]]) -> None:

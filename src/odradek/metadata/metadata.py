@@ -68,7 +68,7 @@ class Metadata:
         self._lock = asyncio.Lock()
         self._listeners: list[Listener] = []
         self._snapshot_offset = 0
-        self._snapshot_ms = 0
+        self._snapshot_s = 0.0
         self._bytes_since_snapshot = 0
         self._producer_ids = range(0)
         self._closed = False
@@ -103,7 +103,7 @@ class Metadata:
                 f"the metadata log begins at offset {opened.start_offset}, and no snapshot reaches that far: "
                 "its snapshots are lost or damaged"
             )
-        self._snapshot_ms = self.clock.now_ms()
+        self._snapshot_s = self.clock.monotonic()
         await self._catch_up(opened, Delta())
 
     async def _catch_up(self, opened: PartitionLog, delta: Delta) -> None:
@@ -257,7 +257,7 @@ class Metadata:
             return
         interval_ms = self.config.integer("metadata.log.max.snapshot.interval.ms")
         large = self._bytes_since_snapshot >= self.config.integer("metadata.log.max.record.bytes.between.snapshots")
-        old = 0 < interval_ms <= self.clock.now_ms() - self._snapshot_ms
+        old = 0 < interval_ms <= (self.clock.monotonic() - self._snapshot_s) * 1000
         if not (large or old):
             return
         offset = self.image.offset
@@ -274,7 +274,7 @@ class Metadata:
             log.error("metadata snapshot not saved", why=str(failure))
             return
         self._snapshot_offset = offset
-        self._snapshot_ms = self.clock.now_ms()
+        self._snapshot_s = self.clock.monotonic()
         self._bytes_since_snapshot = 0
 
     # --- what the broker itself writes ---------------------------------------------------------------------------

@@ -129,7 +129,10 @@ class ProducerState:
             producer.batches.append(KeptBatch(header.base_sequence, header.last_sequence, last_offset, now_ms))
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
-        """Forgets producers that were silent longer than `expiration_ms`; returns how many."""
+        """Forgets producers that were silent longer than `expiration_ms`; returns how many. One heard of in the future
+        (the clock was set back) counts as heard of now, else it would be kept until then."""
+        for producer in self.producers.values():
+            producer.last_timestamp_ms = min(producer.last_timestamp_ms, now_ms)
         gone = [
             producer_id
             for producer_id, producer in self.producers.items()

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Executor
 
+from odradek.ages import Ages
 from odradek.clock import Clock
 from odradek.config import LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageError
@@ -42,10 +43,18 @@ class Topic:
 class Partitions:
     """The table of partitions."""
 
-    def __init__(self, engine: Engine, clock: Clock, executor: Executor, space: StorageSpace | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        executor: Executor,
+        space: StorageSpace | None = None,
+        ages: Ages | None = None,
+    ) -> None:
         self.engine = engine
         self.clock = clock
         self.executor = executor
+        self.ages = ages if ages is not None else Ages(clock)
         self.space = space if space is not None else StorageSpace()
         self.space.when_used_up(self._begin_look)
         self._look: asyncio.Task[None] | None = None
@@ -128,7 +137,7 @@ class Partitions:
             await self._retain()
 
     async def _retain(self) -> None:
-        now_ms = self.clock.now_ms()
+        now_ms = self.ages.now_ms()
         for partition in self:
             try:
                 freed = await partition.retain(now_ms)
@@ -170,7 +179,7 @@ class Partitions:
 
     def expire_producers(self, expiration_ms: int) -> None:
         """Forgets producers that were silent too long, on every partition."""
-        now_ms = self.clock.now_ms()
+        now_ms = self.ages.now_ms()
         for partition in self:
             partition.expire_producers(now_ms, expiration_ms)
 

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from odradek.ages import Ages
 from odradek.clock import Clock
 from odradek.config import BrokerConfig
 from odradek.coordination.groups.counters import GroupCounters
@@ -51,12 +52,14 @@ class GroupCoordinator:
         choose: random.Random,
         partitions: Partitions,
         create_topic: Callable[[str, int, dict[str, str]], Awaitable[None]],
+        ages: Ages,
     ) -> None:
         self.config = config
         self.clock = clock
         self.choose = choose
         self.partitions = partitions
         self._create_topic = create_topic
+        self.ages = ages
         self.counters = GroupCounters()
         self._shards: list[Shard[GroupShard]] = []
 
@@ -105,8 +108,10 @@ class GroupCoordinator:
         """Forgets what `offsets.retention.minutes` no longer keeps, and offsets of topics deleted while their shard was
         not there to forget them."""
 
+        now_ms = self.ages.now_ms()
+
         def expire(shard: GroupShard, outcome: Outcome) -> None:
-            shard.expire(outcome)
+            shard.expire(outcome, now_ms)
             shard.forget_topics(shard.offsets.topics() - self.partitions.topics.keys(), outcome)
 
         await self._on_every_shard(expire)

@@ -265,9 +265,8 @@ class GroupShard:
         outcome.alters = False
         self._forget(self.offsets.keys_of_topics(topics), outcome)
 
-    def expire(self, outcome: Outcome) -> None:
+    def expire(self, outcome: Outcome, now_ms: int) -> None:
         """Forgets offsets whose time is over, and empty groups without any left (KIP-211)."""
-        now_ms = self.clock.now_ms()
         for group_id in dict.fromkeys((*self._groups, *self.offsets)):
             group = self._groups.get(group_id)
             over = self.offsets.expired(group_id, now_ms, self.settings.offsets_retention_ms, _since(group))
