@@ -224,6 +224,78 @@ def test_flushes_that_come_late_or_fail(seed: int, monkeypatch: pytest.MonkeyPat
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_many_in_one_read(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that arrive together, those alike appended together: nobody can tell."""
+    seen: list[list[bytes]] = []
+    logs: list[list[bytes]] = []
+    for alike in (True, False):
+        chance = random.Random(seed)
+        with held(alike, monkeypatch) as (broker, client):
+            create(client, "t", max_message_bytes="600")
+            answered = answers(client, [frame("t", batch(b"x"), partition=number) for number in (0, 1)])
+            sequence = 0
+            for burst in range(6):
+                frames = []
+                for number in range(chance.choice((5, 70, 100))):
+                    partition = chance.choice((0, 0, 0, 0, 0, 0, 1))
+                    kind = chance.choice(("plain",) * 12 + ("several", "long", "corrupt", "sequenced", "repeated"))
+                    if kind == "plain":
+                        data = batch(b"x" * chance.choice((1, 300)))
+                    elif kind == "several":
+                        data = batch(b"x", b"y", b"z")
+                    elif kind == "long":
+                        data = batch(b"x" * 600)
+                    elif kind == "corrupt":
+                        data = corrupted(batch(b"x"))
+                    else:
+                        sequence += kind == "sequenced"
+                        data = batch(b"s", producer_id=7 + partition, producer_epoch=0, base_sequence=sequence)
+                    acks = -1 if chance.random() < 0.9 else 1
+                    frames.append(frame("t", data, acks=acks, partition=partition, correlation_id=number))
+                if burst == 3:
+                    broker.engine.refuse = StorageFull("no room")
+                client.send_bytes(b"".join(frames))
+                answered += [client.receive_frame() for _ in frames]
+                broker.engine.refuse = None
+            seen.append(answered)
+            partitions = broker.server.partitions.topics["t"].partitions
+            logs.append(broker.look(lambda: [b"".join(one.read(0, 1 << 20, True)) for one in partitions]))
+            assert broker.look(lambda: broker.server.partitions.topics["t"].traffic.appended_batches) > 100
+            assert broker.look(lambda: broker.shared.memory.used_bytes) == 0
+    assert seen[0] == seen[1] and logs[0] == logs[1]
+
+
+def test_versions_mixed_in_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Produce requests of versions 7 and 8 have the same bytes, their responses have not."""
+    seen: list[list[bytes]] = []
+    for alike in (True, False):
+        with held(alike, monkeypatch) as (broker, client):
+            create(client, "t")
+            frames = [frame("t", batch(b"x"), version, correlation_id=version) for version in (7, 8)]
+            answered = answers(client, frames)
+            client.send_bytes(b"".join(frames[::-1] * 3))
+            answered += [client.receive_frame() for _ in range(6)]
+            seen.append(answered)
+    assert seen[0] == seen[1]
+
+
+def test_a_batch_that_was_there_speaks_for_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two requests alike the first is durable already: the second waits for its flush."""
+    with held(True, monkeypatch) as (broker, client):
+        create(client, "t")
+        known, new = (batch(b"s", producer_id=7, producer_epoch=0, base_sequence=number) for number in (0, 1))
+        answers(client, [frame("t", known, acks=-1)])
+        broker.engine.hold = True
+        client.send_bytes(frame("t", known, acks=-1) + frame("t", new, acks=-1))
+        client.receive_frame()
+        assert broker.look(lambda: [one._open_count for one in broker.shared.connections]) == [1]
+        assert broker.look(lambda: broker.server.partitions.topics["t"].partitions[0].offsets().high_watermark) == 1
+        broker.engine.hold = False
+        broker.look(broker.engine.flush)
+        client.receive_frame()
+
+
 def requests(broker: Held) -> int:
     return broker.shared.dispatch.counters[0].requests
 

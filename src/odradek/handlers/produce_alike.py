@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from odradek.errors import ErrorCode
 from odradek.handlers import produce
-from odradek.handlers.context import NO_RESPONSE, Answer, Broker
+from odradek.handlers.context import Answer, Broker
 from odradek.handlers.topics import INTERNAL_TOPICS
-from odradek.partitions.partition import AppendResult
+from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.compiler import read_uvarint
 from odradek.protocol.framing import encode_response
 from odradek.protocol.messages.produce import (
@@ -44,11 +44,14 @@ def correlation_id_of(frame: bytes | bytearray) -> int:
 
 
 class Written(NamedTuple):
-    """A plain success: the response that says so, and what `acks=all` waits for before it may leave."""
+    """Plain successes of neighbouring requests: the responses that say so (none with `acks=0`), and what `acks=all`
+    waits for before they may leave."""
 
-    response: bytes
+    requests: int
+    responses: bytes
     durable: asyncio.Future[None] | None
-    result: AppendResult
+    correlations: list[bytes]
+    results: list[AppendResult]
 
 
 class Shape:
@@ -103,6 +106,10 @@ class Shape:
         topic = TopicProduceResponse(name=self._name, topic_id=self._topic_id, partition_responses=[answer])
         return ProduceResponse(responses=[topic])
 
+    def begins(self, frame: bytes | bytearray) -> bool:
+        """Whether a request is like this one up to the batch."""
+        return frame.startswith(self.key, SHAPE_POSITION) and frame.startswith(self.api)
+
     def records(self, frame: bytes | bytearray) -> memoryview | None:
         """The batch in a request that begins like this one; None if the rest is not like it."""
         try:
@@ -121,48 +128,78 @@ class Shape:
             return None
         return memoryview(frame)[position:end]
 
-    def handle(self, frame: bytes | bytearray, records: memoryview) -> Written | Answer | Awaitable[Answer] | None:
-        """Appends the batch. None, and nothing was done, where the topic is not what it was."""
+    def handle(
+        self, frames: Sequence[bytes | bytearray], records: Sequence[memoryview]
+    ) -> list[Written | Answer | Awaitable[Answer]] | None:
+        """Appends the batches of requests of this shape. What became of them in their order: of one each, or of as
+        many as a `Written` counts. None, and nothing was done, where the topic is not what it was."""
         partitions = self._broker.partitions
         found = partitions.topics_by_id.get(self._topic_id) if self._by_id else partitions.topics.get(self._name)
         if found is None or self._index >= len(found.partitions):
             return None
         partition = found.partitions[self._index]
-        result = partition.append(records)
-        acks = self.acks
-        if isinstance(result, AppendResult) and result.error is ErrorCode.NONE and result.durable is not None:
-            if acks == 0:
-                return NO_RESPONSE
-            durable: asyncio.Future[None] | None = result.durable
-            assert durable is not None
-            if not durable.done():
-                if acks == 1 and not partition.must_wait():
-                    durable = None
-            elif durable.exception() is None:
-                durable = None
-            length, head = self._before
-            response = self._encode(
-                length,
-                frame[_CORRELATION],
-                head,
-                result.base_offset,
-                result.log_append_time_ms,
-                result.log_start_offset,
-                self._after,
-            )
-            return Written(response, durable, result)
-        answer = PartitionProduceResponse(index=self._index, base_offset=-1, log_start_offset=-1)
-        settling = produce.Settling(self._broker, acks, self.timeout_ms)
-        settling.settle(answer, result, partition)
-        return settling.answer(self._response(answer))
+        results = partition.append_all(records)
+        answers: list[Written | Answer | Awaitable[Answer]] = []
+        plain: list[AppendResult] = []
+        for number, result in enumerate(results):
+            if type(result) is AppendResult and result.error is ErrorCode.NONE:
+                if plain and plain[-1].durable is not result.durable:
+                    answers.append(self._written(frames[number - len(plain) : number], plain, partition))
+                    plain = []
+                plain.append(result)
+                continue
+            if plain:
+                answers.append(self._written(frames[number - len(plain) : number], plain, partition))
+                plain = []
+            answer = PartitionProduceResponse(index=self._index, base_offset=-1, log_start_offset=-1)
+            settling = produce.Settling(self._broker, self.acks, self.timeout_ms)
+            settling.settle(answer, result, partition)
+            answers.append(settling.answer(self._response(answer)))
+        if plain:
+            answers.append(self._written(frames[len(frames) - len(plain) :], plain, partition))
+        return answers
 
-    def not_durable(self, written: Written, why: Callable[[PartitionProduceResponse], None]) -> ProduceResponse:
-        """The response where a batch did not become durable: `produce.storage_failed`, or not in time,
+    def _written(
+        self, frames: Sequence[bytes | bytearray], results: list[AppendResult], partition: Partition
+    ) -> Written:
+        if self.acks == 0:
+            return Written(len(results), b"", None, [], results)
+        durable = results[0].durable
+        assert durable is not None
+        waits: asyncio.Future[None] | None = durable
+        if durable.done():
+            if durable.exception() is None:
+                waits = None
+        elif self.acks == 1 and not partition.must_wait():
+            waits = None
+        encode, (length, head), after = self._encode, self._before, self._after
+        correlations = [bytes(frame[_CORRELATION]) for frame in frames]
+        responses = b"".join(
+            [
+                encode(
+                    length,
+                    correlation,
+                    head,
+                    result.base_offset,
+                    result.log_append_time_ms,
+                    result.log_start_offset,
+                    after,
+                )
+                for correlation, result in zip(correlations, results, strict=True)
+            ]
+        )
+        return Written(len(results), responses, waits, correlations, results)
+
+    def not_durable(self, written: Written, why: Callable[[PartitionProduceResponse], None]) -> list[ProduceResponse]:
+        """The responses where batches did not become durable: `produce.storage_failed`, or not in time,
         `produce.timed_out`."""
-        answer = PartitionProduceResponse(index=self._index)
-        produce.fill(answer, written.result)
-        why(answer)
-        return self._response(answer)
+        responses = []
+        for result in written.results:
+            answer = PartitionProduceResponse(index=self._index)
+            produce.fill(answer, result)
+            why(answer)
+            responses.append(self._response(answer))
+        return responses
 
 
 def learn(frame: bytes | bytearray, request: ProduceRequest, version: int, broker: Broker) -> Shape | None:

@@ -21,6 +21,7 @@ import asyncio
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, cast
 
 from odradek.config import BrokerConfig
@@ -58,6 +59,9 @@ LENGTH_BYTES = 4
 # Shapes of Produce requests that a connection remembers, and of how many lengths they may be.
 SHAPES_MAX = 256
 SHAPE_LENGTHS_MAX = 4
+# Requests alike that are served together, and their bytes.
+ALIKE_MAX = 64
+ALIKE_MAX_BYTES = 1_048_576
 
 
 class ConnectionLimits:
@@ -101,39 +105,40 @@ class Shared:
 class _Open:
     """A request that has started and is not answered."""
 
-    __slots__ = ("began", "close", "correlation_id", "pieces", "route", "size")
+    __slots__ = ("began", "close", "correlation_id", "count", "pieces", "route", "size")
 
-    def __init__(self, route: Route, correlation_id: int, size: int, began: float) -> None:
+    def __init__(self, route: Route, correlation_id: int, size: int, began: float, count: int = 1) -> None:
+        """`count` requests that are answered together, of `size` bytes in all."""
         self.route = route
         self.correlation_id = correlation_id
         self.size = size
         self.began = began
+        self.count = count
         self.pieces: list[Buffer] | None = None
         self.close = False
 
 
 class _Unflushed(_Open):
-    """A Produce that was served by its shape, and is answered when its batch is durable."""
+    """Produce requests that were served by their shape, and are answered when their batches are durable."""
 
     __slots__ = ("connection", "shape", "written")
 
     def __init__(
         self,
         route: Route,
-        correlation_id: int,
         size: int,
         began: float,
         connection: Connection,
         shape: Shape,
         written: Written,
     ) -> None:
-        super().__init__(route, correlation_id, size, began)
+        super().__init__(route, -1, size, began, written.requests)
         self.connection = connection
         self.shape = shape
         self.written = written
 
     def expire(self) -> None:
-        self.connection.not_durable(self, produce.timed_out)
+        self.connection.expire(self)
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -159,6 +164,7 @@ class Connection(asyncio.BufferedProtocol):
         self._waiting_bytes = 0
         self._open: deque[_Open] = deque()
         self._open_bytes = 0
+        self._open_count = 0
         self._awaited: set[asyncio.Future[Any]] = set()
         # Shapes of Produce requests, by what requests of a shape have in common, and how long that may be.
         self._shapes: dict[bytes, tuple[Shape, Route]] = {}
@@ -196,7 +202,7 @@ class Connection(asyncio.BufferedProtocol):
         shared.memory.give_back(self._waiting_bytes + self._open_bytes + self._filled)
         self._waiting.clear()
         self._open.clear()
-        self._waiting_bytes = self._open_bytes = self._filled = 0
+        self._waiting_bytes = self._open_bytes = self._open_count = self._filled = 0
         self._frame = None
         shared.memory.forget(self)
         self._peer_slow = False
@@ -367,8 +373,7 @@ class Connection(asyncio.BufferedProtocol):
         route.counters.requests += 1
         size = len(frame)
         started = _Open(route, correlation_id, size, shared.now())
-        self._open.append(started)
-        self._open_bytes += size
+        self._open_one(started)
         try:
             self._take_answer(started, route.handle(request, context))
             if route.handle is produce.handle and len(self._shapes) < SHAPES_MAX:
@@ -390,7 +395,8 @@ class Connection(asyncio.BufferedProtocol):
         self._shapes[shape.key] = (shape, route)
 
     def _start_alike(self, frame: bytes | bytearray) -> bool | None:
-        """Starts a request that is like an earlier one; None, and nothing was done, if it is not."""
+        """Starts a request that is like an earlier one, and those behind it that are, too; None, and nothing was
+        done, if it is not."""
         for end in self._shape_ends:
             found = self._shapes.get(bytes(frame[SHAPE_POSITION:end]))
             if found is not None:
@@ -401,61 +407,62 @@ class Connection(asyncio.BufferedProtocol):
         if not frame.startswith(shape.api) or (records := shape.records(frame)) is None:
             return None
         shared = self.shared
-        queue = self._open
-        if queue and queue[-1].route.api_key != PRODUCE_KEY:
+        if self._open and self._open[-1].route.api_key != PRODUCE_KEY:
             return False
         if shared.engine.unflushed_bytes() >= shared.limits.unflushed_bytes:
             self._wait_for_room()
             return False
-        began = shared.now()
+        frames = [frame]
+        batches = [records]
         size = len(frame)
-        answer: Any
+        for following in islice(self._waiting, 1, ALIKE_MAX):
+            size += len(following)
+            if size > ALIKE_MAX_BYTES or not shape.begins(following) or (records := shape.records(following)) is None:
+                break
+            frames.append(following)
+            batches.append(records)
+        began = shared.now()
         try:
-            answer = shape.handle(frame, records)
+            answers = shape.handle(frames, batches)
         except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
-            self._dequeue(frame)
-            self._open.append(broken := _Open(route, -1, size, began))
-            self._open_bytes += size
-            self._broken(broken)
+            self._broken(_Open(route, -1, 0, began))
             return False
-        if answer is None:
+        if answers is None:
             return None
-        self._dequeue(frame)
-        counters = route.counters
-        counters.requests += 1
-        if type(answer) is not Written:
-            started = _Open(route, correlation_id_of(frame), size, began)
-            queue.append(started)
-            self._open_bytes += size
-            self._take_answer(started, answer)
-            return not self._closing
-        durable = answer.durable
-        if durable is None:
-            seconds = shared.now() - began
-            counters.durations.sum_s += seconds
-            counters.durations.buckets[bisect_left(BOUNDS_S, seconds)] += 1
-            if not queue and not self._draining:
-                shared.memory.give_back(size)
-                self._write([answer.response])
-                return not self._closing
-            started = _Open(route, -1, size, began)
-            started.pieces = [answer.response]
-            queue.append(started)
-            self._open_bytes += size
-            self._leave()
-            return not self._closing
-        unflushed = _Unflushed(route, correlation_id_of(frame), size, began, self, shape, answer)
-        queue.append(unflushed)
-        self._open_bytes += size
+        waiting = self._waiting
+        for _ in frames:
+            waiting.popleft()
+        route.counters.requests += len(frames)
+        position = 0
+        for answer in answers:
+            count = answer.requests if isinstance(answer, Written) else 1
+            size = sum(map(len, frames[position : position + count]))
+            self._waiting_bytes -= size
+            started: _Open
+            if not isinstance(answer, Written):
+                started = self._open_one(_Open(route, correlation_id_of(frames[position]), size, began))
+                self._take_answer(started, answer)
+            elif answer.durable is None:
+                started = self._open_one(_Open(route, -1, size, began, count))
+                self._done(started, answer.responses)
+                self._leave()
+            else:
+                self._wait_flush(_Unflushed(route, size, began, self, shape, answer), answer.durable)
+            position += count
+            if self._closing:
+                return False
+        return True
+
+    def _wait_flush(self, one: _Unflushed, durable: asyncio.Future[None]) -> None:
+        self._open_one(one)
         waiting = self._unflushed.get(durable)
         if waiting is not None:
-            waiting.append(unflushed)
+            waiting.append(one)
         else:
-            self._unflushed[durable] = [unflushed]
+            self._unflushed[durable] = [one]
             durable.add_done_callback(self._flushed)
-        if shape.timeout_ms >= 0:
-            shared.dispatch.broker.deadlines.add(shape.timeout_ms, durable, unflushed.expire)
-        return True
+        if one.shape.timeout_ms >= 0:
+            self.shared.dispatch.broker.deadlines.add(one.shape.timeout_ms, durable, one.expire)
 
     def _flushed(self, durable: asyncio.Future[None]) -> None:
         """What waited for a flush is acknowledged, or not."""
@@ -463,29 +470,49 @@ class Connection(asyncio.BufferedProtocol):
         failure = durable.exception()
         if self._closing:
             return
-        now = self.shared.now()
         for one in waiting:
             if one.pieces is not None:
                 continue
-            if failure is not None:
-                self._answered(one, one.shape.not_durable(one.written, produce.storage_failed))
-                continue
-            one.pieces = [one.written.response]
-            seconds = now - one.began
-            durations = one.route.counters.durations
-            durations.sum_s += seconds
-            durations.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+            if failure is None:
+                self._done(one, one.written.responses)
+            else:
+                self._deny(one, produce.storage_failed)
         self._leave()
         self._run()
         self._control_reading()
 
-    def not_durable(self, one: _Unflushed, why: Callable[[PartitionProduceResponse], None]) -> None:
-        """Answers that a batch did not become durable (in time)."""
+    def expire(self, one: _Unflushed) -> None:
+        """Answers that batches were not durable in time."""
         if self._closing or one.pieces is not None:
             return
-        self._answered(one, one.shape.not_durable(one.written, why))
+        self._deny(one, produce.timed_out)
+        self._leave()
         self._run()
         self._control_reading()
+
+    def _deny(self, one: _Unflushed, why: Callable[[PartitionProduceResponse], None]) -> None:
+        counters, version = one.route.counters, one.route.api_version
+        pieces: list[Buffer] = []
+        for response, correlation in zip(
+            one.shape.not_durable(one.written, why), one.written.correlations, strict=True
+        ):
+            counters.count_errors(response, counters.errors)
+            pieces += encode_response(response, version, int.from_bytes(correlation, "big", signed=True))
+        self._done(one, b"".join(pieces))
+
+    def _open_one(self, started: _Open) -> _Open:
+        self._open.append(started)
+        self._open_bytes += started.size
+        self._open_count += started.count
+        return started
+
+    def _done(self, started: _Open, responses: bytes) -> None:
+        """The responses of requests that were served alike are ready."""
+        started.pieces = [responses] if responses else []
+        seconds = self.shared.now() - started.began
+        durations = started.route.counters.durations
+        durations.sum_s += seconds * started.count
+        durations.buckets[bisect_left(BOUNDS_S, seconds)] += started.count
 
     # --- answers -------------------------------------------------------------------------------------------------
 
@@ -535,6 +562,7 @@ class Connection(asyncio.BufferedProtocol):
         while queue and queue[0].pieces is not None:
             first = queue.popleft()
             self._open_bytes -= first.size
+            self._open_count -= first.count
             self.shared.memory.give_back(first.size)
             if first.pieces:
                 self._write(first.pieces)
@@ -600,7 +628,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None or self._closing or self._draining or self._refused is not None:
             return
         limits = self.shared.limits
-        pending = len(self._waiting) + len(self._open)
+        pending = len(self._waiting) + self._open_count
         full = pending >= limits.open_requests or (
             pending > 0 and self._waiting_bytes + self._open_bytes >= limits.open_request_bytes
         )
