@@ -259,8 +259,12 @@ def test_many_in_one_read(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
                 answered += [client.receive_frame() for _ in frames]
                 broker.engine.refuse = None
             seen.append(answered)
-            partitions = broker.server.partitions.topics["t"].partitions
-            logs.append(broker.look(lambda: [b"".join(one.read(0, 1 << 20, True)) for one in partitions]))
+            logs.append(
+                [
+                    broker.look(lambda one=one: b"".join(one.read(0, 1 << 20, True)))
+                    for one in broker.server.partitions.topics["t"].partitions
+                ]
+            )
             assert broker.look(lambda: broker.server.partitions.topics["t"].traffic.appended_batches) > 100
             assert broker.look(lambda: broker.shared.memory.used_bytes) == 0
     assert seen[0] == seen[1] and logs[0] == logs[1]
@@ -270,7 +274,7 @@ def test_versions_mixed_in_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Produce requests of versions 7 and 8 have the same bytes, their responses have not."""
     seen: list[list[bytes]] = []
     for alike in (True, False):
-        with held(alike, monkeypatch) as (broker, client):
+        with held(alike, monkeypatch) as (_, client):
             create(client, "t")
             frames = [frame("t", batch(b"x"), version, correlation_id=version) for version in (7, 8)]
             answered = answers(client, frames)
