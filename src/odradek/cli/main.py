@@ -65,6 +65,16 @@ app.command(config)
 cluster = App(name="cluster", help="Describe the cluster.", result_action="return_value")
 cluster.command("odradek.cli.cluster:info", help="Describe the cluster: brokers, what they hold, and features.")
 app.command(cluster)
+log = App(name="log", help="Look into a broker's files.", result_action="return_value")
+log.command(
+    "odradek.cli.log_dump:dump",
+    help="""Show what is in a broker's files, and check them.
+
+    Segments, indexes, snapshots and checkpoints, of Odradek and of Apache Kafka, in plain words. The broker need not
+    run, and need not stop. Exit code 1 says that something is damaged; each damage is told with file and position.
+    """,
+)
+app.command(log)
 profile = App(
     name="profile",
     help="""Name clusters.
