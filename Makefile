@@ -2,7 +2,7 @@
 # make test   installs what the tests need and runs all of them, with ruff, mypy and import-linter
 # make torture  campaigns of kills, power cuts and bad disks, long, by SEED=n (see tests/adversity/torture.py)
 # make docs   builds the documentation's site into build/site
-# make bench  first figures beside Apache Kafka (needs Java and Maven)
+# make bench  beside Apache Kafka, shape by shape (needs Java, Maven and a C compiler); make bench-full has all shapes
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ TEST_READY := $(VENV)/.test-ready
 
 SEED ?= 1
 
-.PHONY: run test torture test-setup lint types imports format docs bench system-packages clean
+.PHONY: run test torture test-setup lint types imports format docs bench bench-full system-packages clean
 
 run: $(RUN_READY)
 	$(BIN)/odradek serve
@@ -44,7 +44,12 @@ docs: $(TEST_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(TEST_READY)
-	$(BIN)/python -m benchmarks.first_figures
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
+	$(BIN)/python -m benchmarks.bench --write
+
+bench-full: $(TEST_READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
+	$(BIN)/python -m benchmarks.bench --full --write
 
 $(RUN_READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

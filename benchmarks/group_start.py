@@ -25,8 +25,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.first_figures import cpu_s, make_topic, odradek
-from benchmarks.raw_produce import Connection
+from benchmarks.brokers import cpu_s, make_topic, odradek
 from odradek.protocol.compiler import decode
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
@@ -72,7 +71,7 @@ def commits_of(groups: range, partitions: int, rounds: int) -> Iterator[bytes]:
 
 def commit_all(port: int, groups: int, partitions: int, rounds: int) -> float:
     """Every group commits its partitions `rounds` times; the seconds it took."""
-    made = [Connection(port, b"", IN_FLIGHT) for _ in range(CONNECTIONS)]
+    made = [RawClient(port) for _ in range(CONNECTIONS)]
     selector = selectors.DefaultSelector()
     for connection in made:
         selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -186,8 +185,8 @@ def compare(groups: int, partitions: int, commits: int) -> dict[str, Any]:
 
         @contextmanager
         def ours() -> Iterator[tuple[int, int, float]]:
-            with odradek(data) as (port, process, started):
-                yield port, process.pid, started
+            with odradek(data) as (broker, started):
+                yield broker.port, broker.pid, started
 
         @contextmanager
         def kafka() -> Iterator[tuple[int, int, float]]:

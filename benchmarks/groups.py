@@ -31,7 +31,7 @@ from typing import Any, TypeVar, cast
 
 import uvloop
 
-from benchmarks.first_figures import cpu_s, listening_pid, make_topic, odradek, resident_mb
+from benchmarks.brokers import cpu_s, kafka, make_topic, memory_mb, odradek
 from odradek.protocol.compiler import decode
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import encode_request
@@ -47,7 +47,6 @@ from odradek.protocol.messages.offset_commit import (
 )
 from odradek.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse
 from tests.raw_client import RawClient
-from tests.reference import apache_kafka
 
 TOPIC = "group-load"
 HEARTBEAT_S = 3.0
@@ -291,7 +290,7 @@ async def turn(port: int, pid: int, groups: int, members: int, seconds: float, n
         "elapsed_s": elapsed_s,
         "cpu_s": cpu_s(pid) - cpu_before,
         "load_cpu_s": time.process_time() - own_before,
-        "rss_mb": resident_mb(pid),
+        "rss_mb": memory_mb(pid),
         "joins_while_working": load.joins - joins,
         **load.latencies_s,
     }
@@ -336,32 +335,30 @@ def summary(turns: list[dict[str, Any]]) -> dict[str, Any]:
 
 def compare(groups: int, members: int, seconds: float, rounds: int) -> dict[str, Any]:
     """Both brokers up, in turns."""
-    with tempfile.TemporaryDirectory() as folder:
-        kafka_folder = Path(folder) / "kafka"
-        kafka_folder.mkdir()
-        # The same number of coordinator partitions as by default.
-        with (
-            apache_kafka(kafka_folder, "offsets.topic.num.partitions=50", heap="1g") as kafka,
-            odradek(Path(folder) / "data") as (ours, process, _),
-        ):
-            brokers = {"odradek": (ours, process.pid), "kafka": (kafka, listening_pid(kafka))}
-            for port, _ in brokers.values():
-                with RawClient(port) as client:
-                    make_topic(client, TOPIC, members)
-            at_rest = {name: round(resident_mb(pid)) for name, (_, pid) in brokers.items()}
-            turns: dict[str, list[dict[str, Any]]] = {name: [] for name in brokers}
-            for number in range(rounds + 1):
-                for name, (port, pid) in brokers.items():
-                    lasting_s = seconds if number else min(WARM_UP_S, seconds)
-                    print(f"round {number}, {name}", file=sys.stderr)
-                    result = uvloop.run(turn(port, pid, groups, members, lasting_s, f"round-{number}"))
-                    if number:
-                        turns[name].append(result)
-            found = {name: summary(results) for name, results in turns.items()}
-            for name, results in found.items():
-                results["RSS MB before"] = at_rest[name]
-            ours_cpu, kafka_cpu = (found[name]["CPU us/request"] for name in ("odradek", "kafka"))
-            return {**found, "CPU ratio": round(ours_cpu / kafka_cpu, 2)}
+    # The same number of coordinator partitions as by default.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        kafka(Path(folder) / "kafka", "offsets.topic.num.partitions=50") as (theirs, _),
+        odradek(Path(folder) / "data") as (ours, _),
+    ):
+        brokers = {broker.name: (broker.port, broker.pid) for broker in (ours, theirs)}
+        for port, _ in brokers.values():
+            with RawClient(port) as client:
+                make_topic(client, TOPIC, members)
+        at_rest = {name: round(memory_mb(pid)) for name, (_, pid) in brokers.items()}
+        turns: dict[str, list[dict[str, Any]]] = {name: [] for name in brokers}
+        for number in range(rounds + 1):
+            for name, (port, pid) in brokers.items():
+                lasting_s = seconds if number else min(WARM_UP_S, seconds)
+                print(f"round {number}, {name}", file=sys.stderr)
+                result = uvloop.run(turn(port, pid, groups, members, lasting_s, f"round-{number}"))
+                if number:
+                    turns[name].append(result)
+        found = {name: summary(results) for name, results in turns.items()}
+        for name, results in found.items():
+            results["RSS MB before"] = at_rest[name]
+        ours_cpu, kafka_cpu = (found[name]["CPU us/request"] for name in ("odradek", "kafka"))
+        return {**found, "CPU ratio": round(ours_cpu / kafka_cpu, 2)}
 
 
 def main() -> None:

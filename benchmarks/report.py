@@ -1,0 +1,96 @@
+"""Figures as people read them: a table, bars, and both put into the documents.
+
+Role: words and pictures for what `bench` measured. The documents keep the last figures between two marks; pictures need
+matplotlib, the table nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURE = ROOT / "docs" / "performance.svg"
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def table(figures: dict[str, Any]) -> str:
+    """A Markdown table of all rows."""
+    lines = [
+        "| # | shape | Kafka | Odradek | unit | Odradek / Kafka | aim | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in figures["rows"]:
+        ratio = row["ratio"]
+        met = {True: "met", False: "missed", None: ""}[row["met"]]
+        lines.append(
+            f"| {row['shape']} | {row['what']} | {_number(row['kafka'])} | {_number(row['odradek'])} | {row['unit']} "
+            f"| {ratio['median']:.2f} ({ratio['low']:.2f}-{ratio['high']:.2f}) | {row['aim']} | {met} |"
+        )
+    return "\n".join(lines)
+
+
+def described(figures: dict[str, Any]) -> str:
+    """The table with what has to be known of the run."""
+    flush, idle = figures["fdatasync"], figures["idle CPU, % of a core"]
+    head = (
+        f"Measured on {figures['date']} ({figures['machine']}), {figures['pairs']} pairs of runs in turns, the load on "
+        f"the same cores. An `fdatasync` of this disk: p50 {flush['p50_ms']} ms, p99 {flush['p99_ms']} ms. Idle, Kafka "
+        f"took {idle['kafka']} % of a core and Odradek {idle['odradek']} %. Ratios are medians over pairs, with the "
+        "lowest and the highest."
+    )
+    return f"{head}\n\n{table(figures)}"
+
+
+def put(document: Path, text: str) -> None:
+    """Replaces what stands between the marks."""
+    before, _, rest = document.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    assert rest and after, f"{document} has no {BEGIN}"
+    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def draw(figures: dict[str, Any], path: Path) -> None:
+    """A bar for each ratio, on a scale on which twice and half are as far from 1."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    rows = list(reversed(figures["rows"]))
+    middles = [row["ratio"]["median"] for row in rows]
+    figure, axes = pyplot.subplots(figsize=(9, 0.32 * len(rows) + 1.2), layout="constrained")
+    lower = [middle - row["ratio"]["low"] for middle, row in zip(middles, rows, strict=True)]
+    upper = [row["ratio"]["high"] - middle for middle, row in zip(middles, rows, strict=True)]
+    colors = ["#888888" if row["met"] is None else "#2a7f62" if row["met"] else "#c0562b" for row in rows]
+    axes.barh(range(len(rows)), [middle - 1 for middle in middles], left=1, color=colors)
+    axes.errorbar(middles, range(len(rows)), xerr=[lower, upper], fmt="none", ecolor="black", elinewidth=0.8)
+    axes.set_yticks(range(len(rows)), [f"{row['shape']}: {row['what']} [{row['unit']}]" for row in rows], fontsize=7)
+    axes.set_xscale("log", base=2)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlabel("Odradek / Kafka (green: the aim is met)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def keep(figures: dict[str, Any]) -> None:
+    """Keeps the figures, draws them, and puts them into the documents."""
+    RESULTS.mkdir(exist_ok=True)
+    slow = figures["added to each flush, ms"]
+    (RESULTS / (f"slow-flush-{slow:g}ms.json" if slow else "last.json")).write_text(
+        json.dumps(figures, indent=1) + "\n"
+    )
+    if slow:
+        return
+    for document in (ROOT / "README.md", ROOT / "docs" / "performance.md"):
+        put(document, described(figures))
+    draw(figures, PICTURE)
