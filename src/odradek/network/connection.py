@@ -27,8 +27,9 @@ from typing import Any, cast
 from odradek.config import BrokerConfig
 from odradek.durations import BOUNDS_S
 from odradek.engines.interface import Engine
-from odradek.handlers import produce
+from odradek.handlers import fetch, fetch_alike, produce
 from odradek.handlers.context import Answer, NoResponse
+from odradek.handlers.fetch_alike import FetchShape
 from odradek.handlers.produce_alike import SHAPE_POSITION, Shape, Written, correlation_id_of, learn
 from odradek.logs import get_logger
 from odradek.network.counters import ConnectionCounters
@@ -46,6 +47,7 @@ from odradek.network.request_memory import RequestMemory
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Buffer, Message
 from odradek.protocol.framing import JOIN_BYTES, encode_response, peek_api
+from odradek.protocol.messages.fetch import FetchRequest
 from odradek.protocol.messages.produce import PartitionProduceResponse, ProduceRequest
 
 log = get_logger("odradek.network")
@@ -62,6 +64,9 @@ SHAPE_LENGTHS_MAX = 4
 # Requests alike that are served together, and their bytes.
 ALIKE_MAX = 64
 ALIKE_MAX_BYTES = 1_048_576
+# Shapes of Fetch requests that a connection remembers, by their lengths, and how often it learns one.
+FETCH_SHAPES_MAX = 4
+FETCH_LEARNED_MAX = 16
 
 
 class ConnectionLimits:
@@ -169,6 +174,8 @@ class Connection(asyncio.BufferedProtocol):
         # Shapes of Produce requests, by what requests of a shape have in common, and how long that may be.
         self._shapes: dict[bytes, tuple[Shape, Route]] = {}
         self._shape_ends: list[int] = []
+        self._fetch_shapes: dict[int, tuple[FetchShape, Route]] = {}
+        self._fetch_learned = 0
         self._unflushed: dict[asyncio.Future[None], list[_Unflushed]] = {}
         self._out: list[Buffer] = []
         self._out_bytes = 0
@@ -348,6 +355,8 @@ class Connection(asyncio.BufferedProtocol):
         """Starts the first waiting request; False if it must wait on."""
         if self._shapes and (alike := self._start_alike(frame)) is not None:
             return alike
+        if self._fetch_shapes and (alike := self._fetch_alike(frame)) is not None:
+            return alike
         shared = self.shared
         dispatch = shared.dispatch
         try:
@@ -378,6 +387,8 @@ class Connection(asyncio.BufferedProtocol):
             self._take_answer(started, route.handle(request, context))
             if route.handle is produce.handle and len(self._shapes) < SHAPES_MAX:
                 self._learn(frame, cast(ProduceRequest, request), route)
+            elif route.handle is fetch.handle and self._fetch_learned < FETCH_LEARNED_MAX:
+                self._learn_fetch(frame, cast(FetchRequest, request), route)
         except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
             self._broken(started)
         return not self._closing
@@ -513,6 +524,39 @@ class Connection(asyncio.BufferedProtocol):
         durations = started.route.counters.durations
         durations.sum_s += seconds * started.count
         durations.buckets[bisect_left(BOUNDS_S, seconds)] += started.count
+
+    # --- Fetch requests that are like an earlier one -------------------------------------------------------------
+
+    def _learn_fetch(self, frame: bytes | bytearray, request: FetchRequest, route: Route) -> None:
+        if len(frame) not in self._fetch_shapes and len(self._fetch_shapes) == FETCH_SHAPES_MAX:
+            return
+        self._fetch_learned += 1
+        shape = fetch_alike.learn(frame, request, route.api_version, self.shared.dispatch.broker)
+        if shape is not None:
+            self._fetch_shapes[len(frame)] = (shape, route)
+
+    def _fetch_alike(self, frame: bytes | bytearray) -> bool | None:
+        """Answers a Fetch that is like an earlier one and need not wait; None, and nothing was done, if it is not."""
+        found = self._fetch_shapes.get(len(frame))
+        if found is None or self._open:
+            return None
+        shape, route = found
+        began = self.shared.now()
+        try:
+            pieces = shape.answer(frame)
+        except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
+            self._broken(_Open(route, -1, 0, began))
+            return False
+        if pieces is None:
+            return None
+        self._dequeue(frame)
+        self.shared.memory.give_back(len(frame))
+        route.counters.requests += 1
+        seconds = self.shared.now() - began
+        route.counters.durations.sum_s += seconds
+        route.counters.durations.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self._write(pieces)
+        return not self._closing
 
     # --- answers -------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from odradek.engines.local.indexes import (
     no_entries,
     unpack_entries,
 )
-from odradek.engines.local.segment import Read, Segment, locate, reader, walk
+from odradek.engines.local.segment import Place, Read, Segment, locate, reader, walk
 from odradek.records.batch import LENGTH_OVERHEAD, Buffer
 
 # Where reads ended at the high watermark: the next read of a consumer that keeps up begins there.
@@ -119,12 +119,12 @@ class Reads:
 
         tail = self._tails.get(request.offset)
         if tail is not None and tail[0] is segment:
-            position = tail[1]
+            place = Place(tail[1], -1)
         else:
-            position = self._position(read, request, request.offset, wait=False)
+            place = self._place(read, request, request.offset, wait=False)
         limit = request.limit if request.limit >= 0 else self._bound(read, request, wait=False)
-        found = _read_between(read, request, position, limit)
-        if found is not None and limit - position <= request.max_bytes:
+        found = _read_between(read, request, place, limit)
+        if found is not None and limit - place.position <= request.max_bytes:
             if len(self._tails) >= TAILS_KEPT:
                 del self._tails[next(iter(self._tails))]
             self._tails[request.upto] = (segment, limit)
@@ -157,9 +157,9 @@ class Reads:
                     raise OffsetOutOfRange(f"offset {request.offset} was deleted") from None
                 opened.append(fd)
             read = reader(self._disk, fd)
-            position = self._position(read, request, request.offset, wait=True)
+            place = self._place(read, request, request.offset, wait=True)
             limit = request.limit if request.limit >= 0 else self._bound(read, request, wait=True)
-            return _read_between(read, request, position, limit)
+            return _read_between(read, request, place, limit)
 
         def after() -> None:
             for fd in opened:
@@ -171,15 +171,15 @@ class Reads:
 
     def _bound(self, read: Read, request: Request, wait: bool) -> int:
         """The position of the first batch that begins at or above `upto`."""
-        position = self._position(read, request, request.upto, wait)
+        position = self._place(read, request, request.upto, wait).position
         if position < request.end:
             head = read(_LENGTH_END, position)
             if int.from_bytes(head[:8], "big", signed=True) < request.upto:
                 position += int.from_bytes(head[8:12], "big", signed=True) + LENGTH_OVERHEAD
         return position
 
-    def _position(self, read: Read, request: Request, offset: int, wait: bool) -> int:
-        """The position of the batch that contains `offset`, or of the first after it; the end if there is none."""
+    def _place(self, read: Read, request: Request, offset: int, wait: bool) -> Place:
+        """The batch that contains `offset`, or the first after it; the end if there is none."""
         segment, end = request.segment, request.end
         relative = offset - segment.base_offset
         index = segment.index
@@ -198,13 +198,13 @@ class Reads:
             self._indexes.note(index)
         last, position = floor
         try:
-            return locate(read, end, position, offset, segment.base_offset + last if last >= 0 else -1).position
+            return locate(read, end, position, offset, segment.base_offset + last if last >= 0 else -1)
         except InsaneIndex:
             if not wait:
                 raise WouldWait from None
         floor = floor_position(self._rebuild_index(read, request), relative)
         assert floor is not None
-        return locate(read, end, floor[1], offset).position
+        return locate(read, end, floor[1], offset)
 
     # --- indexes, in a thread ------------------------------------------------------------------------------------
 
@@ -250,16 +250,17 @@ class Reads:
         self._log.rewrite_index(segment)
 
 
-def _read_between(read: Read, request: Request, position: int, limit: int) -> list[Buffer] | None:
-    """The bytes from a batch's beginning on, up to `limit` and `max_bytes`; None where there are none."""
+def _read_between(read: Read, request: Request, place: Place, limit: int) -> list[Buffer] | None:
+    """The bytes from a batch's beginning on, up to `limit` and `max_bytes`; None where there are none. The first
+    batch's size is -1 where it is not known."""
+    position, first = place
     if position >= request.end:
         return None
     size = min(request.max_bytes, limit - position)
     if size < limit - position:
         # Cut by max_bytes: the first batch must be whole.
-        data = read(max(size, _LENGTH_END), position)
-        first = int.from_bytes(data[8:12], "big", signed=True) + LENGTH_OVERHEAD
+        if first < 0:
+            first = int.from_bytes(read(_LENGTH_END, position)[8:12], "big", signed=True) + LENGTH_OVERHEAD
         if first > size:
             return [read(first, position)] if request.minimum_one else []
-        return [data] if len(data) == size else [memoryview(data)[:size]]
     return [read(size, position)] if size > 0 else []

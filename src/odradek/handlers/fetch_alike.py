@@ -1,0 +1,182 @@
+"""Fetch requests that are like an earlier one of their connection but for the offset: served without decoding them.
+
+A consumer of one partition asks again and again for the same but from where the last answer ended; the answers differ
+in their offsets and records. From the first, which is decoded like any other, a `FetchShape` is learned; a request
+whose every other byte is the same is answered from a template when its records are in memory.
+
+Invariants: what is answered is what `fetch.handle` would have answered. Only a plain answer with enough records comes
+from here; everything else is left to `fetch`. The topic is looked up each time, so that a shape never outlives it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Coroutine
+
+from odradek.engines.interface import LogFailure, OffsetOutOfRange
+from odradek.handlers import fetch
+from odradek.handlers.context import Broker
+from odradek.handlers.fetch_sessions import FINAL_EPOCH, INVALID_SESSION_ID
+from odradek.protocol.compiler import DecodeError, decode, encode_uvarint
+from odradek.protocol.fields import Buffer
+from odradek.protocol.framing import encode_response, read_request_header
+from odradek.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
+
+_CORRELATION = slice(4, 8)
+_SHAPE_POSITION = 8
+_OFFSET = struct.Struct(">q")
+_OFFSETS = struct.Struct(">qqq")  # high watermark, last stable offset, log start offset
+_MARK = _OFFSETS.pack(0x0123456789ABCDEF, 0x1123456789ABCDEF, 0x2123456789ABCDEF)
+_RECORDS_MARK = b"\x31\x23\x45\x67\x89\xab\xcd\xef"
+# More places than this that look like the offset, and nothing is learned.
+_PLACES_MAX = 4
+
+
+class FetchShape:
+    """What such requests have in common, and their answer but for what differs."""
+
+    __slots__ = (
+        "_after",
+        "_api",
+        "_before",
+        "_broker",
+        "_by_id",
+        "_encode",
+        "_end",
+        "_epoch",
+        "_flexible",
+        "_index",
+        "_length",
+        "_max_bytes",
+        "_min_bytes",
+        "_name",
+        "_offset_at",
+        "_partition_max_bytes",
+        "_start",
+        "_topic_id",
+    )
+
+    def __init__(self, broker: Broker, frame: bytes, request: FetchRequest, version: int, offset_at: int) -> None:
+        (topic,) = request.topics
+        (asked,) = topic.partitions
+        self._broker = broker
+        self._api = frame[: _CORRELATION.start]
+        self._start = frame[_SHAPE_POSITION:offset_at]
+        self._end = frame[offset_at + _OFFSET.size :]
+        self._length = len(frame)
+        self._offset_at = offset_at
+        self._by_id = version >= 13
+        self._flexible = version in FetchRequest.flexible_versions
+        self._name, self._topic_id, self._index = topic.topic, topic.topic_id, asked.partition
+        self._epoch = asked.current_leader_epoch
+        self._max_bytes = max(0, min(request.max_bytes, broker.config.integer("fetch.max.bytes")))
+        self._min_bytes = min(request.min_bytes, self._max_bytes)
+        self._partition_max_bytes = max(0, asked.partition_max_bytes)
+        offsets = _OFFSETS.unpack(_MARK)
+        answer = PartitionData(
+            partition_index=asked.partition,
+            high_watermark=offsets[0],
+            last_stable_offset=offsets[1],
+            log_start_offset=offsets[2],
+            aborted_transactions=None,
+            records=[_RECORDS_MARK],
+        )
+        told = FetchableTopicResponse(
+            topic="" if self._by_id else topic.topic, topic_id=topic.topic_id, partitions=[answer]
+        )
+        encoded = b"".join(bytes(one) for one in encode_response(FetchResponse(responses=[told]), version, 0))
+        before, mark, rest = encoded.partition(_MARK)
+        between, records, after = rest.partition(_RECORDS_MARK)
+        assert mark and records
+        between = between[:-1] if self._flexible else between[:-4]  # without the length of the records
+        self._encode = struct.Struct(f">i4s{len(before) - 8}sqqq{len(between)}s").pack
+        self._before = (before[8:], between)
+        self._after = after
+
+    def answer(self, frame: bytes | bytearray) -> list[Buffer] | None:
+        """The pieces of the response frame; None where `fetch.handle` has to look."""
+        if (
+            len(frame) != self._length
+            or not frame.endswith(self._end)
+            or not frame.startswith(self._start, _SHAPE_POSITION)
+            or not frame.startswith(self._api)
+        ):
+            return None
+        partitions = self._broker.partitions
+        found = partitions.topics_by_id.get(self._topic_id) if self._by_id else partitions.topics.get(self._name)
+        if found is None or self._index >= len(found.partitions):
+            return None
+        partition = found.partitions[self._index]
+        opened = partition.log
+        if opened is None or self._epoch not in (-1, opened.epoch):
+            return None
+        (offset,) = _OFFSET.unpack_from(frame, self._offset_at)
+        if not opened.start_offset <= offset < opened.durable_end:
+            return None
+        room = min(self._max_bytes, self._broker.unread_responses.room_bytes)
+        try:
+            records = opened.read(offset, min(self._partition_max_bytes, room), opened.durable_end, True)
+        except (OffsetOutOfRange, LogFailure, OSError):
+            return None
+        if not isinstance(records, list):
+            # The disk has to be waited for.
+            assert isinstance(records, Coroutine)
+            records.close()
+            return None
+        size = sum(map(len, records))
+        if size < min(self._min_bytes, max(1, room)):
+            return None
+        partition.traffic.fetched_bytes += size
+        before, between = self._before
+        length = encode_uvarint(size + 1) if self._flexible else size.to_bytes(4, "big")
+        after = self._after
+        head = self._encode(
+            len(before) + len(between) + len(length) + size + len(after) + 28,
+            bytes(frame[_CORRELATION]),
+            before,
+            opened.durable_end,
+            opened.durable_end,
+            opened.start_offset,
+            between,
+        )
+        return [head + length, *records, after] if after else [head + length, *records]
+
+
+def learn(frame: bytes | bytearray, request: FetchRequest, version: int, broker: Broker) -> FetchShape | None:
+    """The shape of a request for one partition, outside a session; None where there is nothing to gain or to be sure
+    of."""
+    if (
+        version < fetch.ZSTD_SINCE
+        or request.session_id != INVALID_SESSION_ID
+        or request.session_epoch != FINAL_EPOCH
+        or request.isolation_level != 0
+        or len(request.topics) != 1
+        or len(request.topics[0].partitions) != 1
+    ):
+        return None
+    asked = request.topics[0].partitions[0]
+    if asked.last_fetched_epoch >= 0 or asked.partition < 0:
+        return None
+    whole = bytes(frame)
+    wanted, place = _OFFSET.pack(asked.fetch_offset), _SHAPE_POSITION - 1
+    for _ in range(_PLACES_MAX):
+        place = whole.find(wanted, place + 1)
+        if place < 0:
+            return None
+        # The offset stands where other bytes make another offset and nothing else.
+        if _offset_of(_changed(whole, place, 1), version) == 1 and _offset_of(_changed(whole, place, 2), version) == 2:
+            return FetchShape(broker, whole, request, version, place)
+    return None
+
+
+def _changed(frame: bytes, place: int, offset: int) -> bytes:
+    return frame[:place] + _OFFSET.pack(offset) + frame[place + _OFFSET.size :]
+
+
+def _offset_of(frame: bytes, version: int) -> int:
+    try:
+        header = read_request_header(frame, version in FetchRequest.flexible_versions)
+        request, _ = decode(FetchRequest, version, frame, header.body_position)
+        return int(request.topics[0].partitions[0].fetch_offset)
+    except (DecodeError, IndexError, struct.error, UnicodeDecodeError):
+        return -1
