@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from odradek.cli import completers
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output, print_json, print_rows
 from odradek.cli.profiles import Bootstrap, open_client
@@ -67,7 +68,7 @@ def list_configs(*, output: Output = "auto", timeout: float = 30.0, bootstrap_se
 
 def describe(
     resource: Resource,
-    name: str | None = None,
+    name: Annotated[str | None, Parameter(completer=completers.resources)] = None,
     /,
     *,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
@@ -135,7 +136,7 @@ def describe(
 
 def alter(
     resource: Resource,
-    name: str | None = None,
+    name: Annotated[str | None, Parameter(completer=completers.resources)] = None,
     /,
     *,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from odradek.cli import completers
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.profiles import Bootstrap, open_client
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def consume(
-    topic: str,
+    topic: Annotated[str, Parameter(completer=completers.topics)],
     /,
     *,
     from_: Annotated[str, Parameter(name="--from", allow_leading_hyphen=True)] = "earliest",
@@ -39,7 +40,7 @@ def consume(
     format_: Annotated[str | None, Parameter(name="--format", allow_leading_hyphen=True)] = None,
     key_separator: str | None = None,
     hex_: Annotated[bool, Parameter(name="--hex", negative="")] = False,
-    group: str | None = None,
+    group: Annotated[str | None, Parameter(completer=completers.groups)] = None,
     instance_id: str | None = None,
     from_beginning: Annotated[bool, Parameter(negative="")] = False,
     exit_at_end: Annotated[bool, Parameter(negative="")] = False,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from odradek.cli import completers
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.groups import Partition, connect, note, partition_counts, read_topics
 from odradek.cli.output import Output, print_json, print_rows
@@ -29,10 +30,10 @@ Kind = Literal["earliest", "latest", "offset", "time", "shift"]
 
 
 def reset(
-    group: str,
+    group: Annotated[str, Parameter(completer=completers.groups)],
     /,
     *,
-    topic: Annotated[list[str] | None, Parameter(negative="")] = None,
+    topic: Annotated[list[str] | None, Parameter(negative="", completer=completers.topics)] = None,
     all_topics: Annotated[bool, Parameter(negative="")] = False,
     to_earliest: Annotated[bool, Parameter(negative="")] = False,
     to_latest: Annotated[bool, Parameter(negative="")] = False,

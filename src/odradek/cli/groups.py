@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from odradek.cli import completers
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output, print_json, print_rows
 from odradek.cli.profiles import Bootstrap, open_client
@@ -103,7 +104,7 @@ def list_groups(
 
 
 def describe(
-    group: str,
+    group: Annotated[str, Parameter(completer=completers.groups)],
     /,
     *,
     output: Output = "auto",
@@ -286,7 +287,7 @@ def read_topics(options: Iterable[str]) -> dict[str, list[int] | None]:
 
 
 def delete(
-    *groups: str,
+    *groups: Annotated[str, Parameter(completer=completers.groups)],
     if_exists: Annotated[bool, Parameter(negative="")] = False,
     output: Output = "auto",
     timeout: float = 30.0,
@@ -335,10 +336,10 @@ def delete(
 
 
 def delete_offsets(
-    group: str,
+    group: Annotated[str, Parameter(completer=completers.groups)],
     /,
     *,
-    topic: Annotated[list[str], Parameter(negative="")],
+    topic: Annotated[list[str], Parameter(negative="", completer=completers.topics)],
     output: Output = "auto",
     timeout: float = 30.0,
     bootstrap_server: Bootstrap = None,

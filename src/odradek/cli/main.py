@@ -75,6 +75,15 @@ log.command(
     """,
 )
 app.command(log)
+app.command(
+    "odradek.cli.completion:completion",
+    help="""Print the script that completes this command's words in a shell.
+
+    For bash: put `source <(odradek completion bash)` into ~/.bashrc; for zsh the same with zsh, behind compinit, into
+    ~/.zshrc; for fish: `odradek completion fish > ~/.config/fish/completions/odradek.fish`. Names of topics, groups and
+    profiles are completed, too, where the cluster answers within a second.
+    """,
+)
 profile = App(
     name="profile",
     help="""Name clusters.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from odradek.cli import completers
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.profiles import Bootstrap, open_client
 
@@ -36,7 +37,7 @@ Parsed = tuple[bytes | None, bytes | None, int | None, "Headers"]
 
 
 def produce(
-    topic: str,
+    topic: Annotated[str, Parameter(completer=completers.topics)],
     /,
     *,
     file: Path | None = None,

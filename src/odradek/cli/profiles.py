@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from odradek.cli import completers
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output, print_json, print_rows
 
 if TYPE_CHECKING:
     from odradek.cli.client import Client
 
-Bootstrap = Annotated[str | None, Parameter(name="--bootstrap-server")]
+Bootstrap = Annotated[str | None, Parameter(name="--bootstrap-server", completer=completers.profiles)]
+_Name = Annotated[str, Parameter(completer=completers.profiles)]
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 # No name is an address: those have a dot, a colon or a bracket, or are localhost.
 _NAME = re.compile(r"(?!localhost$)[A-Za-z0-9_-]{1,64}")
@@ -63,6 +65,12 @@ def _write(kept: dict[str, Any]) -> None:
         new.replace(path)
     except OSError as error:
         raise CommandFailed(f"cannot write {path}: {(error.strerror or str(error)).lower()}.") from None
+
+
+def known_profiles() -> dict[str, str]:
+    """Names and addresses. Raises `CommandFailed`."""
+    profiles: dict[str, str] = _read()["profiles"]
+    return profiles
 
 
 def bootstrap_address(option: str | None) -> str:
@@ -106,7 +114,7 @@ def list_profiles(*, output: Output = "auto") -> None:
         print_rows(("name", "bootstrap_server", "in_use"), rows)
 
 
-def set_profile(name: str, bootstrap_server: str, /) -> None:
+def set_profile(name: _Name, bootstrap_server: str, /) -> None:
     """Names a cluster, or changes its address; the first one named is in use.
 
     Parameters
@@ -130,7 +138,7 @@ def set_profile(name: str, bootstrap_server: str, /) -> None:
     print(f"Profile {name} is {bootstrap_server}{', and in use' if kept['current'] == name else ''}.")
 
 
-def use(name: str, /) -> None:
+def use(name: _Name, /) -> None:
     """Puts a profile into use: commands without --bootstrap-server talk to it.
 
     Parameters
@@ -144,7 +152,7 @@ def use(name: str, /) -> None:
     print(f"Profile {name} is in use: {kept['profiles'][name]}.")
 
 
-def delete(name: str, /) -> None:
+def delete(name: _Name, /) -> None:
     """Forgets a profile.
 
     Parameters

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from cyclopts import Parameter
 
+from odradek.cli import completers
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output, print_json, print_rows
 from odradek.cli.profiles import Bootstrap, open_client
@@ -73,7 +74,7 @@ def list_topics(
 
 
 def create(
-    topic: str,
+    topic: Annotated[str, Parameter(completer=completers.topics)],
     /,
     *,
     partitions: int | None = None,
@@ -150,7 +151,7 @@ def create(
 
 
 def describe(
-    *topics: str,
+    *topics: Annotated[str, Parameter(completer=completers.topics)],
     output: Output = "auto",
     timeout: float = 30.0,
     bootstrap_server: Bootstrap = None,
@@ -250,7 +251,7 @@ def _settings(client: Client, names: list[str]) -> dict[str, dict[str, str | Non
 
 
 def delete(
-    *topics: str,
+    *topics: Annotated[str, Parameter(completer=completers.topics)],
     if_exists: Annotated[bool, Parameter(negative="")] = False,
     output: Output = "auto",
     timeout: float = 30.0,
