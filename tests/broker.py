@@ -15,12 +15,21 @@ READY_TIMEOUT_S = 60.0
 class BrokerProcess:
     """One broker. Its port stays the same over restarts; `stderr` collects what it logs. Use as a context manager."""
 
-    def __init__(self, folder: Path, *settings: str, memory: bool = False, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *settings: str,
+        memory: bool = False,
+        arguments: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        """`prefix` is a command that runs the broker's."""
         self.folder = folder
         self.data = folder / "data"
         self.settings = settings
         self.memory = memory
         self.arguments = arguments
+        self.prefix = prefix
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
@@ -49,7 +58,15 @@ class BrokerProcess:
     def start(self) -> None:
         """Returns when clients can connect."""
         assert self.process is None
-        command = [sys.executable, "-m", "odradek.cli.main", "serve", "--listen", f"127.0.0.1:{self.port}"]
+        command = [
+            *self.prefix,
+            sys.executable,
+            "-m",
+            "odradek.cli.main",
+            "serve",
+            "--listen",
+            f"127.0.0.1:{self.port}",
+        ]
         command += ["--memory"] if self.memory else ["--data-dir", str(self.data)]
         for setting in self.settings:
             command += ["--set", setting]

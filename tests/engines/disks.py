@@ -25,6 +25,7 @@ class WatchedDisk(Disk):
         self.bytes_read = 0
         self.paths: dict[int, str] = {}
         self.refuse: Callable[[str, str], None] = lambda operation, path: None
+        self.refused = 0
         self.short_writes = False
         self.open_now = 0
         self.open_most = 0
@@ -96,13 +97,12 @@ class WatchedDisk(Disk):
         return fd
 
     def fail(self, operation: str, code: int = errno.EIO, where: str = "", times: int = 1 << 30) -> None:
-        """The next `times` such operations on paths that contain `where` fail."""
-        left = times
+        """The next `times` such operations on paths that contain `where` fail; `refused` counts them."""
+        self.refused = 0
 
         def refuse(seen: str, path: str) -> None:
-            nonlocal left
-            if seen == operation and where in path and left > 0:
-                left -= 1
+            if seen == operation and where in path and self.refused < times:
+                self.refused += 1
                 raise OSError(code, os.strerror(code))
 
         self.refuse = refuse
