@@ -20,12 +20,15 @@ from cyclopts.exceptions import UnknownCommandError
 
 from odradek import __version__
 from odradek.cli.failures import WRONG_USE, CommandFailed
+from odradek.cli.help_text import HelpText
 
 app = App(
     name="odradek",
     help="An event streaming broker that speaks Apache Kafka's protocol, and a client to it.",
     version=__version__,
-    help_format="markdown",
+    help_format="plaintext",
+    help_formatter=HelpText(),
+    version_format="plaintext",
     result_action="return_value",
 )
 # A command's first paragraph is its line in the list. It stands here, so that the list needs no command's module.

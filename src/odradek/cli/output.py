@@ -23,7 +23,8 @@ def print_json(value: object) -> None:
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
-    """A table of these columns on a terminal, else lines with tabs, the columns' names first."""
+    """A table of these columns on a terminal, or where it is too narrow for one a paragraph for each row, so that no
+    address and no name is broken in the middle; elsewhere lines with tabs, the columns' names first."""
     if not sys.stdout.isatty():
         print("\t".join(columns))
         for row in rows:
@@ -34,12 +35,26 @@ def print_rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], title: st
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    needed = 0
     for column in columns:
         numeric = any(isinstance(row[column], int) for row in rows)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        # A heading may be broken between its words, a value nowhere.
+        width = max(map(len, [*column.split("_"), *(_text(row[column]) for row in rows)]))
+        needed += width + 3  # with its borders
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left", min_width=width)
     for row in rows:
         table.add_row(*(_text(row[column]) for column in columns))
-    Console().print(table, markup=False)
+    console = Console()
+    if needed < console.width:
+        console.print(table, markup=False)
+        return
+    if title:
+        print(f"{title}\n")
+    longest = max(map(len, columns))
+    for row in rows:
+        for column in columns:
+            print(f"{column.replace('_', ' '):{longest}}  {_text(row[column])}".rstrip())
+        print()
 
 
 def _text(value: object) -> str:
