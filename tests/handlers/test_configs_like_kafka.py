@@ -48,6 +48,10 @@ NOT_COMPARED = {
     "process.roles",
     "producer.id.expiration.check.interval.ms",
     "queued.max.request.bytes",
+    "share.coordinator.state.topic.min.isr",
+    "share.coordinator.state.topic.replication.factor",
+    "transaction.state.log.min.isr",
+    "transaction.state.log.replication.factor",
     # Kafka sets it for the cluster by itself, for its eligible leader replicas.
     "min.insync.replicas",
 }
