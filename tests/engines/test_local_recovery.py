@@ -137,6 +137,20 @@ async def test_segments_after_a_torn_one_go(tmp_path: Path) -> None:
     assert await reopened(folder, SEGMENTS) == [header for header in headers if header.base_offset < base_offset]
 
 
+@pytest.mark.parametrize("batches", [0, 1])
+async def test_segments_after_one_that_lost_its_end_go(tmp_path: Path, batches: int) -> None:
+    """A power cut may keep a segment and lose whole batches, or all, of the one before."""
+    folder, headers = await crashed(tmp_path, SEGMENTS)
+    names = sorted(path.name for path in (folder / "orders-0").glob("*.log"))
+    second = int(names[1].partition(".")[0])
+    first = [header for header in headers if header.base_offset < second]
+    assert len(names) > 2 and len(first) > 1
+    kept = first[:batches]
+    with open(folder / "orders-0" / names[0], "r+b") as file:
+        file.truncate(sum(header.size for header in kept))
+    assert await reopened(folder, SEGMENTS) == kept
+
+
 async def test_below_the_recovery_point_nothing_is_checked(tmp_path: Path) -> None:
     """Damage to what was flushed long ago is not a torn tail: cutting there would lose all that follows."""
     folder, headers = await crashed(tmp_path, SEGMENTS, 40)

@@ -209,6 +209,7 @@ class LocalEngine(Engine):
                 except checkpoints.Garbled as error:
                     found.notes.append(f"{file_name} is not used: {error}")
         if found.properties is None:
+            self._sync_names_above()
             self._write_identity()
         if checkpoints.CLEAN_SHUTDOWN not in names:
             disk.sync_folder(self.path)  # a crash may have left folders whose names only memory has
@@ -239,6 +240,16 @@ class LocalEngine(Engine):
             text = checkpoints.format_uuid(bytes(value))
             if not text.startswith("-"):
                 return text
+
+    def _sync_names_above(self) -> None:
+        """A new directory, and what had to be made above it, must not go with all its synced files."""
+        folder = self.path
+        while (above := os.path.dirname(folder)) != folder:
+            try:
+                self._disk.sync_folder(above)
+            except PermissionError:
+                return  # made by somebody else, before us
+            folder = above
 
     def _write_identity(self) -> None:
         from datetime import UTC, datetime
@@ -360,6 +371,7 @@ class LocalEngine(Engine):
                         start_offset=state.start_offset,
                         cut=state.cut,
                         interval=config.index_interval_bytes,
+                        compacted="compact" in config.cleanup_policy,
                         now_ms=self._clock.now_ms(),
                     )
                 )

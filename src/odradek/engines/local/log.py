@@ -229,9 +229,7 @@ class LocalLog(PartitionLog):
         except OSError as error:
             self._write_failed(active, error)
         if not file.dirty:
-            file.dirty = True
-            self._dirty_files.append(file)
-            self._shared.writers[file] = self
+            self._note_dirty(file)
 
         if position == 0:
             active.rolling_timestamp = max_timestamp
@@ -318,11 +316,20 @@ class LocalLog(PartitionLog):
         assert len(rest) == size
         checkpoints.write_all(self._disk, fd, rest[written:], position + written)
 
+    def _note_dirty(self, file: LogFile) -> None:
+        """The next round syncs it."""
+        file.dirty = True
+        self._dirty_files.append(file)
+        self._shared.writers[file] = self
+
     def _write_failed(self, active: Segment, error: OSError) -> NoReturn:
         """Takes back what a failed write left, and says how it ended."""
         try:
             if active.file.fd >= 0:
                 self._disk.truncate(active.file.fd, active.size)
+                if not active.file.dirty:
+                    # What follows may go into a new segment: this one's truncation must be on the disk before it.
+                    self._note_dirty(active.file)
         except OSError as second:
             error = second
         else:
@@ -354,6 +361,9 @@ class LocalLog(PartitionLog):
         try:
             if sealed is None:
                 disk.make_folder(self.folder)
+            elif self._flushes and self.flushed_end <= self.bases[0]:
+                # A power cut must not leave the second segment without the first: that would be a log which begins there.
+                disk.sync_folder(self.folder)
             self._files.adopt(segment.file, disk.open(segment.file.path, create=True))
         except OSError as error:
             if error.errno in NO_ROOM:
@@ -421,8 +431,7 @@ class LocalLog(PartitionLog):
         gone = self._forget_first(count)
         self.start_offset = max(self.start_offset, self.segments[0].base_offset)
         self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
-        paths = [path for segment in gone for path in segment.paths()]
-        renamed: list[str] = await self._in_background(_rename_deleted, self._disk, self.folder, paths)
+        renamed: list[str] = await self._in_background(_rename_deleted, self._disk, self.folder, gone)
         if at_once:
             await self._in_background(_remove_all, self._disk, renamed)
         else:
@@ -815,14 +824,16 @@ def _remove_all(disk: Disk, paths: list[str]) -> None:
         remove_if_there(disk, path)
 
 
-def _rename_deleted(disk: Disk, folder: str, paths: list[str]) -> list[str]:
-    """Gives a segment's files their deleted names, the log's file first; returns those names. Blocks."""
+def _rename_deleted(disk: Disk, folder: str, segments: list[Segment]) -> list[str]:
+    """Gives the files of segments their deleted names, a log's file first; returns those names. One segment is gone for
+    certain before the next goes: else a power cut could leave a hole in the log. Blocks."""
     renamed = []
-    for path in paths:
-        try:
-            disk.rename(path, path + DELETED)
-        except FileNotFoundError:
-            continue
-        renamed.append(path + DELETED)
-    disk.sync_folder(folder)
+    for segment in segments:
+        for path in segment.paths():
+            try:
+                disk.rename(path, path + DELETED)
+            except FileNotFoundError:
+                continue
+            renamed.append(path + DELETED)
+        disk.sync_folder(folder)
     return renamed

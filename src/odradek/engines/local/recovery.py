@@ -7,7 +7,8 @@ What is trusted:
 - After a clean stop, everything: one look at each file's size, and a walk from the last index entry to the end.
 - After a crash, what lies below the recovery point (a flush had returned). From there on the file is synced, then
   dropped from memory (what memory shows need not be what the disk holds), and every batch is read back, CRC and all.
-  The log ends before the first that is not whole; later segments go.
+  The log ends before the first that is not whole, or where a segment ends before the next begins (in a compacted log
+  that is no sign of a loss); later segments go.
 - After a failed flush, what lies below the offset that the last good flush had reached. The rest goes unseen.
 - An index, never: entries must be in order and point to batches, else they are made again from the log.
 
@@ -91,6 +92,7 @@ def load_log(
     start_offset: int,
     cut: Cut | None,
     interval: int,
+    compacted: bool,
     now_ms: int,
 ) -> Loaded:
     """Reads the log in `folder`, which exists. `recovery_point` is `NOTHING` after a clean stop. Raises `OSError`."""
@@ -110,7 +112,7 @@ def load_log(
     if not segments:
         segments.append(_new_segment(disk, folder, start_offset, now_ms))
     end_offset, found_epochs = _load_segments(
-        disk, folder, segments, names, NOTHING if cut is not None else recovery_point, cut, interval, notes
+        disk, folder, segments, names, NOTHING if cut is not None else recovery_point, cut, interval, compacted, notes
     )
     if start_offset > end_offset:
         # The disk lost records that were deleted anyway.
@@ -259,6 +261,7 @@ def _load_segments(
     recovery_point: int,
     cut: Cut | None,
     interval: int,
+    compacted: bool,
     notes: list[str],
 ) -> tuple[int, list[tuple[int, int]]]:
     """Fills in the segments; cuts the log before the first bad batch. Returns the end offset and the epochs seen."""
@@ -272,7 +275,7 @@ def _load_segments(
         has_indexes = stem + INDEX in names and stem + TIME_INDEX in names
         if (
             not is_last
-            and segment_end <= recovery_point
+            and segment_end < recovery_point  # at it, a failed write's truncation may not have been flushed
             and (size == 0 or (has_indexes and _open_indexes(disk, segment)))
         ):
             segment.size = size
@@ -280,9 +283,14 @@ def _load_segments(
             end_offset = segment_end
             continue
         from_offset = recovery_point if has_indexes else -1
-        torn, next_offset, found = _recover(disk, segment, size, from_offset, recovery_point, interval)
+        torn, next_offset, found = _recover(disk, segment, segment_end, size, from_offset, recovery_point, interval)
         epochs += found
         end_offset = next_offset
+        if torn is not None and next_offset == segment_end:
+            notes.append(f"cut {size - segment.size} bytes between offsets {next_offset - 1} and {next_offset}: {torn}")
+            torn = None  # the rest of a write that had failed
+        if torn is None and not compacted and next_offset < segment_end and recovery_point < segment_end != NOTHING:
+            torn = f"the next segment begins at {segment_end}"
         if torn is not None:
             lost = size - segment.size + sum(disk.size(later.file.path) for later in segments[number + 1 :])
             notes.append(f"cut {lost} bytes from offset {next_offset} on: {torn}")
@@ -326,10 +334,10 @@ def _open_indexes(disk: Disk, segment: Segment) -> bool:
 
 
 def _recover(
-    disk: Disk, segment: Segment, size: int, from_offset: int, recovery_point: int, interval: int
+    disk: Disk, segment: Segment, segment_end: int, size: int, from_offset: int, recovery_point: int, interval: int
 ) -> tuple[str | None, int, list[tuple[int, int]]]:
-    """Walks a segment from the last index entry at or below `from_offset` to its end, CRCs from `recovery_point` on;
-    what comes after the last good batch is cut off. Returns (why it was cut, next offset, epochs)."""
+    """Walks a segment from the last index entry at or below `from_offset` to its end, or to where the next one begins
+    (`segment_end`), CRCs from `recovery_point` on; what comes after the last good batch is cut off. Returns (why it was cut, next offset, epochs)."""
     is_clean = recovery_point == NOTHING
     fd = disk.open(segment.file.path)
     try:
@@ -343,7 +351,7 @@ def _recover(
         if segment.size:
             next_offset = read_header(read(HEADER_BYTES, segment.size), 0).base_offset
             segment.rolling_timestamp = read_header(read(HEADER_BYTES, 0), 0).max_timestamp
-        scanned = scan(read, segment, size, interval, next_offset, recovery_point)
+        scanned = scan(read, segment, size, interval, next_offset, recovery_point, segment_end)
         segment.times_known = True
         if scanned.torn is not None:
             disk.truncate(fd, segment.size)

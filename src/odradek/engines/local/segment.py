@@ -176,12 +176,15 @@ class Scanned(NamedTuple):
     torn: str | None
 
 
-def scan(read: Read, segment: Segment, end: int, interval: int, next_offset: int, check_from: int) -> Scanned:
+def scan(
+    read: Read, segment: Segment, end: int, interval: int, next_offset: int, check_from: int, end_offset: int
+) -> Scanned:
     """Walks a segment from its `size` to the file's `end`, noting every good batch, and stops at the first that is not:
-    cut short, out of order, not magic 2, or (from offset `check_from` on) with a wrong CRC. Blocks."""
+    cut short, out of order, at or above `end_offset`, not magic 2, or (from offset `check_from` on) with a wrong CRC.
+    Blocks."""
     epochs: list[tuple[int, int]] = []
     epoch = -1
-    limit = segment.base_offset + INT_MAX
+    limit = min(segment.base_offset + INT_MAX, end_offset - 1)
 
     def done(torn: str | None) -> Scanned:
         return Scanned(next_offset, epochs, torn)
