@@ -171,10 +171,9 @@ class AllFacts:
 class History:
     """One engine on a recorded disk, and what is done to it."""
 
-    def __init__(self, chance: random.Random, disk: RecordedDisk, engine_type: type[LocalEngine]) -> None:
+    def __init__(self, chance: random.Random, disk: RecordedDisk) -> None:
         self.chance = chance
         self.disk = disk
-        self.engine_type = engine_type
         self.mark = disk.recording.mark
         self.clock = VirtualClock(virtual_loop())
         self.engine: LocalEngine
@@ -193,7 +192,7 @@ class History:
     async def start(self) -> None:
         self.beside = 0
         self.inner().interleave = self.meanwhile
-        self.engine = self.engine_type(
+        self.engine = LocalEngine(
             DATA,
             BrokerConfig(SETTINGS),
             self.clock,
@@ -406,10 +405,10 @@ STEPS: list[tuple[int, Callable[[History], Any]]] = [
 ]
 
 
-async def record(seed: int, steps: int, disk: RecordedDisk, engine_type: type[LocalEngine] = LocalEngine) -> Recording:
+async def record(seed: int, steps: int, disk: RecordedDisk) -> Recording:
     """A history of so many steps."""
     chance = random.Random(seed)
-    history = History(chance, disk, engine_type)
+    history = History(chance, disk)
     await history.start()
     weights = [weight for weight, _ in STEPS]
     for _ in range(steps):
@@ -426,8 +425,8 @@ Batches = list[tuple[int, int, bytes]]
 """(base offset, end offset, bytes)."""
 
 
-def engine_on(disk: Disk, entropy: Callable[[int], bytes], engine_type: type[LocalEngine] = LocalEngine) -> LocalEngine:
-    return engine_type(DATA, BrokerConfig(SETTINGS), VirtualClock(virtual_loop()), disk, entropy=entropy)
+def engine_on(disk: Disk, entropy: Callable[[int], bytes]) -> LocalEngine:
+    return LocalEngine(DATA, BrokerConfig(SETTINGS), VirtualClock(virtual_loop()), disk, entropy=entropy)
 
 
 async def read_whole(log: PartitionLog, losses: list[str]) -> Batches:

@@ -14,8 +14,9 @@ of crafting crash-consistent applications" (Pillai and others, OSDI 2014) found 
 - **Later truncations** have happened or not, whatever came after them.
 - **Later names**: of every folder's creations, renames and removals any part may be there, whatever their order (btrfs
   and file systems without a journal), but each as a whole: a rename never leaves two names or none.
-- **A sync that failed** promises nothing, and takes away: what was unsynced at its beginning counts as clean for the
-  kernel ("fsyncgate"), so no later sync of that file covers it; a truncation that cuts it off makes it moot.
+- **A sync that failed** promises nothing, and takes away: what was unsynced of a file at its beginning counts as clean
+  for the kernel ("fsyncgate"), so no later sync of that file covers it; a truncation that cuts it off makes it moot.
+  Names are not taken away: they are in the file system's journal, and one that cannot write its journal stops.
 
 Not in the model: what was durable rots (see `test_bit_rot.py`), and disks that lie about their syncs.
 
@@ -127,7 +128,7 @@ class Model:
             ]
         elif isinstance(event, SyncEnded):
             for item in self._syncs.pop(event.sync):
-                item.lost = item.lost or not event.succeeded
+                item.lost = item.lost or (not event.succeeded and not _is_name(item))
                 item.certain = item.certain or not item.lost
             if event.succeeded:
                 self._fold()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from odradek.engines.local import LocalEngine
+from odradek.engines.local import Disk
 from tests.adversity.log_histories import AllFacts, check, record
 from tests.adversity.memory_disk import MemoryDisk, copy_folder, run
 from tests.adversity.power_cut import Model, fingerprint, states
@@ -35,11 +35,10 @@ def _points(events: list[Event], chance: random.Random, count: int) -> set[int]:
     return set(changes if len(changes) <= count else chance.sample(changes, count))
 
 
-def cuts(seed: int, count: int, engine_type: type[LocalEngine] = LocalEngine) -> Iterator[tuple[str, list[str]]]:
+def cuts(seed: int, count: int, disk_type: type[RecordedDisk] = RecordedDisk) -> Iterator[tuple[str, list[str]]]:
     """Up to `count` states of one history: where each was cut, and what was lost."""
     chance = random.Random(seed)
-    disk = RecordedDisk(MemoryDisk())
-    recording = run(record(seed, STEPS, disk, engine_type))
+    recording = run(record(seed, STEPS, disk_type(MemoryDisk())))
     points = _points(recording.events, chance, count // STATES_A_POINT)
     model, facts = Model(recording.base), AllFacts()
     seen: set[tuple[bytes, int]] = set()
@@ -60,11 +59,18 @@ def cuts(seed: int, count: int, engine_type: type[LocalEngine] = LocalEngine) ->
             where = f"seed {seed}, event {number}, state {made}"
             made += 1
             again = copy_folder(state)
-            yield where, run(check(MemoryDisk(copy_folder(state)), copy.deepcopy(facts), chance))
+            yield where, _losses(MemoryDisk(copy_folder(state)), facts, chance)
             if made % RECOVERY_CUT == 0:
                 yield from _cut_recovery(where, again, facts, chance)
             if made >= count:
                 return
+
+
+def _losses(disk: Disk, facts: AllFacts, chance: random.Random, goes_on: bool = True) -> list[str]:
+    try:
+        return run(check(disk, copy.deepcopy(facts), chance, goes_on=goes_on))
+    except Exception as error:  # noqa: BLE001 - whatever it is, what was promised cannot be read
+        return [f"{type(error).__name__}: {error}"]
 
 
 def _cut_recovery(
@@ -72,7 +78,7 @@ def _cut_recovery(
 ) -> Iterator[tuple[str, list[str]]]:
     """The power goes again while what it left is recovered."""
     disk = RecordedDisk(MemoryDisk(state))
-    losses = run(check(disk, copy.deepcopy(facts), chance, goes_on=False))
+    losses = _losses(disk, facts, chance, goes_on=False)
     events = [event for event in disk.recording.events if not isinstance(event, Mark)]
     yield f"{where}, recovered", losses
     if not events:
@@ -82,14 +88,14 @@ def _cut_recovery(
     for event in events[: last + 1]:
         model.apply(event)
     (left,) = list(states(model, chance, 1))[:1]
-    yield f"{where}, recovery cut at {last}", run(check(MemoryDisk(copy_folder(left)), copy.deepcopy(facts), chance))
+    yield f"{where}, recovery cut at {last}", _losses(MemoryDisk(copy_folder(left)), facts, chance)
 
 
-def campaign(seed: int, count: int, engine_type: type[LocalEngine] = LocalEngine) -> Report:
-    """`count` states."""
+def campaign(seed: int, count: int, disk_type: type[RecordedDisk] = RecordedDisk) -> Report:
+    """`count` states; no more once `LOSSES_MAX` losses are found."""
     report = Report(0, "states")
     while report.done < count and len(report.losses) < LOSSES_MAX:
-        for where, losses in islice(cuts(seed, STATES_A_HISTORY, engine_type), count - report.done):
+        for where, losses in islice(cuts(seed, STATES_A_HISTORY, disk_type), count - report.done):
             report.done += 1
             report.losses += [f"{where}: {loss}" for loss in losses]
         seed += 1

@@ -54,7 +54,9 @@ class Entry:
 
 
 # Add a line to register a campaign.
-CAMPAIGNS: dict[str, Entry] = {}
+CAMPAIGNS: dict[str, Entry] = {
+    "states": Entry("tests.adversity.recorded_cuts:campaign", 20_000, "states of a disk that a power cut could leave"),
+}
 
 
 def run(name: str, entry: Entry, seed: int, count: int) -> bool:

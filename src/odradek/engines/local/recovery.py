@@ -337,7 +337,8 @@ def _recover(
     disk: Disk, segment: Segment, segment_end: int, size: int, from_offset: int, recovery_point: int, interval: int
 ) -> tuple[str | None, int, list[tuple[int, int]]]:
     """Walks a segment from the last index entry at or below `from_offset` to its end, or to where the next one begins
-    (`segment_end`), CRCs from `recovery_point` on; what comes after the last good batch is cut off. Returns (why it was cut, next offset, epochs)."""
+    (`segment_end`), CRCs from `recovery_point` on; what comes after the last good batch is cut off. Returns (why it was
+    cut, next offset, epochs)."""
     is_clean = recovery_point == NOTHING
     fd = disk.open(segment.file.path)
     try:
