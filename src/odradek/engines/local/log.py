@@ -362,7 +362,7 @@ class LocalLog(PartitionLog):
             if sealed is None:
                 disk.make_folder(self.folder)
             elif self._flushes and self.flushed_end <= self.bases[0]:
-                # A power cut must not leave the second segment without the first: that would be a log which begins there.
+                # A power cut must not leave the second segment without the first: the log would begin there.
                 disk.sync_folder(self.folder)
             self._files.adopt(segment.file, disk.open(segment.file.path, create=True))
         except OSError as error:
