@@ -156,8 +156,13 @@ class PartitionLog(ABC):
         `LogFailure` where the storage cannot give what it has; that does not end the opening."""
 
     @abstractmethod
+    def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
+        """All batches from the one that contains `offset` to the end: the header, and the whole of a control batch, else
+        nothing. Blocks: run it in a thread."""
+
     def headers(self, offset: int) -> Iterator[BatchHeader]:
-        """The headers of all batches from the one that contains `offset` to the end. Blocks: run it in a thread."""
+        """The headers alone. Blocks."""
+        return (header for header, _ in self.history(offset))
 
     @abstractmethod
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:

@@ -1,7 +1,7 @@
 """Fetch (API key 1), versions 4-18.
 
 Card:
-- 4 read_committed (all is stable until there are transactions), 5 log start offset, 7 sessions (KIP-227), 9 leader
+- 4 read_committed: up to the last stable offset, with the aborted transactions in what is read; 5 log start offset, 7 sessions (KIP-227), 9 leader
   epochs (KIP-320), 10 zstd, 11 rack, 12 last fetched epoch and divergence (KIP-595), 13 topics by id (KIP-516),
   15 replica state, 16 node endpoints (never needed with one broker).
 - Long poll: a response waits until `min_bytes` are there, something is wrong, or `max_wait_ms` is over.
@@ -27,6 +27,7 @@ from odradek.partitions.parked_fetches import ParkedFetch
 from odradek.partitions.partition import Partition
 from odradek.protocol.fields import Buffer
 from odradek.protocol.messages.fetch import (
+    AbortedTransaction,
     EpochEndOffset,
     FetchableTopicResponse,
     FetchPartition,
@@ -113,7 +114,8 @@ class _Fetch:
     def _park(self, total: int) -> None:
         loop = asyncio.get_running_loop()
         partitions = {id(p): p for cached in self.fetch.partitions if (p := self._find(cached)) is not None}
-        missing = max(1, self.min_bytes - total)
+        # What makes records stable is a transaction's end, a few bytes.
+        missing = max(1, self.min_bytes - total) if self.request.isolation_level == 0 else 1
         wait_s = max(0.0, self.deadline - loop.time())
         self.parked = ParkedFetch(loop, list(partitions.values()), missing, wait_s, self._ready)
         self.broker.partitions.counters.parked_fetches += 1
@@ -228,9 +230,9 @@ class _Fetch:
             answer = PartitionData(
                 partition_index=asked.partition,
                 high_watermark=opened.durable_end,
-                last_stable_offset=opened.durable_end,
+                last_stable_offset=partition.stable_end(opened),
                 log_start_offset=opened.start_offset,
-                aborted_transactions=None if self.request.isolation_level == 0 else [],
+                aborted_transactions=None,
             )
             if asked.last_fetched_epoch >= 0 and asked.last_fetched_epoch != opened.epoch:
                 end = partition.epoch_end(asked.last_fetched_epoch)
@@ -242,13 +244,21 @@ class _Fetch:
             if self.version < ZSTD_SINCE and partition.config.compression_type == "zstd":
                 return _refused(asked, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE), []
             max_bytes = max(0, min(asked.partition_max_bytes, look.left))
-            return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0)
+            if self.request.isolation_level == 0:
+                return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0)
+            stable_end = answer.last_stable_offset
+            records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, stable_end)
+            answer.aborted_transactions = [
+                AbortedTransaction(producer_id=one.producer_id, first_offset=one.first_offset)
+                for one in partition.producers.transactions.aborted_between(asked.fetch_offset, stable_end)
+            ]
+            return answer, records
         except KafkaError as error:
             refused = _refused(asked, error.code)
             if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and partition.log is not None:
                 refused.log_start_offset = partition.log.start_offset
                 refused.high_watermark = partition.log.durable_end
-                refused.last_stable_offset = partition.log.durable_end
+                refused.last_stable_offset = partition.stable_end(partition.log)
             return refused, []
 
     def _unknown(self) -> ErrorCode:

@@ -45,6 +45,7 @@ class FetchShape:
         "_end",
         "_epoch",
         "_flexible",
+        "_committed",
         "_index",
         "_length",
         "_max_bytes",
@@ -69,6 +70,7 @@ class FetchShape:
         self._flexible = version in FetchRequest.flexible_versions
         self._name, self._topic_id, self._index = topic.topic, topic.topic_id, asked.partition
         self._epoch = asked.current_leader_epoch
+        self._committed = request.isolation_level != 0
         self._max_bytes = max(0, min(request.max_bytes, broker.config.integer("fetch.max.bytes")))
         self._min_bytes = min(request.min_bytes, self._max_bytes)
         self._partition_max_bytes = max(0, asked.partition_max_bytes)
@@ -78,7 +80,7 @@ class FetchShape:
             high_watermark=offsets[0],
             last_stable_offset=offsets[1],
             log_start_offset=offsets[2],
-            aborted_transactions=None,
+            aborted_transactions=[] if request.isolation_level else None,
             records=[_RECORDS_MARK],
         )
         told = FetchableTopicResponse(
@@ -111,11 +113,15 @@ class FetchShape:
         if opened is None or self._epoch not in (-1, opened.epoch):
             return None
         (offset,) = _OFFSET.unpack_from(frame, self._offset_at)
-        if not opened.start_offset <= offset < opened.durable_end:
+        stable_end = partition.stable_end(opened)
+        end = stable_end if self._committed else opened.durable_end
+        if not opened.start_offset <= offset < end:
+            return None
+        if self._committed and partition.producers.transactions.aborted_between(offset, end):
             return None
         room = min(self._max_bytes, self._broker.unread_responses.room_bytes)
         try:
-            records = opened.read(offset, min(self._partition_max_bytes, room), opened.durable_end, True)
+            records = opened.read(offset, min(self._partition_max_bytes, room), end, True)
         except (OffsetOutOfRange, LogFailure, OSError):
             return None
         if not isinstance(records, list):
@@ -135,7 +141,7 @@ class FetchShape:
             bytes(frame[_CORRELATION]),
             before,
             opened.durable_end,
-            opened.durable_end,
+            stable_end,
             opened.start_offset,
             between,
         )
@@ -149,7 +155,7 @@ def learn(frame: bytes | bytearray, request: FetchRequest, version: int, broker:
         version < fetch.ZSTD_SINCE
         or request.session_id != INVALID_SESSION_ID
         or request.session_epoch != FINAL_EPOCH
-        or request.isolation_level != 0
+        or request.isolation_level not in (0, 1)
         or len(request.topics) != 1
         or len(request.topics[0].partitions) != 1
     ):

@@ -62,7 +62,7 @@ def handle(
                 answer.error_code = ErrorCode.UNSUPPORTED_VERSION
             else:
                 partition = context.broker.partitions.get(topic.name, wanted.partition_index)
-                later = _answer(wanted, answer, partition)
+                later = _answer(wanted, answer, partition, request.isolation_level)
                 if later is not None:
                     looking.append(later)
     return response if not looking else _wait(response, looking)
@@ -74,7 +74,7 @@ async def _wait(response: ListOffsetsResponse, looking: list[Awaitable[None]]) -
 
 
 def _answer(
-    wanted: ListOffsetsPartition, answer: ListOffsetsPartitionResponse, partition: Partition | None
+    wanted: ListOffsetsPartition, answer: ListOffsetsPartitionResponse, partition: Partition | None, isolation_level: int
 ) -> Awaitable[None] | None:
     if partition is None:
         answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -83,7 +83,8 @@ def _answer(
         opened = partition.opened()
         partition.check_epoch(wanted.current_leader_epoch)
         if wanted.timestamp == LATEST:
-            answer.offset = partition.offsets().last_stable_offset
+            offsets = partition.offsets()
+            answer.offset = offsets.last_stable_offset if isolation_level else offsets.high_watermark
             answer.leader_epoch = opened.epoch
         elif wanted.timestamp in (EARLIEST, EARLIEST_LOCAL):
             answer.offset = opened.start_offset
@@ -91,13 +92,15 @@ def _answer(
         elif wanted.timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
             pass
         else:
-            return _look(wanted.timestamp, answer, partition)
+            return _look(wanted.timestamp, answer, partition, isolation_level)
     except KafkaError as error:
         answer.error_code = error.code
     return None
 
 
-async def _look(timestamp: int, answer: ListOffsetsPartitionResponse, partition: Partition) -> None:
+async def _look(
+    timestamp: int, answer: ListOffsetsPartitionResponse, partition: Partition, isolation_level: int
+) -> None:
     try:
         if timestamp == MAX_TIMESTAMP:
             found = await lookup.find_max_timestamp(partition)
@@ -109,5 +112,5 @@ async def _look(timestamp: int, answer: ListOffsetsPartitionResponse, partition:
     except (LogFailure, OSError):
         answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
         return
-    if found is not None:
+    if found is not None and not (isolation_level and found.offset >= partition.offsets().last_stable_offset):
         answer.offset, answer.timestamp, answer.leader_epoch = found

@@ -208,7 +208,9 @@ def learn(frame: bytes | bytearray, request: ProduceRequest, version: int, broke
         return None
     topic = request.topic_data[0]
     records = topic.partition_data[0].records
-    if not records or topic.name in INTERNAL_TOPICS or request.acks not in (produce.ACKS_ALL, 0, 1):
+    if request.transactional_id is not None or not records or topic.name in INTERNAL_TOPICS:
+        return None
+    if request.acks not in (produce.ACKS_ALL, 0, 1):
         return None
     if version >= produce.TOPIC_ID_SINCE:
         known = broker.partitions.topics_by_id.get(topic.topic_id)

@@ -4,7 +4,8 @@ Role: stand between handlers and a `PartitionLog`. An append is checked (size, t
 the producer state; a read is bounded by the high watermark; parked fetches are woken when it moves.
 
 Invariants:
-- The high watermark is the log's durable end: nothing above it is ever handed out.
+- The high watermark is the log's durable end: nothing above it is ever handed out. The last stable offset is below it as
+  long as a transaction is open, or its end not durable.
 - Appends are placed in the order in which `append` was called, also when a topic's settings make a batch pass through
   a thread first (recompression, key checks).
 - State derived from the log (producer state) never outlives an opening of it: after a failure the log is opened
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -44,18 +46,22 @@ from odradek.partitions.space import StorageSpace
 from odradek.records.batch import (
     LENGTH_OVERHEAD,
     TIMESTAMP_TYPE_BIT,
+    TRANSACTIONAL_BIT,
+    BatchHeader,
     Buffer,
     CorruptBatch,
     InvalidBatch,
     RecordBatch,
     check_batch,
 )
+from odradek.records.builder import CONTROL_ABORT, CONTROL_COMMIT, build_control_batch
 
 log = get_logger("odradek.partition")
 
 # A log that failed is opened again after this long, doubled each time up to the maximum, for as long as it takes.
 REOPEN_FIRST_DELAY_S = 0.05
 REOPEN_MAX_DELAY_S = 10.0
+_MARKER = struct.Struct(">hi")  # an EndTxnMarker: version, coordinator epoch
 
 
 class AppendResult(NamedTuple):
@@ -119,6 +125,9 @@ class Partition:
         """Bytes that have come below the high watermark since the start: parked fetches compare two readings."""
         self._epoch = 0
         self._waiters: set[Callable[[], None]] = set()
+        self.marker_listeners: list[Callable[[int, bool], None]] = []
+        """Called with producer id and outcome when the end of a transaction has been appended."""
+        self._admitting: dict[int, asyncio.Task[AppendResult]] = {}
         self._appended_bytes = 0
         # Open flushes in their order, each with `_appended_bytes` after its last batch so far.
         self._flushes: deque[tuple[asyncio.Future[None], int]] = deque()
@@ -159,7 +168,7 @@ class Partition:
         if start < opened.end_offset:
             loop = asyncio.get_running_loop()
             now_ms = self.clock.now_ms()
-            await loop.run_in_executor(self.executor, lambda: producers.replay(opened.headers(start), now_ms))
+            await loop.run_in_executor(self.executor, lambda: producers.replay(opened.history(start), now_ms))
         return producers, snapshot_offset
 
     async def close(self) -> None:
@@ -220,9 +229,13 @@ class Partition:
         return self.log
 
     def offsets(self) -> Offsets:
-        """High watermark, last stable offset (the same until there are transactions) and start offset."""
+        """High watermark, last stable offset and start offset."""
         opened = self.opened()
-        return Offsets(opened.durable_end, opened.durable_end, opened.start_offset)
+        return Offsets(opened.durable_end, self.stable_end(opened), opened.start_offset)
+
+    def stable_end(self, opened: PartitionLog) -> int:
+        """The last stable offset: below it every transaction has ended, and for certain."""
+        return max(self.producers.transactions.stable_end(opened.durable_end), opened.start_offset)
 
     def check_epoch(self, current_leader_epoch: int) -> None:
         """Compares a client's idea of the leader epoch (KIP-320); -1 is none. Raises `KafkaError`."""
@@ -243,8 +256,11 @@ class Partition:
 
     # --- append --------------------------------------------------------------------------------------------------
 
-    def append(self, data: Buffer) -> AppendResult | asyncio.Task[AppendResult]:
-        """Checks and appends the one batch in `data`, as a producer sent it.
+    def append(
+        self, data: Buffer, admission: Callable[[BatchHeader], Awaitable[ErrorCode]] | None = None
+    ) -> AppendResult | asyncio.Task[AppendResult]:
+        """Checks and appends the one batch in `data`, as a producer sent it. `admission` asks the coordinator whether a
+        batch belongs to an open transaction; without it no transactional batch is taken.
 
         Returns a result, or a task of one where the topic's settings need the records looked at. Never raises for
         what the peer or the disk did."""
@@ -254,6 +270,8 @@ class Partition:
             return AppendResult(ErrorCode.CORRUPT_MESSAGE, message=str(error))
         except InvalidBatch as error:
             return AppendResult(ErrorCode.INVALID_RECORD, message=str(error))
+        if batch.header.attributes & TRANSACTIONAL_BIT:
+            return self._append_in_transaction(batch, admission)
         if self._preparing is not None or (self._preparation is not None and self._preparation.wanted(batch)):
             return self._append_prepared(batch)
         return self._append_checked(batch)
@@ -289,13 +307,84 @@ class Partition:
             return self._write(batches, size, now_ms)
         return [self._write((batch,), batch.size, now_ms)[0] for batch in batches]
 
-    def _append_prepared(self, batch: RecordBatch) -> asyncio.Task[AppendResult]:
-        task = asyncio.ensure_future(self._prepare_then_append(batch, self._preparing))
+    # --- append: transactions ------------------------------------------------------------------------------------
+
+    def _append_in_transaction(
+        self, batch: RecordBatch, admission: Callable[[BatchHeader], Awaitable[ErrorCode]] | None
+    ) -> AppendResult | asyncio.Task[AppendResult]:
+        """The first batch of a producer's transaction here waits for the coordinator; what the producer sends meanwhile
+        waits behind it."""
+        header = batch.header
+        earlier = self._admitting.get(header.producer_id)
+        if earlier is None and self.producers.has_open_transaction(header.producer_id, header.producer_epoch):
+            if self._preparing is None and (self._preparation is None or not self._preparation.wanted(batch)):
+                return self._append_checked(batch, in_transaction=True)
+            return self._append_prepared(batch, in_transaction=True)
+        if header.is_control or admission is None or header.producer_id < 0:
+            return AppendResult(
+                ErrorCode.INVALID_RECORD if header.is_control else ErrorCode.INVALID_TXN_STATE,
+                message="clients may not write control batches"
+                if header.is_control
+                else "a transactional batch in a request without a transactional id",
+            )
+        task = asyncio.ensure_future(self._admit_then_append(batch, admission, earlier))
+        self._admitting[header.producer_id] = task
+        task.add_done_callback(lambda done: self._admitted(header.producer_id, done))
+        return task
+
+    def _admitted(self, producer_id: int, task: asyncio.Task[AppendResult]) -> None:
+        if self._admitting.get(producer_id) is task:
+            del self._admitting[producer_id]
+
+    async def _admit_then_append(
+        self,
+        batch: RecordBatch,
+        admission: Callable[[BatchHeader], Awaitable[ErrorCode]],
+        earlier: asyncio.Task[AppendResult] | None,
+    ) -> AppendResult:
+        header = batch.header
+        if earlier is not None:
+            await asyncio.wait([earlier])
+        if not self.producers.has_open_transaction(header.producer_id, header.producer_epoch):
+            code = await admission(header)
+            if code != ErrorCode.NONE:
+                return AppendResult(code, message="the record was not part of an ongoing transaction")
+        if self._preparing is not None or (self._preparation is not None and self._preparation.wanted(batch)):
+            return await self._append_prepared(batch, in_transaction=True)
+        return self._append_checked(batch, in_transaction=True)
+
+    def end_transaction(
+        self, producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
+    ) -> asyncio.Future[None]:
+        """Appends the marker that ends a producer's transaction; what is durable when it is. Raises `KafkaError`:
+        INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, or as `opened`; and `LogFailure`."""
+        opened = self.opened()
+        self.producers.check_marker(producer_id, producer_epoch, coordinator_epoch)
+        now_ms = self.clock.now_ms()
+        batch = build_control_batch(
+            CONTROL_COMMIT if committed else CONTROL_ABORT,
+            _MARKER.pack(0, coordinator_epoch),
+            now_ms,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            transactional=True,
+        )
+        base_offset = opened.end_offset
+        durable = self._append_own(batch, opened)
+        self.producers.record_marker(batch.header, base_offset, coordinator_epoch, committed, now_ms)
+        for listener in self.marker_listeners:
+            listener(producer_id, committed)
+        return durable
+
+    # --- append: the rest ----------------------------------------------------------------------------------------
+
+    def _append_prepared(self, batch: RecordBatch, in_transaction: bool = False) -> asyncio.Task[AppendResult]:
+        task = asyncio.ensure_future(self._prepare_then_append(batch, self._preparing, in_transaction))
         self._preparing = task
         return task
 
     async def _prepare_then_append(
-        self, batch: RecordBatch, earlier: asyncio.Task[AppendResult] | None
+        self, batch: RecordBatch, earlier: asyncio.Task[AppendResult] | None, in_transaction: bool
     ) -> AppendResult:
         """Prepares a batch in a thread; appends it when the one before it has been."""
         this = asyncio.current_task()
@@ -310,12 +399,12 @@ class Partition:
                     refused = AppendResult(error.code, message=str(error), record_errors=error.record_errors)
             if earlier is not None:
                 await asyncio.wait([earlier])
-            return refused if refused is not None else self._append_checked(batch)
+            return refused if refused is not None else self._append_checked(batch, in_transaction)
         finally:
             if self._preparing is this:
                 self._preparing = None
 
-    def _admit(self, batch: RecordBatch, now_ms: int) -> RecordBatch:
+    def _admit(self, batch: RecordBatch, now_ms: int, in_transaction: bool = False) -> RecordBatch:
         """The batch as it is to be written, if the topic takes it; sequence numbers are not looked at. Raises
         `_NotAdmitted`."""
         if self.log is None:
@@ -337,7 +426,8 @@ class Partition:
         if header.attributes & 0x30:
             if header.is_control:
                 raise _NotAdmitted(ErrorCode.INVALID_RECORD, "clients may not write control batches")
-            raise _NotAdmitted(ErrorCode.INVALID_TXN_STATE, "transactions are not served yet")
+            if not in_transaction:
+                raise _NotAdmitted(ErrorCode.INVALID_TXN_STATE, "the record was not part of an ongoing transaction")
         if header.base_offset != 0:
             # Kafka's answer; a producer that numbers its batches itself expects something that will not be.
             raise _NotAdmitted(
@@ -354,10 +444,10 @@ class Partition:
             return batch.with_header(header._replace(attributes=header.attributes & ~TIMESTAMP_TYPE_BIT))
         return batch
 
-    def _append_checked(self, batch: RecordBatch) -> AppendResult:
+    def _append_checked(self, batch: RecordBatch, in_transaction: bool = False) -> AppendResult:
         now_ms = self.clock.now_ms()
         try:
-            batch = self._admit(batch, now_ms)
+            batch = self._admit(batch, now_ms, in_transaction)
         except _NotAdmitted as refused:
             return AppendResult(refused.code, message=refused.message)
         header, opened = batch.header, self.log
@@ -416,6 +506,13 @@ class Partition:
         has. Raises `LogFailure`, `Refused` where that opening is over."""
         if self.log is not opened:
             raise Refused("the log has been opened anew")
+        base_offset = opened.end_offset
+        durable = self._append_own(batch, opened)
+        if batch.header.producer_id >= 0:
+            self.producers.record(batch.header, base_offset, self.clock.now_ms())
+        return durable
+
+    def _append_own(self, batch: RecordBatch, opened: PartitionLog) -> asyncio.Future[None]:
         try:
             base_offset, _, durable = opened.append((batch,), opened.epoch)
         except StorageFull as failure:
@@ -541,19 +638,22 @@ class Partition:
 
     # --- read ----------------------------------------------------------------------------------------------------
 
-    def read(self, offset: int, max_bytes: int, minimum_one: bool) -> list[Buffer] | Awaitable[list[Buffer]]:
-        """Batches from the one that contains `offset` up to the high watermark; see `PartitionLog.read`.
+    def read(
+        self, offset: int, max_bytes: int, minimum_one: bool, upto: int | None = None
+    ) -> list[Buffer] | Awaitable[list[Buffer]]:
+        """Batches from the one that contains `offset` up to the high watermark, or to `upto` below it; see
+        `PartitionLog.read`.
 
         Raises `KafkaError`, also when it is awaited: OFFSET_OUT_OF_RANGE below the start or above the end,
         KAFKA_STORAGE_ERROR where the disk fails."""
         opened = self.opened()
         if offset > opened.end_offset or offset < opened.start_offset:
             raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
-        high_watermark = opened.durable_end
-        if offset >= high_watermark:
+        end = opened.durable_end if upto is None else upto
+        if offset >= end:
             return []
         try:
-            data = opened.read(offset, max_bytes, high_watermark, minimum_one)
+            data = opened.read(offset, max_bytes, end, minimum_one)
         except (OffsetOutOfRange, LogFailure, OSError) as error:
             raise self._read_failed(offset, error) from None
         return data if isinstance(data, list) else self._read_from_disk(offset, data)
@@ -609,6 +709,8 @@ class Partition:
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         self.producers.expire(now_ms, expiration_ms)
+        if self.log is not None:
+            self.producers.transactions.forget_before(self.log.start_offset)
 
 
 def _resolved() -> asyncio.Future[None]:

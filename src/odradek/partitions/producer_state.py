@@ -8,7 +8,9 @@ Deviations from Kafka, for the user's good: the time that expiry counts from is 
 records' own time (replaying old events must not forget a live producer); and the snapshot keeps all five batches, in
 a trailer that Kafka's reader skips, so that a restart does not turn a repetition into a sequence error.
 
-Which producers may write, and transactions, are decided elsewhere.
+A transaction of a producer begins with its first transactional batch and ends with a marker, a control batch that its
+coordinator has written; it is kept in `transactions`, and in the producer's state. Which producers may write is decided
+elsewhere.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from odradek.errors import ErrorCode, KafkaError
+from odradek.partitions.transactions import Aborted, Transactions
 from odradek.records.batch import BatchHeader
+from odradek.records.builder import CONTROL_ABORT, CONTROL_COMMIT, read_control_key
+from odradek.records.iteration import iterate
 
 BATCHES_KEPT = 5
 MAX_SEQUENCE = 2**31 - 1
@@ -31,7 +36,11 @@ _COUNT = struct.Struct(">i")
 _ENTRY = struct.Struct(">qhiqiqiq")
 _TRAILER = struct.Struct(">4sIi")  # mark, version, number of batches
 _TRAILER_MARK = b"odrk"
+_TRAILER_VERSION = 2  # from 2 on the batches are followed by the aborted transactions
 _BATCH = struct.Struct(">qiiqq")  # producer id, first and last sequence, last offset, timestamp
+_ABORTED = struct.Struct(">qqq")  # producer id, first offset, marker's offset
+_MARKER = struct.Struct(">hi")  # an EndTxnMarker: version, coordinator epoch
+NO_COORDINATOR_EPOCH = -1
 
 
 class KeptBatch(NamedTuple):
@@ -81,10 +90,16 @@ class ProducerState:
 
     def __init__(self) -> None:
         self.producers: dict[int, Producer] = {}
+        self.transactions = Transactions()
+
+    def has_open_transaction(self, producer_id: int, epoch: int) -> bool:
+        """Whether the producer has written to this partition in the transaction that is open."""
+        producer = self.producers.get(producer_id)
+        return producer is not None and producer.current_txn_first_offset >= 0 and producer.epoch == epoch
 
     def check(self, header: BatchHeader) -> KeptBatch | None:
         """None for a batch to append, the kept batch for a repetition of it. Raises `KafkaError` with
-        INVALID_PRODUCER_EPOCH or OUT_OF_ORDER_SEQUENCE_NUMBER, as Kafka does.
+        INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_TXN_STATE, as Kafka does.
 
         Without any state of the producer (its records are gone, or it is new) every sequence is taken."""
         producer = self.producers.get(header.producer_id)
@@ -97,10 +112,14 @@ class ProducerState:
                 if kept.first_sequence == first and kept.last_sequence == last:
                     return kept
             expected = (producer.last_sequence + 1) & MAX_SEQUENCE
-            if producer.batches and first != expected:
+            if first != expected:
                 raise KafkaError(
                     ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
                     f"producer {header.producer_id} sent sequence {first}, expected was {expected}",
+                )
+            if producer.current_txn_first_offset >= 0 and not header.is_transactional:
+                raise KafkaError(
+                    ErrorCode.INVALID_TXN_STATE, f"producer {header.producer_id} has a transaction open here"
                 )
             return None
         if header.producer_epoch < producer.epoch:
@@ -127,6 +146,41 @@ class ProducerState:
         if header.base_sequence >= 0:
             last_offset = base_offset + header.last_offset_delta
             producer.batches.append(KeptBatch(header.base_sequence, header.last_sequence, last_offset, now_ms))
+        if header.is_transactional and producer.current_txn_first_offset < 0:
+            producer.current_txn_first_offset = base_offset
+            self.transactions.begin(header.producer_id, base_offset)
+
+    def check_marker(self, producer_id: int, epoch: int, coordinator_epoch: int) -> None:
+        """Whether a transaction's end may be written. Raises `KafkaError` with INVALID_PRODUCER_EPOCH or
+        TRANSACTION_COORDINATOR_FENCED."""
+        producer = self.producers.get(producer_id)
+        if producer is None:
+            return
+        if epoch < producer.epoch:
+            raise KafkaError(
+                ErrorCode.INVALID_PRODUCER_EPOCH,
+                f"a marker of epoch {epoch} for producer {producer_id}, the newest epoch is {producer.epoch}",
+            )
+        if coordinator_epoch < producer.coordinator_epoch:
+            raise KafkaError(
+                ErrorCode.TRANSACTION_COORDINATOR_FENCED,
+                f"a marker of coordinator epoch {coordinator_epoch}, the newest is {producer.coordinator_epoch}",
+            )
+
+    def record_marker(
+        self, header: BatchHeader, base_offset: int, coordinator_epoch: int, committed: bool, now_ms: int
+    ) -> None:
+        """Notes the end of a producer's transaction."""
+        producer = self.producers.get(header.producer_id)
+        if producer is None:
+            producer = self.producers[header.producer_id] = Producer(header.producer_id, header.producer_epoch)
+        elif producer.epoch != header.producer_epoch:
+            producer.epoch = header.producer_epoch
+            producer.batches.clear()
+        producer.last_timestamp_ms = now_ms
+        producer.coordinator_epoch = coordinator_epoch
+        producer.current_txn_first_offset = -1
+        self.transactions.end(header.producer_id, base_offset, committed)
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
         """Forgets producers that were silent longer than `expiration_ms`; returns how many. One heard of in the future
@@ -142,11 +196,15 @@ class ProducerState:
             del self.producers[producer_id]
         return len(gone)
 
-    def replay(self, headers: Iterable[BatchHeader], now_ms: int) -> None:
-        """Notes the batches of a log, in their order."""
-        for header in headers:
-            if header.producer_id >= 0:
+    def replay(self, history: Iterable[tuple[BatchHeader, bytes]], now_ms: int) -> None:
+        """Notes the batches of a log, in their order; control batches come whole."""
+        for header, batch in history:
+            if header.producer_id < 0:
+                continue
+            if not header.is_control:
                 self.record(header, header.base_offset, now_ms)
+            elif (end := read_marker(header, batch)) is not None:
+                self.record_marker(header, header.base_offset, *end, now_ms)
 
     def to_snapshot(self) -> bytes:
         """The state in the bytes of Kafka's `.snapshot` file (version 1), with our trailer."""
@@ -170,7 +228,9 @@ class ProducerState:
                 _BATCH.pack(producer.producer_id, b.first_sequence, b.last_sequence, b.last_offset, b.timestamp_ms)
                 for b in producer.batches
             ]
-        body = b"".join([*entries, _TRAILER.pack(_TRAILER_MARK, 1, len(batches)), *batches])
+        aborted = [_ABORTED.pack(*one) for one in self.transactions.aborted]
+        trailer = [_TRAILER.pack(_TRAILER_MARK, _TRAILER_VERSION, len(batches)), *batches]
+        body = b"".join([*entries, *trailer, _COUNT.pack(len(aborted)), *aborted])
         return _HEADER.pack(_VERSION, crc32c(body)) + body
 
     @classmethod
@@ -199,7 +259,7 @@ class ProducerState:
                     first_sequence = (last_sequence - delta) & MAX_SEQUENCE
                     producer.batches.append(KeptBatch(first_sequence, last_sequence, last_offset, timestamp))
             if data[position : position + 4] == _TRAILER_MARK:
-                _, _, count = _TRAILER.unpack_from(data, position)
+                _, trailer_version, count = _TRAILER.unpack_from(data, position)
                 position += _TRAILER.size
                 for producer in state.producers.values():
                     producer.batches.clear()
@@ -207,6 +267,27 @@ class ProducerState:
                     producer_id, *batch = _BATCH.unpack_from(data, position)
                     position += _BATCH.size
                     state.producers[producer_id].batches.append(KeptBatch(*batch))
+                if trailer_version >= _TRAILER_VERSION:
+                    (count,) = _COUNT.unpack_from(data, position)
+                    position += _COUNT.size
+                    state.transactions.aborted = [
+                        Aborted(*_ABORTED.unpack_from(data, position + index * _ABORTED.size)) for index in range(count)
+                    ]
         except (struct.error, KeyError) as error:
             raise SnapshotDamaged(f"cut short or contradictory: {error}") from None
+        for producer in sorted(state.producers.values(), key=lambda one: one.current_txn_first_offset):
+            if producer.current_txn_first_offset >= 0:
+                state.transactions.begin(producer.producer_id, producer.current_txn_first_offset)
         return state
+
+
+def read_marker(header: BatchHeader, batch: bytes) -> tuple[int, bool] | None:
+    """The coordinator's epoch of a control batch that ends a transaction, and whether it commits; None for another."""
+    for record in iterate(header, memoryview(batch)):
+        kind = read_control_key(record.key)
+        if kind is None or kind[1] not in (CONTROL_ABORT, CONTROL_COMMIT):
+            return None
+        value = record.value or b""
+        epoch = _MARKER.unpack_from(value)[1] if len(value) >= _MARKER.size else NO_COORDINATOR_EPOCH
+        return epoch, kind[1] == CONTROL_COMMIT
+    return None

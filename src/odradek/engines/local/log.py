@@ -463,8 +463,8 @@ class LocalLog(PartitionLog):
             return []
         return self._reads.read(offset, max_bytes, upto, minimum_one)
 
-    def headers(self, offset: int) -> Iterator[BatchHeader]:
-        return lookup.headers_from(self._disk, self._views(), offset)
+    def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
+        return lookup.history_from(self._disk, self._views(), offset)
 
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
         from_offset = max(from_offset, self.start_offset)

@@ -67,16 +67,16 @@ def start_position(disk: Disk, read: Read, view: View, offset: int) -> int:
         return 0
 
 
-def headers_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[BatchHeader]:
-    """The headers of all batches that end above `offset`."""
+def history_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
+    """The headers of all batches that end above `offset`; control batches whole."""
     for view in views:
         if view.end_offset <= offset or view.size == 0:
             continue
         try:
             with opened(disk, view) as read:
-                for _, header in walk(read, start_position(disk, read, view, offset), view.size):
+                for position, header in walk(read, start_position(disk, read, view, offset), view.size):
                     if header.last_offset >= offset:
-                        yield header
+                        yield header, bytes(read(header.size, position)) if header.is_control else b""
         except FileNotFoundError:
             continue
 

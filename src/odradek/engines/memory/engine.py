@@ -105,8 +105,10 @@ class MemoryLog(PartitionLog):
             max_bytes -= len(batch)
         return found
 
-    def headers(self, offset: int) -> Iterator[BatchHeader]:
-        return iter(self._kept.headers[self._index_of(offset) :])
+    def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
+        first = self._index_of(offset)
+        for header, batch in zip(self._kept.headers[first:], self._kept.batches[first:], strict=True):
+            yield header, batch if header.is_control else b""
 
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
         for header in self.headers(max(from_offset, self.start_offset)):

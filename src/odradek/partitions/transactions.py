@@ -1,0 +1,77 @@
+"""What a partition knows of transactions: which are open, where the last stable offset is, which were aborted (KIP-98).
+
+Sans-IO. A transaction begins in a partition with the first batch that a producer writes for it, and ends with a marker.
+Below the last stable offset every transaction has ended for certain: one whose marker is not durable yet still holds
+it. Aborted ones are kept as long as the log has their records, for consumers that read committed data: they are told
+which producers' batches to pass over, from which offset on.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from typing import NamedTuple
+
+
+class Aborted(NamedTuple):
+    """An aborted transaction: whose, the offset of its first record, and that of its marker."""
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+
+
+class Transactions:
+    """The transactions of one partition."""
+
+    __slots__ = ("_ended", "aborted", "open")
+
+    def __init__(self) -> None:
+        self.open: dict[int, int] = {}
+        """The first offset of each open one, by producer, in the order of the offsets."""
+        self.aborted: list[Aborted] = []
+        """In the order of their markers."""
+        # (first offset, marker's offset) of those whose marker may not be durable yet, in the markers' order.
+        self._ended: deque[tuple[int, int]] = deque()
+
+    def begin(self, producer_id: int, offset: int) -> None:
+        self.open[producer_id] = offset
+
+    def end(self, producer_id: int, offset: int, committed: bool) -> None:
+        """A marker at `offset` ends the producer's transaction, if it has written anything here."""
+        first_offset = self.open.pop(producer_id, None)
+        if first_offset is None:
+            return
+        self._ended.append((first_offset, offset))
+        if not committed:
+            self.aborted.append(Aborted(producer_id, first_offset, offset))
+
+    def stable_end(self, durable_end: int) -> int:
+        """The last stable offset: everything below is durable, and of no transaction that might still be aborted."""
+        ended = self._ended
+        while ended and ended[0][1] < durable_end:
+            ended.popleft()
+        stable = durable_end
+        if self.open:
+            stable = min(stable, next(iter(self.open.values())))
+        for first_offset, _ in ended:
+            stable = min(stable, first_offset)
+        return stable
+
+    def aborted_between(self, offset: int, upto: int) -> list[Aborted]:
+        """The aborted ones that have records from `offset` to before `upto`, by first offset."""
+        begin = bisect_left(self.aborted, offset, key=_last_offset)
+        return sorted((one for one in self.aborted[begin:] if one.first_offset < upto), key=_first_offset)
+
+    def forget_before(self, offset: int) -> None:
+        """Forgets aborted ones of which the log has nothing any more."""
+        if self.aborted and self.aborted[0].last_offset < offset:
+            del self.aborted[: bisect_left(self.aborted, offset, key=_last_offset)]
+
+
+def _last_offset(aborted: Aborted) -> int:
+    return aborted.last_offset
+
+
+def _first_offset(aborted: Aborted) -> int:
+    return aborted.first_offset
