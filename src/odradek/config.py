@@ -527,6 +527,53 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         "offsets.topic.segment.bytes", Kind.INT, 104_857_600, "Bytes of a segment of the offsets topic.", minimum=1
     ),
     Setting(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        Kind.INT,
+        10_000,
+        "How often transactions out of time are looked for, and aborted.",
+        minimum=1,
+    ),
+    Setting("transaction.max.timeout.ms", Kind.INT, 900_000, "Longest time a transaction may ask for.", minimum=1),
+    Setting(
+        "transaction.partition.verification.enable",
+        Kind.BOOLEAN,
+        True,
+        "Whether producers of the first transactions' version are only believed to have added a partition to their "
+        "transaction when they have.",
+        update=Update.CLUSTER_WIDE,
+    ),
+    Setting(
+        "transaction.remove.expired.transaction.cleanup.interval.ms",
+        Kind.INT,
+        3_600_000,
+        "How often silent transactional ids are forgotten.",
+        minimum=1,
+    ),
+    Setting(
+        "transaction.state.log.load.buffer.size",
+        Kind.INT,
+        5_242_880,
+        "Bytes read at once when transactions are loaded.",
+        minimum=1,
+    ),
+    Setting(
+        "transaction.state.log.num.partitions", Kind.INT, 50, "Partitions of the transactions' topic.", minimum=1
+    ),
+    Setting(
+        "transaction.state.log.segment.bytes",
+        Kind.INT,
+        104_857_600,
+        "Bytes of a segment of the transactions' topic.",
+        minimum=1,
+    ),
+    Setting(
+        "transactional.id.expiration.ms",
+        Kind.INT,
+        604_800_000,
+        "When a transactional id that nobody uses is forgotten.",
+        minimum=1,
+    ),
+    Setting(
         "odradek.coordinator.snapshot.min.records",
         Kind.INT,
         2000,

@@ -205,19 +205,9 @@ group.streams.topology.description.plugin.class CLASS - : Class that keeps descr
 # Transactions
 add.partitions.to.txn.retry.backoff.max.ms INT 100 0.. : Longest pause before a partition is added again.
 add.partitions.to.txn.retry.backoff.ms INT 20 1.. : First pause before a partition is added again.
-transaction.abort.timed.out.transaction.cleanup.interval.ms INT 10000 1.. :
-    How often transactions out of time are aborted.
-transaction.max.timeout.ms INT 900000 1.. : Longest time a transaction may ask for.
-transaction.partition.verification.enable BOOLEAN true cluster-wide :
-    Check that a partition is part of a transaction before it is written.
-transaction.remove.expired.transaction.cleanup.interval.ms INT 3600000 1.. : How often transactional ids are forgotten.
-transaction.state.log.load.buffer.size INT 5242880 1.. : Bytes read at once when transactions are loaded.
 transaction.state.log.min.isr INT 2 1.. : In-sync replicas of the transaction topic.
-transaction.state.log.num.partitions INT 50 1.. : Partitions of the transaction topic.
 transaction.state.log.replication.factor SHORT 3 1.. : Replicas of the transaction topic.
-transaction.state.log.segment.bytes INT 104857600 1.. : Bytes of a segment of the transaction topic.
 transaction.two.phase.commit.enable BOOLEAN false : Serve transactions that another system decides.
-transactional.id.expiration.ms INT 604800000 1.. : When a silent transactional id is forgotten.
 
 # Quotas, metrics, plug-ins
 alter.config.policy.class.name CLASS - : Class that judges changes of settings.

@@ -19,6 +19,8 @@ from odradek.clock import Clock, SystemClock
 from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups import coordinator as groups
 from odradek.coordination.groups.coordinator import GroupCoordinator
+from odradek.coordination.transactions import coordinator as transactions
+from odradek.coordination.transactions.coordinator import TransactionCoordinator
 from odradek.engines.interface import Engine, LogIdentity, StorageError
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker, Handler
@@ -119,6 +121,7 @@ class Server:
         self.partitions = Partitions(self.engine, self.clock, self.executor, space, self.ages)
         self.metadata: Metadata | None = None
         self.groups: GroupCoordinator | None = None
+        self.transactions: TransactionCoordinator | None = None
         self.listeners: Listeners | None = None
         self.deadlines: Deadlines | None = None
         self._periodic: list[asyncio.Task[None]] = []
@@ -164,6 +167,10 @@ class Server:
             self.config, self.clock, self.choose, self.partitions, self._create_topic, self.ages
         )
         self.groups.load()
+        self.transactions = TransactionCoordinator(
+            self.config, self.clock, self.partitions, self._create_topic, self.metadata.next_producer_id, self.ages
+        )
+        self.transactions.load()
         self.metadata.subscribe(self._metadata_changed)
         self.deadlines = Deadlines(asyncio.get_running_loop())
         endpoints = [parse_endpoint("listeners", text) for text in self.config.names("listeners")]
@@ -174,6 +181,7 @@ class Server:
             metadata=self.metadata,
             partitions=self.partitions,
             groups=self.groups,
+            transactions=self.transactions,
             fetch_sessions=FetchSessions(
                 self.config.integer("max.incremental.fetch.session.cache.slots"),
                 self.config.integer("odradek.fetch.session.eviction.ms") / 1000,
@@ -200,6 +208,8 @@ class Server:
         self._every("odradek.disk.check.interval.ms", self.partitions.look_at_space)
         self._every("log.retention.check.interval.ms", self.partitions.retain)
         self._every("offsets.retention.check.interval.ms", self.groups.expire)
+        self._every("transaction.abort.timed.out.transaction.cleanup.interval.ms", self.transactions.abort_out_of_time)
+        self._every("transaction.remove.expired.transaction.cleanup.interval.ms", self.transactions.expire)
         self._every("producer.id.expiration.check.interval.ms", self._expire_producers)
         self._every("odradek.metadata.maintenance.interval.ms", self.metadata.maintain)
         if self._gathering is not None:
@@ -270,6 +280,10 @@ class Server:
         if self.groups is not None:
             if groups.TOPIC in delta.deleted or groups.TOPIC in delta.enlarged:
                 self.groups.load()
+            if self.transactions is not None and (
+                transactions.TOPIC in delta.deleted or transactions.TOPIC in delta.enlarged
+            ):
+                self.transactions.load()
             if delta.deleted:
                 await self.groups.topics_deleted(frozenset(delta.deleted))
 
@@ -319,6 +333,8 @@ class Server:
             await self.listeners.close(STOP_GRACE_S)
         if self.deadlines is not None:
             self.deadlines.close()
+        if self.transactions is not None:
+            await self.transactions.stop()
         if self.groups is not None:
             await self.groups.stop()
         await self.partitions.close()

@@ -129,14 +129,19 @@ class Shard(Generic[S]):
         self._carry_out(outcome)
         return reply.future
 
-    async def call(self, operation: Callable[[S, Outcome], T]) -> T:
-        """Runs an operation at once and returns what it does, when all it saw and appended is durable. Raises
-        `KafkaError`."""
+    def run(self, operation: Callable[[S, Outcome], T]) -> T:
+        """Runs an operation at once and returns what it does, when that is appended. Raises `KafkaError`."""
         outcome = Outcome()
         result = operation(self.active(), outcome)
         refused = self._carry_out(outcome)
         if refused is not None:
             raise KafkaError(refused)
+        return result
+
+    async def call(self, operation: Callable[[S, Outcome], T]) -> T:
+        """Runs an operation at once and returns what it does, when all it saw and appended is durable. Raises
+        `KafkaError`."""
+        result = self.run(operation)
         appended = self._last_append
         if appended is not None and not appended.done():
             await asyncio.wait([appended])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from odradek.clock import Clock
     from odradek.config import BrokerConfig
     from odradek.coordination.groups.coordinator import GroupCoordinator
+    from odradek.coordination.transactions.coordinator import TransactionCoordinator
     from odradek.engines.interface import Engine
     from odradek.handlers.deadlines import Deadlines
     from odradek.handlers.fetch_sessions import FetchSessions
@@ -34,6 +35,7 @@ class Broker:
     metadata: Metadata
     partitions: Partitions
     groups: GroupCoordinator
+    transactions: TransactionCoordinator
     fetch_sessions: FetchSessions
     deadlines: Deadlines
     unread_responses: UnreadResponses

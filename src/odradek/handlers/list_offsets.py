@@ -74,7 +74,10 @@ async def _wait(response: ListOffsetsResponse, looking: list[Awaitable[None]]) -
 
 
 def _answer(
-    wanted: ListOffsetsPartition, answer: ListOffsetsPartitionResponse, partition: Partition | None, isolation_level: int
+    wanted: ListOffsetsPartition,
+    answer: ListOffsetsPartitionResponse,
+    partition: Partition | None,
+    isolation_level: int,
 ) -> Awaitable[None] | None:
     if partition is None:
         answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

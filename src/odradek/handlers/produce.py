@@ -7,7 +7,8 @@ Card:
   not at all: where something was wrong, the connection is closed, the only sign such a producer understands.
 - A request open longer than its `timeout_ms` gets REQUEST_TIMED_OUT; what it wrote may still become durable.
 - Internal topics are the broker's own: INVALID_TOPIC_EXCEPTION. (Kafka lets clients named `__admin_client` write them.)
-- Transactional batches are refused with INVALID_TXN_STATE until transactions are served.
+- Transactional batches (3) need their producer's transaction to have the partition: from 12 on they say so themselves
+  (KIP-890), before, the coordinator is asked whether it was told; else INVALID_TXN_STATE.
 
 Order: batches are appended before `handle` returns, in the order of arrival; only their acknowledgement waits.
 """
@@ -18,7 +19,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, cast
 
-from odradek.errors import ErrorCode
+from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, Broker, RequestContext
 from odradek.handlers.topics import INTERNAL_TOPICS
 from odradek.partitions.partition import AppendResult, Partition
@@ -30,12 +31,20 @@ from odradek.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from odradek.records.batch import BatchHeader
 
 ACKS_ALL = -1
 TOPIC_ID_SINCE = 13
+IMPLICIT_SINCE = 12
 ZSTD_SINCE = 7
 _CODEC_POSITION = 22  # of a batch: the low byte of its attributes
 _ZSTD = 4
+_RETRIABLE = (
+    ErrorCode.CONCURRENT_TRANSACTIONS,
+    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+    ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_COORDINATOR,
+)
 
 
 def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
@@ -71,10 +80,43 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
                 result = AppendResult(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
             else:
                 partition = found.partitions[data.index]
-                result = partition.append(cast(Buffer, data.records))
+                result = partition.append(
+                    cast(Buffer, data.records),
+                    None if request.transactional_id is None else _Admission(request, context, partition),
+                )
             settling.settle(answer, result, partition)
         topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
     return settling.answer(ProduceResponse(responses=topics))
+
+
+class _Admission:
+    """Asks whether a batch is part of its producer's transaction."""
+
+    __slots__ = ("context", "partition", "transactional_id")
+
+    def __init__(self, request: ProduceRequest, context: RequestContext, partition: Partition) -> None:
+        assert request.transactional_id is not None
+        self.transactional_id = request.transactional_id
+        self.context = context
+        self.partition = partition
+
+    async def __call__(self, header: BatchHeader) -> ErrorCode:
+        transactions = self.context.broker.transactions
+        identity = self.partition.identity
+        place = (identity.topic, identity.partition)
+        producer = self.transactional_id, header.producer_id, header.producer_epoch
+        implicit = self.context.api_version >= IMPLICIT_SINCE
+        try:
+            if implicit:
+                await transactions.add_partitions(*producer, frozenset({place}), 2)
+            elif not transactions.verify(*producer, [place])[0]:
+                return ErrorCode.INVALID_TXN_STATE
+        except KafkaError as error:
+            if error.code == ErrorCode.PRODUCER_FENCED:
+                return ErrorCode.INVALID_PRODUCER_EPOCH
+            # What a producer is to try again, in a form that those of its age do try again (as Kafka does).
+            return ErrorCode.NOT_ENOUGH_REPLICAS if error.code in _RETRIABLE and not implicit else error.code
+        return ErrorCode.NONE
 
 
 class Settling:

@@ -45,7 +45,7 @@ SEGMENT_MIN_BYTES = 1_048_576
 # A change that another broker overtook is made again from the newer image, this often at the most.
 CHANGE_ATTEMPTS = 10
 # Features of which this broker serves something, with the range of levels.
-SERVED_FEATURES: dict[str, tuple[int, int]] = {}
+SERVED_FEATURES: dict[str, tuple[int, int]] = {"transaction.version": (0, 2)}
 
 R = TypeVar("R")
 Operation = Callable[[MetadataImage], tuple[list[MetadataRecord], R]]
@@ -84,6 +84,13 @@ class Metadata:
         if self.is_new:
             level = record_of(FeatureLevelRecord(name=METADATA_VERSION_FEATURE, feature_level=METADATA_VERSION))
             await self.change(lambda image: ([level], None))
+        missing = [
+            record_of(FeatureLevelRecord(name=name, feature_level=highest))
+            for name, (_, highest) in SERVED_FEATURES.items()
+            if name not in self.image.features
+        ]
+        if missing:
+            await self.change(lambda image: (missing, None))
         self._follow_broker_configs()
 
     async def _load(self, opened: PartitionLog) -> None:

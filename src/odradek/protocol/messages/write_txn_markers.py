@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from odradek.protocol.fields import Message, Struct, boolean, field, int16, int32, int64, int8, string
+from odradek.protocol.fields import Message, Struct, boolean, field, int8, int16, int32, int64, string
 
 
 class WritableTxnMarkerTopic(Struct):

@@ -1,0 +1,325 @@
+"""The coordinator of transactions: what producers ask, the markers that end transactions, and the shards' lives.
+
+Role: find a transactional id's partition of `__transaction_state`, run the shard's operations, and complete what was
+prepared: write a marker to every partition of the transaction, and when all are durable, note that.
+
+Invariants:
+- A transaction's end is acknowledged when it is prepared, durably; from then on it is completed, however often it takes,
+  also by the next start. Kafka refuses what a producer asks meanwhile, with CONCURRENT_TRANSACTIONS; here it waits, for
+  the little time that takes.
+- A marker is written for a prepared transaction only, with its epoch: a partition refuses an older one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from odradek.ages import Ages
+from odradek.clock import Clock
+from odradek.config import BrokerConfig
+from odradek.coordination.groups import coordinator as groups
+from odradek.coordination.operation import Outcome
+from odradek.coordination.runtime import Shard
+from odradek.coordination.transactions.records import NO_PRODUCER_ID, State, TopicPartition, Transaction
+from odradek.coordination.transactions.shard import TransactionShard
+from odradek.engines.interface import LogFailure
+from odradek.errors import ErrorCode, KafkaError
+from odradek.logs import get_logger
+from odradek.partitions.registry import Partitions
+
+log = get_logger("odradek.transactions")
+
+TOPIC = "__transaction_state"
+# A marker that could not be written is tried again after this long, doubled each time up to the maximum.
+RETRY_FIRST_DELAY_S = 0.05
+RETRY_MAX_DELAY_S = 10.0
+# How long a request waits for the transaction before to be completed; then CONCURRENT_TRANSACTIONS, and it asks again.
+COMPLETION_WAIT_S = 5.0
+# Fencing, then aborting, then beginning: what a request makes in one go.
+INIT_ATTEMPTS = 3
+T = TypeVar("T")
+
+
+class TransactionCoordinator:
+    """The transactions of one broker."""
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        clock: Clock,
+        partitions: Partitions,
+        create_topic: Callable[[str, int, dict[str, str]], Awaitable[None]],
+        next_producer_id: Callable[[], Awaitable[int]],
+        ages: Ages,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.partitions = partitions
+        self._create_topic = create_topic
+        self._next_producer_id = next_producer_id
+        self.ages = ages
+        self._shards: list[Shard[TransactionShard]] = []
+        self._completions: dict[str, asyncio.Task[None]] = {}
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Begins to serve the partitions of the transactions' topic that there are now."""
+        topic = self.partitions.topics.get(TOPIC)
+        found = [] if topic is None else topic.partitions
+        if [shard.partition for shard in self._shards] == found:
+            return
+        self._end_completions()
+        for shard in self._shards:
+            shard.close()
+        self._shards = [
+            Shard(
+                partition,
+                lambda: TransactionShard(self.clock, self._loaded),
+                self.clock,
+                self.config.integer("odradek.coordinator.snapshot.min.records"),
+                self.config.integer("transaction.state.log.load.buffer.size"),
+            )
+            for partition in found
+        ]
+        for shard in self._shards:
+            shard.load()
+
+    def _loaded(self, prepared: list[str]) -> None:
+        for transactional_id in prepared:
+            self._begin_completion(transactional_id)
+
+    async def ready(self) -> None:
+        """Makes the transactions' topic if there is none. Raises `KafkaError`."""
+        if not self._shards:
+            configs = {
+                "cleanup.policy": "compact",
+                "compression.type": "uncompressed",
+                "segment.bytes": str(self.config.integer("transaction.state.log.segment.bytes")),
+            }
+            await self._create_topic(TOPIC, self.config.integer("transaction.state.log.num.partitions"), configs)
+            self.load()
+
+    async def stop(self) -> None:
+        """Ends the shards, with a snapshot where one is due. What is prepared is completed by the next start."""
+        self._end_completions()
+        await asyncio.gather(*(shard.stop() for shard in self._shards))
+
+    def _end_completions(self) -> None:
+        for task in self._completions.values():
+            task.cancel()
+        self._completions.clear()
+
+    def shards(self) -> Sequence[Shard[TransactionShard]]:
+        """The shards there are now, to look at."""
+        return self._shards
+
+    def _shard(self, transactional_id: str) -> Shard[TransactionShard]:
+        if not self._shards:
+            raise KafkaError(ErrorCode.NOT_COORDINATOR)
+        return self._shards[groups.partition_of(transactional_id, len(self._shards))]
+
+    async def _call(self, transactional_id: str, operation: Callable[[TransactionShard, Outcome], T]) -> T:
+        return await self._shard(transactional_id).call(operation)
+
+    # --- what producers ask --------------------------------------------------------------------------------------
+
+    async def init(self, transactional_id: str, timeout_ms: int, expected: tuple[int, int] | None) -> tuple[int, int]:
+        """A producer begins: its producer id and epoch. What it, or one before it, had open is aborted. Raises
+        `KafkaError`."""
+        if not 0 < timeout_ms <= self.config.integer("transaction.max.timeout.ms"):
+            raise KafkaError(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
+        for _ in range(INIT_ATTEMPTS):
+            await self._completed(transactional_id)
+            shard = self._shard(transactional_id)
+            new_id = await self._next_producer_id() if shard.active().needs_producer_id(transactional_id) else -1
+            given = await shard.call(
+                lambda machine, out, new_id=new_id: machine.init(  # type: ignore[misc]
+                    transactional_id, timeout_ms, expected, new_id, out
+                )
+            )
+            if given is not None:
+                return given
+            open_one = shard.active().transactions.get(transactional_id)
+            if open_one is not None:
+                await self._fence(transactional_id, open_one)
+        raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
+
+    async def _fence(self, transactional_id: str, transaction: Transaction) -> None:
+        await self._call(
+            transactional_id,
+            lambda machine, out: machine.fence(transactional_id, transaction.producer_id, transaction.epoch, out),
+        )
+        self._begin_completion(transactional_id)
+
+    async def add_partitions(
+        self, transactional_id: str, producer_id: int, epoch: int, partitions: frozenset[TopicPartition], version: int
+    ) -> None:
+        """Partitions become part of the producer's transaction, durably. Raises `KafkaError`."""
+        await self._completed(transactional_id)
+        await self._call(
+            transactional_id,
+            lambda machine, out: machine.add_partitions(transactional_id, producer_id, epoch, partitions, version, out),
+        )
+
+    def verify(
+        self, transactional_id: str, producer_id: int, epoch: int, partitions: Sequence[TopicPartition]
+    ) -> list[bool]:
+        """Which of these partitions are part of the open transaction. Raises `KafkaError`."""
+        machine = self._shard(transactional_id).active()
+        return machine.verify(transactional_id, producer_id, epoch, partitions)
+
+    def offsets_partition(self, group_id: str) -> TopicPartition:
+        """Where a group's offsets are. Raises `KafkaError` while there is no such place."""
+        topic = self.partitions.topics.get(groups.TOPIC)
+        if topic is None or not topic.partitions:
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        return groups.TOPIC, groups.partition_of(group_id, len(topic.partitions))
+
+    async def add_group(
+        self, transactional_id: str, producer_id: int, epoch: int, group_id: str, implicit: bool
+    ) -> ErrorCode:
+        """Whether offsets of a group may be committed in the producer's transaction; with `implicit` (version 2) they
+        become part of it."""
+        try:
+            place = self.offsets_partition(group_id)
+            if implicit:
+                await self.add_partitions(transactional_id, producer_id, epoch, frozenset({place}), 2)
+            elif not self.verify(transactional_id, producer_id, epoch, [place])[0]:
+                return ErrorCode.INVALID_TXN_STATE
+        except KafkaError as error:
+            return error.code
+        return ErrorCode.NONE
+
+    async def end(
+        self, transactional_id: str, producer_id: int, epoch: int, commit: bool, version: int
+    ) -> tuple[int, int]:
+        """Commits or aborts: the producer id and epoch to go on with, when that is certain. Raises `KafkaError`."""
+        shard = self._shard(transactional_id)
+        new_id = NO_PRODUCER_ID
+        if version >= 2 and shard.active().needs_producer_id(transactional_id):
+            new_id = await self._next_producer_id()
+        given = await shard.call(
+            lambda machine, out: machine.end(transactional_id, producer_id, epoch, commit, version, new_id, out)
+        )
+        self._begin_completion(transactional_id)
+        return given
+
+    # --- what administrators ask ---------------------------------------------------------------------------------
+
+    def transaction(self, transactional_id: str) -> Transaction | None:
+        """What is known of an id. Raises `KafkaError`."""
+        return self._shard(transactional_id).active().transactions.get(transactional_id) if self._shards else None
+
+    def all(self) -> list[tuple[str, Transaction]]:
+        """Every id. Raises `KafkaError` where a shard is being loaded."""
+        return [one for shard in self._shards for one in shard.active().transactions.items()]
+
+    # --- completion ----------------------------------------------------------------------------------------------
+
+    async def _completed(self, transactional_id: str) -> None:
+        """Waits for what is prepared to be complete, for a while."""
+        task = self._completions.get(transactional_id)
+        if task is not None:
+            await asyncio.wait([task], timeout=COMPLETION_WAIT_S)
+
+    def _begin_completion(self, transactional_id: str) -> None:
+        if transactional_id in self._completions:
+            return
+        try:
+            transaction = self._shard(transactional_id).active().transactions.get(transactional_id)
+        except KafkaError:
+            return  # begun again when the shard is loaded
+        if transaction is None or not transaction.state.is_prepared:
+            return
+        task = asyncio.ensure_future(self._complete(transactional_id, transaction))
+        self._completions[transactional_id] = task
+        task.add_done_callback(lambda done: self._ended(transactional_id, done))
+
+    def _ended(self, transactional_id: str, task: asyncio.Task[None]) -> None:
+        if self._completions.get(transactional_id) is task:
+            del self._completions[transactional_id]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a transaction was not completed", transactional_id=transactional_id, exc_info=error)
+
+    async def _complete(self, transactional_id: str, prepared: Transaction) -> None:
+        """Writes the markers, each until it is durable, then says so in the log."""
+        left = list(prepared.partitions)
+        delay_s = RETRY_FIRST_DELAY_S
+        while True:
+            left = await self._write_markers(prepared, left, self._shard(transactional_id).partition.leader_epoch)
+            if not left:
+                break
+            log.warning(
+                "markers of a transaction could not be written, trying again",
+                transactional_id=transactional_id,
+                partitions=len(left),
+                retry_s=delay_s,
+            )
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RETRY_MAX_DELAY_S)
+        try:
+            shard = self._shard(transactional_id)
+            # Only appended: what comes next is behind it in the log.
+            shard.run(lambda machine, out: machine.complete(transactional_id, prepared, out))
+        except KafkaError as error:
+            # The shard is loaded anew, and begins this again.
+            log.info("a transaction is to be completed again", transactional_id=transactional_id, why=str(error))
+
+    async def _write_markers(
+        self, prepared: Transaction, wanted: list[TopicPartition], coordinator_epoch: int
+    ) -> list[TopicPartition]:
+        """Writes them; where it failed."""
+        failed: list[TopicPartition] = []
+        written: list[tuple[TopicPartition, asyncio.Future[None]]] = []
+        committed = prepared.state is State.PREPARE_COMMIT
+        for name, index in wanted:
+            partition = self.partitions.get(name, index)
+            if partition is None:
+                continue  # deleted, with all that the transaction wrote
+            try:
+                durable = partition.end_transaction(prepared.producer_id, prepared.epoch, coordinator_epoch, committed)
+            except LogFailure:
+                failed.append((name, index))
+            except KafkaError as error:
+                if error.code in (ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.TRANSACTION_COORDINATOR_FENCED):
+                    # The partition knows of a later one: this one's end was written before.
+                    log.info("a marker is not needed any more", partition=f"{name}-{index}", why=str(error))
+                elif error.code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+                    failed.append((name, index))
+            else:
+                written.append(((name, index), durable))
+        if written:
+            await asyncio.wait([durable for _, durable in written])
+        failed += [place for place, durable in written if durable.cancelled() or durable.exception() is not None]
+        return failed
+
+    # --- now and then --------------------------------------------------------------------------------------------
+
+    async def abort_out_of_time(self) -> None:
+        """Aborts what has been open for longer than its producer said."""
+        now_ms = self.clock.now_ms()
+        for shard in list(self._shards):
+            try:
+                late = shard.active().out_of_time(now_ms)
+                for transactional_id, transaction in late:
+                    log.warning(
+                        "a transaction is out of time and is aborted",
+                        transactional_id=transactional_id,
+                        timeout_ms=transaction.timeout_ms,
+                        producer_id=transaction.producer_id,
+                    )
+                    await self._fence(transactional_id, transaction)
+            except KafkaError as error:
+                log.info("transactions were passed over", partition=str(shard.partition.identity), why=str(error))
+
+    async def expire(self) -> None:
+        """Forgets transactional ids that were silent for `transactional.id.expiration.ms`."""
+        now_ms, expiration_ms = self.ages.now_ms(), self.config.integer("transactional.id.expiration.ms")
+        for shard in list(self._shards):
+            try:
+                await shard.call(lambda machine, out: machine.expire(now_ms, expiration_ms, out))
+            except KafkaError as error:
+                log.info("transactions were passed over", partition=str(shard.partition.identity), why=str(error))

@@ -1,0 +1,31 @@
+"""AddOffsetsToTxn (API key 25), versions 0-4: a group's offsets become part of a transaction (KIP-98, KIP-447).
+
+Card: 2 PRODUCER_FENCED where it was INVALID_PRODUCER_EPOCH. Producers of transactions version 2 do not send it: their
+TxnOffsetCommit says it.
+"""
+
+from __future__ import annotations
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.handlers.transactions import for_old_producers
+from odradek.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
+
+FENCED_SINCE = 2
+
+
+async def handle(request: AddOffsetsToTxnRequest, context: RequestContext) -> AddOffsetsToTxnResponse:
+    """Adds the partition that the group's offsets are in."""
+    transactions = context.broker.transactions
+    try:
+        if not request.transactional_id:
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+        await context.broker.groups.ready()
+        place = transactions.offsets_partition(request.group_id)
+        await transactions.add_partitions(
+            request.transactional_id, request.producer_id, request.producer_epoch, frozenset({place}), 0
+        )
+    except KafkaError as error:
+        code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
+        return AddOffsetsToTxnResponse(error_code=code)
+    return AddOffsetsToTxnResponse()

@@ -1,0 +1,95 @@
+"""AddPartitionsToTxn (API key 24), versions 0-5.
+
+Card: 0-3 are a producer's (2: PRODUCER_FENCED where it was INVALID_PRODUCER_EPOCH); 4 and 5 a broker's, for several
+transactions, and to verify only (KIP-890); 5 a producer of transactions version 2 never sends: its writes say it.
+One partition that does not exist keeps all others of the request out: OPERATION_NOT_ATTEMPTED.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.handlers.transactions import for_old_producers
+from odradek.protocol.messages.add_partitions_to_txn import (
+    AddPartitionsToTxnPartitionResult,
+    AddPartitionsToTxnRequest,
+    AddPartitionsToTxnResponse,
+    AddPartitionsToTxnResult,
+    AddPartitionsToTxnTopic,
+    AddPartitionsToTxnTopicResult,
+)
+
+SEVERAL_SINCE = 4
+FENCED_SINCE = 2
+ABORTABLE_SINCE = 5
+
+
+async def handle(request: AddPartitionsToTxnRequest, context: RequestContext) -> AddPartitionsToTxnResponse:
+    """Adds the partitions, or says whether they are there."""
+    if context.api_version < SEVERAL_SINCE:
+        results = await _add(
+            context,
+            request.v3_and_below_transactional_id,
+            request.v3_and_below_producer_id,
+            request.v3_and_below_producer_epoch,
+            request.v3_and_below_topics,
+            verify_only=False,
+        )
+        return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results)
+    return AddPartitionsToTxnResponse(
+        results_by_transaction=[
+            AddPartitionsToTxnResult(
+                transactional_id=one.transactional_id,
+                topic_results=await _add(
+                    context, one.transactional_id, one.producer_id, one.producer_epoch, one.topics, one.verify_only
+                ),
+            )
+            for one in request.transactions
+        ]
+    )
+
+
+async def _add(
+    context: RequestContext,
+    transactional_id: str,
+    producer_id: int,
+    epoch: int,
+    topics: Sequence[AddPartitionsToTxnTopic],
+    verify_only: bool,
+) -> list[AddPartitionsToTxnTopicResult]:
+    broker = context.broker
+    places = [(topic.name, index) for topic in topics for index in topic.partitions]
+    unknown = {place for place in places if broker.partitions.get(*place) is None}
+    codes = dict.fromkeys(places, ErrorCode.OPERATION_NOT_ATTEMPTED if unknown else ErrorCode.NONE)
+    codes.update(dict.fromkeys(unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+    if not unknown:
+        try:
+            if not transactional_id:
+                raise KafkaError(ErrorCode.INVALID_REQUEST)
+            if verify_only:
+                missing = (
+                    ErrorCode.TRANSACTION_ABORTABLE
+                    if context.api_version >= ABORTABLE_SINCE
+                    else ErrorCode.INVALID_TXN_STATE
+                )
+                found = broker.transactions.verify(transactional_id, producer_id, epoch, places)
+                codes = {
+                    place: ErrorCode.NONE if there else missing for place, there in zip(places, found, strict=True)
+                }
+            else:
+                await broker.transactions.add_partitions(transactional_id, producer_id, epoch, frozenset(places), 0)
+        except KafkaError as error:
+            code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
+            codes = dict.fromkeys(places, code)
+    return [
+        AddPartitionsToTxnTopicResult(
+            name=topic.name,
+            results_by_partition=[
+                AddPartitionsToTxnPartitionResult(partition_index=index, partition_error_code=codes[topic.name, index])
+                for index in topic.partitions
+            ],
+        )
+        for topic in topics
+    ]

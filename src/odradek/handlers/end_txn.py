@@ -1,0 +1,30 @@
+"""EndTxn (API key 26), versions 0-5.
+
+Card: 2 PRODUCER_FENCED where it was INVALID_PRODUCER_EPOCH; 5 transactions version 2 (KIP-890): the answer has the
+producer id and the epoch to go on with. Answered when the decision is durable; from then on it is carried out.
+"""
+
+from __future__ import annotations
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.handlers.transactions import for_old_producers
+from odradek.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
+
+FENCED_SINCE = 2
+VERSION_2_SINCE = 5
+
+
+async def handle(request: EndTxnRequest, context: RequestContext) -> EndTxnResponse:
+    """Commits or aborts."""
+    version = 2 if context.api_version >= VERSION_2_SINCE else 0
+    try:
+        if not request.transactional_id:
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+        producer_id, epoch = await context.broker.transactions.end(
+            request.transactional_id, request.producer_id, request.producer_epoch, request.committed, version
+        )
+    except KafkaError as error:
+        code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
+        return EndTxnResponse(error_code=code)
+    return EndTxnResponse(producer_id=producer_id, producer_epoch=epoch)

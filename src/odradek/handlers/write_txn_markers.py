@@ -1,0 +1,63 @@
+"""WriteTxnMarkers (API key 27), versions 1 and 2: ends a producer's transaction on the partitions named.
+
+Card: 2 the transactions' version. An administrator's way to abort a hanging transaction (KIP-664): the coordinator here
+writes its markers without a request. Each marker is acknowledged when it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from odradek.engines.interface import LogFailure
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.protocol.messages.write_txn_markers import (
+    WritableTxnMarker,
+    WritableTxnMarkerPartitionResult,
+    WritableTxnMarkerResult,
+    WritableTxnMarkerTopicResult,
+    WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
+)
+
+
+async def handle(request: WriteTxnMarkersRequest, context: RequestContext) -> WriteTxnMarkersResponse:
+    """Writes the markers."""
+    response = WriteTxnMarkersResponse()
+    durables: list[tuple[WritableTxnMarkerPartitionResult, asyncio.Future[None]]] = []
+    for marker in request.markers:
+        topics = []
+        for topic in marker.topics:
+            results = []
+            for index in topic.partition_indexes:
+                result = WritableTxnMarkerPartitionResult(partition_index=index)
+                results.append(result)
+                durable = _write(marker, topic.name, index, result, context)
+                if durable is not None:
+                    durables.append((result, durable))
+            topics.append(WritableTxnMarkerTopicResult(name=topic.name, partitions=results))
+        response.markers.append(WritableTxnMarkerResult(producer_id=marker.producer_id, topics=topics))
+    if durables:
+        await asyncio.wait([durable for _, durable in durables])
+    for result, durable in durables:
+        if durable.cancelled() or durable.exception() is not None:
+            result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+    return response
+
+
+def _write(
+    marker: WritableTxnMarker, name: str, index: int, result: WritableTxnMarkerPartitionResult, context: RequestContext
+) -> asyncio.Future[None] | None:
+    partition = context.broker.partitions.get(name, index)
+    if partition is None:
+        result.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return None
+    try:
+        return partition.end_transaction(
+            marker.producer_id, marker.producer_epoch, marker.coordinator_epoch, marker.transaction_result
+        )
+    except KafkaError as error:
+        result.error_code = error.code
+    except LogFailure:
+        result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+    return None
