@@ -556,9 +556,7 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         "Bytes read at once when transactions are loaded.",
         minimum=1,
     ),
-    Setting(
-        "transaction.state.log.num.partitions", Kind.INT, 50, "Partitions of the transactions' topic.", minimum=1
-    ),
+    Setting("transaction.state.log.num.partitions", Kind.INT, 50, "Partitions of the transactions' topic.", minimum=1),
     Setting(
         "transaction.state.log.segment.bytes",
         Kind.INT,

@@ -41,6 +41,8 @@ class Outcome:
     alters: bool = True
     """Whether the operation has changed soft state with the durable: then, if the records cannot be kept, the state has
     to be made anew."""
+    producer: tuple[int, int] | None = None
+    """The producer (id, epoch) in whose transaction the records are written: they count when it is committed."""
     waits: bool = True
     """Whether the answers say something of the durable state, so that they wait for the last append before them."""
 
@@ -58,6 +60,18 @@ class StateMachine(Protocol):
 
     def replay(self, key: bytes, value: bytes | None) -> None:
         """Takes a record of the log into the durable state. Raises `DecodeError` for one that cannot be read."""
+        ...
+
+    def replay_transactional(self, producer_id: int, key: bytes, value: bytes | None) -> None:
+        """Takes a record that was written in a producer's transaction, to count or not when that ends."""
+        ...
+
+    def end_transaction(self, producer_id: int, committed: bool) -> None:
+        """What was taken of a producer's transaction counts from now on, or is gone."""
+        ...
+
+    def has_pending(self) -> bool:
+        """Whether something was taken of transactions that have not ended."""
         ...
 
     def records(self) -> Callable[[], Iterable[tuple[bytes, bytes]]]:

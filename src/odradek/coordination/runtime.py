@@ -31,6 +31,7 @@ from odradek.engines.interface import LogFailure, OffsetOutOfRange, PartitionLog
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
+from odradek.partitions.producer_state import read_marker
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
 from odradek.records.batch import InvalidBatch, RecordBatch, split_batches
@@ -102,6 +103,7 @@ class Shard(Generic[S]):
         self._loading: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         partition.wait(self._partition_changed)
+        partition.marker_listeners.append(self._transaction_ended)
 
     # --- operations ----------------------------------------------------------------------------------------------
 
@@ -170,7 +172,7 @@ class Shard(Generic[S]):
         records, opened = outcome.records, self._opened
         assert opened is not None
         try:
-            for batch in _batches(records):
+            for batch in _batches(records, outcome.producer):
                 durable = self.partition.append_own(batch, opened)
         except LogFailure as failure:
             if isinstance(failure, StorageFull):  # which the partition has said, and not for each of many
@@ -182,16 +184,26 @@ class Shard(Generic[S]):
             return ErrorCode.NOT_COORDINATOR
         for record in records:
             assert record.key is not None
-            self.machine.replay(record.key, record.value)
+            if outcome.producer is None:
+                self.machine.replay(record.key, record.value)
+            else:
+                self.machine.replay_transactional(outcome.producer[0], record.key, record.value)
         self._last_append = durable
         if durable.done():
             self._on_durable(durable)
         else:
             durable.add_done_callback(self._on_durable)
         self._records_since_snapshot += len(records)
-        if self._records_since_snapshot > self.snapshot_min_records + self._snapshot_size and self._saving is None:
+        due = self._records_since_snapshot > self.snapshot_min_records + self._snapshot_size
+        # What is pending is in no snapshot: transactions are short, and the log has it.
+        if due and self._saving is None and not self.machine.has_pending():
             self._saving = asyncio.ensure_future(self._save_snapshot(opened, opened.end_offset, durable))
         return None
+
+    def _transaction_ended(self, producer_id: int, committed: bool) -> None:
+        """The marker of a transaction was appended to this shard's log."""
+        if self.state is ShardState.ACTIVE and self.partition.log is self._opened:
+            self.machine.end_transaction(producer_id, committed)
 
     def _on_durable(self, durable: asyncio.Future[None]) -> None:
         if durable is self._last_append and (durable.cancelled() or durable.exception() is not None):
@@ -352,29 +364,37 @@ class Shard(Generic[S]):
             await asyncio.wait([self._saving])
         opened = self._opened
         serves = self.state is ShardState.ACTIVE and self.partition.log is opened
-        if serves and opened is not None and self._records_since_snapshot:
+        if serves and opened is not None and self._records_since_snapshot and not self.machine.has_pending():
             await self._save_snapshot(opened, opened.end_offset, self._last_append)
         self.close()
 
     def close(self) -> None:
         """Ends the shard at once; everyone who waits is refused."""
         self.partition.stop_waiting(self._partition_changed)
+        if self._transaction_ended in self.partition.marker_listeners:
+            self.partition.marker_listeners.remove(self._transaction_ended)
         self._end(ShardState.CLOSED, ErrorCode.NOT_COORDINATOR)
         if self._loading is not None:
             self._loading.cancel()
             self._loading = None
 
 
-def _batches(records: Iterable[NewRecord]) -> Iterator[RecordBatch]:
+def _batches(records: Iterable[NewRecord], producer: tuple[int, int] | None = None) -> Iterator[RecordBatch]:
     """One batch, or where there are very many records several that consumers with their usual settings take."""
+
+    def build(builder: BatchBuilder) -> RecordBatch:
+        if producer is None:
+            return builder.build()
+        return builder.build(producer_id=producer[0], producer_epoch=producer[1], transactional=True)
+
     builder = BatchBuilder()
     for record in records:
         builder.append(record.key, record.value, record.timestamp)
         if builder.size >= BATCH_BYTES:
-            yield builder.build()
+            yield build(builder)
             builder = BatchBuilder()
     if builder.count:
-        yield builder.build()
+        yield build(builder)
 
 
 def _release(answers: Iterable[tuple[Reply, Message | ErrorCode]]) -> None:
@@ -415,12 +435,17 @@ def _replay_batches(machine: StateMachine, data: bytes, offset: int) -> tuple[in
             continue
         offset = header.next_offset
         if header.is_control:
+            if (end := read_marker(header, piece)) is not None:
+                machine.end_transaction(header.producer_id, end[1])
             continue
         for record in iterate(header, piece):
             if record.key is None:
                 continue
             try:
-                machine.replay(record.key, record.value)
+                if header.is_transactional:
+                    machine.replay_transactional(header.producer_id, record.key, record.value)
+                else:
+                    machine.replay(record.key, record.value)
             except DecodeError as error:
                 log.warning("a coordinator's record is passed over", offset=record.offset, why=str(error))
             count += 1

@@ -157,8 +157,8 @@ class PartitionLog(ABC):
 
     @abstractmethod
     def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
-        """All batches from the one that contains `offset` to the end: the header, and the whole of a control batch, else
-        nothing. Blocks: run it in a thread."""
+        """All batches from the one that contains `offset` to the end: the header, and the whole of a control batch,
+        else nothing. Blocks: run it in a thread."""
 
     def headers(self, offset: int) -> Iterator[BatchHeader]:
         """The headers alone. Blocks."""

@@ -1,8 +1,8 @@
 """Fetch (API key 1), versions 4-18.
 
 Card:
-- 4 read_committed: up to the last stable offset, with the aborted transactions in what is read; 5 log start offset, 7 sessions (KIP-227), 9 leader
-  epochs (KIP-320), 10 zstd, 11 rack, 12 last fetched epoch and divergence (KIP-595), 13 topics by id (KIP-516),
+- 4 read_committed: up to the last stable offset, with the aborted transactions in what is read (KIP-98); 5 log start
+  offset, 7 sessions (KIP-227), 9 leader epochs (KIP-320), 10 zstd, 11 rack, 12 last fetched epoch and divergence (KIP-595), 13 topics by id (KIP-516),
   15 replica state, 16 node endpoints (never needed with one broker).
 - Long poll: a response waits until `min_bytes` are there, something is wrong, or `max_wait_ms` is over.
 - Bytes are counted as Kafka counts them (KIP-74): partitions in the order asked; the first batch of the first

@@ -1,6 +1,6 @@
 """ListTransactions (API key 66), versions 0-2: the transactional ids that the coordinator knows (KIP-664).
 
-Card: 1 only those that have run for longer than so many ms (KIP-994); 2 a pattern for the ids (KIP-1152). A pattern that
+Card: 1 only those that have run for longer than so many ms (KIP-994); 2 a pattern for the ids (KIP-1152). One that
 could take for ever (a repetition within a repetition, or of alternatives) is refused as one that is no pattern is.
 """
 

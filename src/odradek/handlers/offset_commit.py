@@ -77,6 +77,13 @@ def _wanted(request: OffsetCommitRequest, response: OffsetCommitResponse, contex
                 answer.error_code = unknown
 
 
+def too_long(metadata: str, longest: int) -> bool:
+    """Whether a text has more than so many UTF-16 units. Outside the basic plane a character is two."""
+    return len(metadata) > longest or (
+        2 * len(metadata) > longest and len(metadata.encode("utf-16-be", "surrogatepass")) > 2 * longest
+    )
+
+
 def _commits(
     request: OffsetCommitRequest, wanted: list[_Wanted], context: RequestContext
 ) -> Iterator[tuple[OffsetKey, Committed]]:
@@ -87,10 +94,7 @@ def _commits(
     expire_ms = NO_TIMESTAMP if kept_ms == NO_RETENTION else now_ms + kept_ms
     for asked, name, topic_id, answer in wanted:
         metadata = asked.committed_metadata or ""
-        if len(metadata) > longest or (
-            # Outside the basic plane a character is two units.
-            2 * len(metadata) > longest and len(metadata.encode("utf-16-be", "surrogatepass")) > 2 * longest
-        ):
+        if too_long(metadata, longest):
             answer.error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
             continue
         committed = Committed(

@@ -1,7 +1,7 @@
 """OffsetFetch (API key 9), versions 1-10.
 
-Card: 2 all topics, and an error for the group, 5 leader epochs (KIP-320), 7 stable offsets only (there are no
-transactions yet, so all are), 8 several groups (KIP-709), 9 member id and epoch of the newer groups (KIP-848), 10
+Card: 2 all topics, and an error for the group, 5 leader epochs (KIP-320), 7 stable offsets only (KIP-447: one that a
+transaction may yet change is UNSTABLE_OFFSET_COMMIT, and asked for again), 8 several groups (KIP-709), 9 member id and epoch of the newer groups (KIP-848), 10
 topic ids. Where nothing was committed the offset is -1, also for topics that do not exist.
 """
 
@@ -33,35 +33,43 @@ from odradek.protocol.messages.offset_fetch import (
 GROUP_ERROR_SINCE = 2
 SEVERAL_GROUPS_SINCE = 8
 BY_ID_SINCE = 10
+# Topic and partition of offsets that may change.
+Unstable = frozenset[tuple[str, int]]
 NOTHING = Committed(offset=-1, leader_epoch=-1, metadata="", commit_ms=-1)
 
 
 async def handle(request: OffsetFetchRequest, context: RequestContext) -> OffsetFetchResponse:
     """The committed offsets."""
     if context.api_version >= SEVERAL_GROUPS_SINCE:
-        groups = await asyncio.gather(*(_group(group, context) for group in request.groups))
+        groups = await asyncio.gather(*(_group(group, request.require_stable, context) for group in request.groups))
         return OffsetFetchResponse(groups=list(groups))
     try:
-        found = await _offsets(request.group_id, context)
+        found, unstable = await _offsets(request.group_id, request.require_stable, context)
     except KafkaError as error:
         if context.api_version >= GROUP_ERROR_SINCE:
             return OffsetFetchResponse(error_code=error.code)
-        return OffsetFetchResponse(topics=_old_topics(request.topics or [], {}, error.code))
+        return OffsetFetchResponse(topics=_old_topics(request.topics or [], {}, error.code, frozenset()))
     if request.topics is not None:
-        return OffsetFetchResponse(topics=_old_topics(request.topics, found, ErrorCode.NONE))
+        return OffsetFetchResponse(topics=_old_topics(request.topics, found, ErrorCode.NONE, unstable))
     every = [OffsetFetchRequestTopic(name=name, partition_indexes=list(of)) for name, of in found.items()]
-    return OffsetFetchResponse(topics=_old_topics(every, found, ErrorCode.NONE))
+    return OffsetFetchResponse(topics=_old_topics(every, found, ErrorCode.NONE, unstable))
 
 
-async def _offsets(group_id: str, context: RequestContext) -> Topics:
-    def read(shard: GroupShard, outcome: Outcome) -> Topics:
-        return {topic: dict(partitions) for topic, partitions in shard.offsets.of(group_id).items()}
+async def _offsets(group_id: str, require_stable: bool, context: RequestContext) -> tuple[Topics, Unstable]:
+    """A group's offsets; and where transactions that have not ended may change them, if that matters."""
+
+    def read(shard: GroupShard, outcome: Outcome) -> tuple[Topics, Unstable]:
+        found = {topic: dict(partitions) for topic, partitions in shard.offsets.of(group_id).items()}
+        pending = shard.pending.keys_of(group_id) if require_stable else ()
+        for key in pending:
+            found.setdefault(key.topic, {}).setdefault(key.partition, NOTHING)
+        return found, frozenset((key.topic, key.partition) for key in pending)
 
     return await context.broker.groups.call(group_id, read)
 
 
 def _old_topics(
-    topics: Sequence[OffsetFetchRequestTopic], found: Topics, code: ErrorCode
+    topics: Sequence[OffsetFetchRequestTopic], found: Topics, code: ErrorCode, unstable: Unstable
 ) -> list[OffsetFetchResponseTopic]:
     answers = []
     for topic in topics:
@@ -69,25 +77,28 @@ def _old_topics(
         answer = OffsetFetchResponseTopic(name=topic.name)
         answers.append(answer)
         for index in topic.partition_indexes:
-            committed = of.get(index, NOTHING)
+            is_unstable = (topic.name, index) in unstable
+            committed = NOTHING if is_unstable else of.get(index, NOTHING)
             answer.partitions.append(
                 OffsetFetchResponsePartition(
                     partition_index=index,
                     committed_offset=committed.offset,
                     committed_leader_epoch=committed.leader_epoch,
                     metadata=committed.metadata,
-                    error_code=code,
+                    error_code=ErrorCode.UNSTABLE_OFFSET_COMMIT if is_unstable else code,
                 )
             )
     return answers
 
 
-async def _group(group: OffsetFetchRequestGroup, context: RequestContext) -> OffsetFetchResponseGroup:
+async def _group(
+    group: OffsetFetchRequestGroup, require_stable: bool, context: RequestContext
+) -> OffsetFetchResponseGroup:
     response = OffsetFetchResponseGroup(group_id=group.group_id)
     partitions = context.broker.partitions
     by_id = context.api_version >= BY_ID_SINCE
     try:
-        found = await _offsets(group.group_id, context)
+        found, unstable = await _offsets(group.group_id, require_stable, context)
     except KafkaError as error:
         response.error_code = error.code
         return response
@@ -95,18 +106,32 @@ async def _group(group: OffsetFetchRequestGroup, context: RequestContext) -> Off
         for name, of in found.items():
             topic_id = _id_of(name, partitions) if by_id else ZERO_UUID
             if topic_id is not None:
-                response.topics.append(_topic(name, topic_id, list(of), of, ErrorCode.NONE))
+                answer = _topic(name, topic_id, list(of), of, ErrorCode.NONE)
+                _mark_unstable(answer, name, unstable)
+                response.topics.append(answer)
         return response
     for topic in group.topics:
         if not by_id:
             answer = _topic(topic.name, ZERO_UUID, topic.partition_indexes, found.get(topic.name, {}), ErrorCode.NONE)
+            _mark_unstable(answer, topic.name, unstable)
         else:
             known = partitions.topics_by_id.get(topic.topic_id)
             of = {} if known is None else found.get(known.name, {})
             code = ErrorCode.UNKNOWN_TOPIC_ID if known is None else ErrorCode.NONE
             answer = _topic("", topic.topic_id, topic.partition_indexes, of, code)
+            if known is not None:
+                _mark_unstable(answer, known.name, unstable)
         response.topics.append(answer)
     return response
+
+
+def _mark_unstable(answer: OffsetFetchResponseTopics, name: str, unstable: Unstable) -> None:
+    if not unstable:
+        return
+    for one in answer.partitions:
+        if (name, one.partition_index) in unstable:
+            one.committed_offset, one.committed_leader_epoch, one.metadata = -1, -1, ""
+            one.error_code = ErrorCode.UNSTABLE_OFFSET_COMMIT
 
 
 def _id_of(name: str, partitions: Partitions) -> bytes | None:

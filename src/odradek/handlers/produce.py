@@ -101,7 +101,8 @@ class _Admission:
         self.partition = partition
 
     async def __call__(self, header: BatchHeader) -> ErrorCode:
-        transactions = self.context.broker.transactions
+        broker = self.context.broker
+        transactions = broker.transactions
         identity = self.partition.identity
         place = (identity.topic, identity.partition)
         producer = self.transactional_id, header.producer_id, header.producer_epoch
@@ -109,7 +110,11 @@ class _Admission:
         try:
             if implicit:
                 await transactions.add_partitions(*producer, frozenset({place}), 2)
-            elif not transactions.verify(*producer, [place])[0]:
+            # Also then: it may have been fenced while its partition was added.
+            if (
+                broker.config.flag("transaction.partition.verification.enable")
+                and not transactions.verify(*producer, [place])[0]
+            ):
                 return ErrorCode.INVALID_TXN_STATE
         except KafkaError as error:
             if error.code == ErrorCode.PRODUCER_FENCED:

@@ -38,6 +38,7 @@ from odradek.handlers import (
     offset_for_leader_epoch,
     produce,
     sync_group,
+    txn_offset_commit,
     write_txn_markers,
 )
 from odradek.handlers.context import Handler
@@ -66,6 +67,7 @@ HANDLERS: dict[int, Handler] = {
     25: add_offsets_to_txn.handle,
     26: end_txn.handle,
     27: write_txn_markers.handle,
+    28: txn_offset_commit.handle,
     32: describe_configs.handle,
     33: alter_configs.handle,
     35: describe_log_dirs.handle,

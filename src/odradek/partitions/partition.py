@@ -4,8 +4,8 @@ Role: stand between handlers and a `PartitionLog`. An append is checked (size, t
 the producer state; a read is bounded by the high watermark; parked fetches are woken when it moves.
 
 Invariants:
-- The high watermark is the log's durable end: nothing above it is ever handed out. The last stable offset is below it as
-  long as a transaction is open, or its end not durable.
+- The high watermark is the log's durable end: nothing above it is ever handed out. The last stable offset is below it
+  as long as a transaction is open, or its end not durable.
 - Appends are placed in the order in which `append` was called, also when a topic's settings make a batch pass through
   a thread first (recompression, key checks).
 - State derived from the log (producer state) never outlives an opening of it: after a failure the log is opened

@@ -24,7 +24,7 @@ from crc32c import crc32c
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions.transactions import Aborted, Transactions
-from odradek.records.batch import BatchHeader
+from odradek.records.batch import BatchHeader, Buffer
 from odradek.records.builder import CONTROL_ABORT, CONTROL_COMMIT, read_control_key
 from odradek.records.iteration import iterate
 
@@ -281,9 +281,9 @@ class ProducerState:
         return state
 
 
-def read_marker(header: BatchHeader, batch: bytes) -> tuple[int, bool] | None:
+def read_marker(header: BatchHeader, batch: Buffer) -> tuple[int, bool] | None:
     """The coordinator's epoch of a control batch that ends a transaction, and whether it commits; None for another."""
-    for record in iterate(header, memoryview(batch)):
+    for record in iterate(header, batch):
         kind = read_control_key(record.key)
         if kind is None or kind[1] not in (CONTROL_ABORT, CONTROL_COMMIT):
             return None

@@ -62,6 +62,7 @@ APIS: tuple[Api, ...] = (
     _api("AddOffsetsToTxn", 25, "add_offsets_to_txn", "0-4"),
     _api("EndTxn", 26, "end_txn", "0-5"),
     _api("WriteTxnMarkers", 27, "write_txn_markers", "1-2"),
+    _api("TxnOffsetCommit", 28, "txn_offset_commit", "0-6"),
     _api("DescribeConfigs", 32, "describe_configs", "1-4"),
     _api("AlterConfigs", 33, "alter_configs", "0-2"),
     _api("DescribeLogDirs", 35, "describe_log_dirs", "1-5"),

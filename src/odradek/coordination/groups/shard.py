@@ -18,6 +18,7 @@ from odradek.coordination.groups.classic import CONSUMER_PROTOCOL, ClassicGroup,
 from odradek.coordination.groups.counters import GroupCounters
 from odradek.coordination.groups.membership import GroupSettings, Joining, Membership
 from odradek.coordination.groups.offsets import Offsets
+from odradek.coordination.groups.pending_offsets import PendingOffsets
 from odradek.coordination.groups.records import (
     NO_TIMESTAMP,
     Committed,
@@ -59,6 +60,7 @@ class GroupShard:
         self.counters = counters if counters is not None else GroupCounters()
         self.membership = Membership(settings, clock, choose, self.timers, self.counters)
         self.offsets = Offsets()
+        self.pending = PendingOffsets()
         self._saved: dict[str, bytes] = {}
         self._others: dict[bytes, bytes] = {}
         self._groups: dict[str, ClassicGroup] = {}
@@ -69,6 +71,9 @@ class GroupShard:
         whose = read_key(key)
         if isinstance(whose, OffsetKey):
             self.offsets.replay(whose, None if value is None else read_committed(key, value))
+            self.pending.note_commit(whose)
+            if value is None:
+                self.pending.forget([whose])
         elif isinstance(whose, GroupKey):
             if value is None:
                 self._saved.pop(whose.group_id, None)
@@ -78,6 +83,18 @@ class GroupShard:
             self._others.pop(key, None)
         else:
             self._others[key] = value
+
+    def replay_transactional(self, producer_id: int, key: bytes, value: bytes | None) -> None:
+        whose = read_key(key)
+        if isinstance(whose, OffsetKey):
+            self.pending.take(producer_id, whose, None if value is None else read_committed(key, value))
+
+    def end_transaction(self, producer_id: int, committed: bool) -> None:
+        for key, offset in self.pending.end(producer_id, committed):
+            self.offsets.replay(key, offset)
+
+    def has_pending(self) -> bool:
+        return len(self.pending) > 0
 
     def records(self) -> Callable[[], Iterable[tuple[bytes, bytes]]]:
         saved, others, offsets = dict(self._saved), dict(self._others), self.offsets.copy()
@@ -238,6 +255,24 @@ class GroupShard:
         outcome.records += records
         self.counters.offset_commits += len(records)
 
+    def check_transactional_commit(
+        self, group_id: str, member_id: str, instance_id: str | None, generation: int
+    ) -> None:
+        """Whether somebody may commit for a group in a transaction now (KIP-447). Raises `KafkaError`.
+
+        Who says nothing of a member is believed, as ever before KIP-447; a member must be one, of this generation."""
+        group = self._groups.get(group_id)
+        if group is None:
+            if generation >= 0:
+                raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+            return
+        if generation < 0 and not member_id and instance_id is None:
+            return
+        member = group.validate_member(member_id, instance_id)
+        if generation != group.generation:
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+        self.membership.keep_session(group, member)
+
     def delete_offsets(self, group_id: str, partitions: Sequence[tuple[str, int]], outcome: Outcome) -> list[ErrorCode]:
         """Forgets offsets of topics that no member reads; what became of each. Raises `KafkaError`."""
         outcome.alters = False
@@ -263,7 +298,7 @@ class GroupShard:
     def forget_topics(self, topics: frozenset[str], outcome: Outcome) -> None:
         """The topics are deleted: so are all offsets of them."""
         outcome.alters = False
-        self._forget(self.offsets.keys_of_topics(topics), outcome)
+        self._forget({*self.offsets.keys_of_topics(topics), *self.pending.keys_of_topics(topics)}, outcome)
 
     def expire(self, outcome: Outcome, now_ms: int) -> None:
         """Forgets offsets whose time is over, and empty groups without any left (KIP-211)."""
@@ -271,7 +306,7 @@ class GroupShard:
             group = self._groups.get(group_id)
             over = self.offsets.expired(group_id, now_ms, self.settings.offsets_retention_ms, _since(group))
             self._forget(over, outcome)
-            left = len(self.offsets.keys_of(group_id)) - len(over)
+            left = len(self.offsets.keys_of(group_id)) - len(over) + len(self.pending.keys_of(group_id))
             if left == 0 and group is not None and group.state is GroupState.EMPTY and group.rests:
                 self._delete(group_id, outcome)
 
@@ -291,7 +326,7 @@ class GroupShard:
             return ErrorCode.GROUP_ID_NOT_FOUND
         if group is not None and group.state is not GroupState.EMPTY:
             return ErrorCode.NON_EMPTY_GROUP
-        self._forget(self.offsets.keys_of(group_id), outcome)
+        self._forget({*self.offsets.keys_of(group_id), *self.pending.keys_of(group_id)}, outcome)
         self._delete(group_id, outcome)
         return ErrorCode.NONE
 

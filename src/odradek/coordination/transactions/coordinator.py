@@ -4,9 +4,9 @@ Role: find a transactional id's partition of `__transaction_state`, run the shar
 prepared: write a marker to every partition of the transaction, and when all are durable, note that.
 
 Invariants:
-- A transaction's end is acknowledged when it is prepared, durably; from then on it is completed, however often it takes,
-  also by the next start. Kafka refuses what a producer asks meanwhile, with CONCURRENT_TRANSACTIONS; here it waits, for
-  the little time that takes.
+- A transaction's end is acknowledged when it is prepared, durably; from then on it is completed, however often that
+  must be tried, also by the next start. Kafka refuses what a producer asks meanwhile, with CONCURRENT_TRANSACTIONS; here
+  it waits, for the little time that takes.
 - A marker is written for a prepared transaction only, with its epoch: a partition refuses an older one.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from odradek.ages import Ages
@@ -40,6 +41,17 @@ COMPLETION_WAIT_S = 5.0
 # Fencing, then aborting, then beginning: what a request makes in one go.
 INIT_ATTEMPTS = 3
 T = TypeVar("T")
+
+
+def _init(
+    transactional_id: str,
+    timeout_ms: int,
+    expected: tuple[int, int] | None,
+    new_producer_id: int,
+    machine: TransactionShard,
+    outcome: Outcome,
+) -> tuple[int, int] | None:
+    return machine.init(transactional_id, timeout_ms, expected, new_producer_id, outcome)
 
 
 class TransactionCoordinator:
@@ -135,11 +147,7 @@ class TransactionCoordinator:
             await self._completed(transactional_id)
             shard = self._shard(transactional_id)
             new_id = await self._next_producer_id() if shard.active().needs_producer_id(transactional_id) else -1
-            given = await shard.call(
-                lambda machine, out, new_id=new_id: machine.init(  # type: ignore[misc]
-                    transactional_id, timeout_ms, expected, new_id, out
-                )
-            )
+            given = await shard.call(partial(_init, transactional_id, timeout_ms, expected, new_id))
             if given is not None:
                 return given
             open_one = shard.active().transactions.get(transactional_id)
@@ -187,7 +195,8 @@ class TransactionCoordinator:
             place = self.offsets_partition(group_id)
             if implicit:
                 await self.add_partitions(transactional_id, producer_id, epoch, frozenset({place}), 2)
-            elif not self.verify(transactional_id, producer_id, epoch, [place])[0]:
+            # Also then: it may have been fenced while its partition was added.
+            if not self.verify(transactional_id, producer_id, epoch, [place])[0]:
                 return ErrorCode.INVALID_TXN_STATE
         except KafkaError as error:
             return error.code

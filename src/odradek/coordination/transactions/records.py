@@ -106,7 +106,8 @@ def read_key(key: bytes) -> str | None:
     """The transactional id; None for a record of another type. Raises `DecodeError`."""
     if _version(key) != KEY_TYPE:
         return None
-    return decode(TransactionLogKey, 0, key, _SHORT.size)[0].transactional_id
+    read: TransactionLogKey = decode(TransactionLogKey, 0, key, _SHORT.size)[0]
+    return read.transactional_id
 
 
 def read_transaction(value: bytes) -> Transaction:
