@@ -157,8 +157,9 @@ class Driver:
         """The first offset whose record is not older; None (or the end, see the drivers) when there is none."""
         raise NotImplementedError
 
-    def start_transaction(self, bootstrap: str, transactional_id: str) -> None:
-        """Initializes a transactional producer."""
+    def transact(self, bootstrap: str, transactional_id: str, topic: str, rounds: int) -> None:
+        """A transactional producer: `rounds` times a transaction with a record "aborted" that is sent and aborted, and
+        one with a record "committed" that is committed; to partition 0."""
         raise NotImplementedError
 
     # --- administration ------------------------------------------------------------------------------------------

@@ -192,11 +192,18 @@ class AiokafkaDriver(Driver):
 
         return run(operation)
 
-    def start_transaction(self, bootstrap: str, transactional_id: str) -> None:
+    def transact(self, bootstrap: str, transactional_id: str, topic: str, rounds: int) -> None:
         async def operation() -> None:
             producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=transactional_id)
             try:
                 await producer.start()
+                for _ in range(rounds):
+                    await producer.begin_transaction()
+                    await producer.send_and_wait(topic, b"aborted", partition=0)
+                    await producer.abort_transaction()
+                    await producer.begin_transaction()
+                    await producer.send_and_wait(topic, b"committed", partition=0)
+                    await producer.commit_transaction()
             finally:
                 await producer.stop()
 

@@ -204,10 +204,18 @@ class ConfluentDriver(Driver):
         finally:
             consumer.close()
 
-    def start_transaction(self, bootstrap: str, transactional_id: str) -> None:
+    def transact(self, bootstrap: str, transactional_id: str, topic: str, rounds: int) -> None:
         producer = Producer({**QUIET, "bootstrap.servers": bootstrap, "transactional.id": transactional_id})
         try:
             producer.init_transactions(OPERATION_TIMEOUT_S)
+            for _ in range(rounds):
+                producer.begin_transaction()
+                producer.produce(topic, b"aborted", partition=0)
+                producer.flush(OPERATION_TIMEOUT_S)
+                producer.abort_transaction(OPERATION_TIMEOUT_S)
+                producer.begin_transaction()
+                producer.produce(topic, b"committed", partition=0)
+                producer.commit_transaction(OPERATION_TIMEOUT_S)
         except KafkaException as error:
             raise protocol_error(error.args[0]) from None
 

@@ -149,7 +149,7 @@ class KafkaPythonDriver(Driver):
             found = consumer.offsets_for_times({assigned: timestamp_ms})[assigned]
             return None if found is None else int(found.offset)
 
-    def start_transaction(self, bootstrap: str, transactional_id: str) -> None:
+    def transact(self, bootstrap: str, transactional_id: str, topic: str, rounds: int) -> None:
         producer = KafkaProducer(
             bootstrap_servers=bootstrap,
             transactional_id=transactional_id,
@@ -157,6 +157,13 @@ class KafkaPythonDriver(Driver):
         )
         with protocol_errors(), closing(producer):
             producer.init_transactions()
+            for _ in range(rounds):
+                producer.begin_transaction()
+                producer.send(topic, b"aborted", partition=0).get(OPERATION_TIMEOUT_S)
+                producer.abort_transaction()
+                producer.begin_transaction()
+                producer.send(topic, b"committed", partition=0).get(OPERATION_TIMEOUT_S)
+                producer.commit_transaction()
 
     # --- administration ------------------------------------------------------------------------------------------
 

@@ -176,8 +176,8 @@ class ProcessDriver(Driver):
         found = self._ask("offset_for_time", bootstrap, topic=topic, partition=partition, timestamp=timestamp_ms)
         return None if found is None else int(found)
 
-    def start_transaction(self, bootstrap: str, transactional_id: str) -> None:
-        self._ask("start_transaction", bootstrap, transactional_id=transactional_id)
+    def transact(self, bootstrap: str, transactional_id: str, topic: str, rounds: int) -> None:
+        self._ask("transact", bootstrap, transactional_id=transactional_id, topic=topic, total=rounds)
 
     # --- administration ------------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ CASES = (
     "group offsets altered",
     "group offsets deleted",
     "groups deleted",
-    "transactional producer refused at once",
+    "transactions committed and aborted",
 )
 
 

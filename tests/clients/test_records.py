@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from odradek.records.batch import split_batches
 from tests.broker import BrokerProcess
@@ -181,12 +182,42 @@ def test_beginning_and_end(bootstrap: str, driver: Driver, ten: str) -> None:
     assert driver.watermarks(bootstrap, ten, partition=0) == (0, 0)
 
 
-@case("transactional producer refused at once")
+TRANSACTIONS = 5
+
+
+@case("transactions committed and aborted")
 @every_client(Feature.TRANSACTIONS)
-def test_transactions_are_refused_clearly(bootstrap: str, driver: Driver) -> None:
-    """Until transactions are served, each client gives up at once: retries could not help."""
-    with pytest.raises(ClientError) as refused:
-        driver.start_transaction(bootstrap, f"{driver.name}-transactions")
-    # KafkaJS does not pass on what the coordinator said.
-    told = {"kafkajs": "KafkaJSGroupCoordinatorNotFound"}.get(driver.name, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
-    assert refused.value.name == told
+def test_transactions(bootstrap: str, driver: Driver, admin: Driver) -> None:
+    """What was aborted is in the log, and read by nobody who reads committed records."""
+    topic = f"transactions-{driver.name}"
+    admin.create_topic(bootstrap, topic, 1)
+    driver.transact(bootstrap, f"{driver.name}-transactions", topic, TRANSACTIONS)
+    assert committed(bootstrap, topic) == [b"committed"] * TRANSACTIONS
+    everything = committed(bootstrap, topic, isolation="read_uncommitted")
+    assert sorted(everything) == [b"aborted"] * TRANSACTIONS + [b"committed"] * TRANSACTIONS
+
+
+def committed(bootstrap: str, topic: str, isolation: str = "read_committed") -> list[bytes | None]:
+    """A topic's only partition, read to its end."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": topic,
+            "isolation.level": isolation,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
+    )
+    consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+    found = []
+    try:
+        while True:
+            message = consumer.poll(30)
+            assert message is not None, found
+            if (error := message.error()) is None:
+                found.append(message.value())
+            else:
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                return found
+    finally:
+        consumer.close()

@@ -83,7 +83,7 @@ public class Clients {
             case "read": return read(asked);
             case "watermarks": return watermarks(asked);
             case "offset_for_time": return offsetForTime(asked);
-            case "start_transaction": return startTransaction(asked);
+            case "transact": return transact(asked);
             default:
                 Properties settings = settings(asked);
                 settings.put("default.api.timeout.ms", String.valueOf(OPERATION_TIMEOUT_MS));
@@ -223,13 +223,22 @@ public class Clients {
         }
     }
 
-    static Object startTransaction(JsonNode asked) {
+    static Object transact(JsonNode asked) throws Exception {
         Properties settings = settings(asked);
         settings.put("transactional.id", asked.get("transactional_id").asText());
         settings.put("max.block.ms", String.valueOf(OPERATION_TIMEOUT_MS));
         KafkaProducer<byte[], byte[]> producer = producer(settings);
         try {
+            String topic = asked.get("topic").asText();
             producer.initTransactions();
+            for (int round = 0; round < asked.get("total").asInt(); round++) {
+                producer.beginTransaction();
+                producer.send(new ProducerRecord<>(topic, 0, null, "aborted".getBytes())).get();
+                producer.abortTransaction();
+                producer.beginTransaction();
+                producer.send(new ProducerRecord<>(topic, 0, null, "committed".getBytes()));
+                producer.commitTransaction();
+            }
             return null;
         } finally {
             producer.close(Duration.ZERO);

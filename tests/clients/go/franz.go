@@ -132,19 +132,34 @@ func (franz) read(asked *asked) ([]stored, error) {
 	return found[:asked.Count], nil
 }
 
-func (franz) startTransaction(asked *asked) error {
-	client, err := franzClient(asked.Bootstrap, kgo.TransactionalID(asked.TransactionalID))
+func (franz) transact(asked *asked) error {
+	client, err := franzClient(asked.Bootstrap, kgo.TransactionalID(asked.TransactionalID),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), operationTimeout)
-	defer cancel()
-	_, _, err = client.ProducerID(ctx)
-	return err
+	ctx := context.Background()
+	end := func(value string, commit kgo.TransactionEndTry) error {
+		if err := client.BeginTransaction(); err != nil {
+			return err
+		}
+		record := &kgo.Record{Topic: asked.Topic, Partition: 0, Value: []byte(value)}
+		if err := client.ProduceSync(ctx, record).FirstErr(); err != nil {
+			return err
+		}
+		return client.EndTransaction(ctx, commit)
+	}
+	for round := 0; round < asked.Total; round++ {
+		if err := end("aborted", kgo.TryAbort); err != nil {
+			return err
+		}
+		if err := end("committed", kgo.TryCommit); err != nil {
+			return err
+		}
+	}
+	return nil
 }
-
-// --- a member of a group ---------------------------------------------------------------------------------------------
 
 func (franz) member(orders *orders, commands <-chan string) error {
 	owned := newOwned()

@@ -87,7 +87,7 @@ type client interface {
 	produce(*asked) ([][3]*int64, error)
 	read(*asked) ([]stored, error)
 	administer(*asked) (any, error)
-	startTransaction(*asked) error
+	transact(*asked) error
 	// Runs until it has left; commands come by the channel, whose end means `leave`.
 	member(*orders, <-chan string) error
 }
@@ -152,8 +152,8 @@ func run(client client, asked *asked) (any, error) {
 		return client.produce(asked)
 	case "read":
 		return client.read(asked)
-	case "start_transaction":
-		return nil, client.startTransaction(asked)
+	case "transact":
+		return nil, client.transact(asked)
 	}
 	return client.administer(asked)
 }

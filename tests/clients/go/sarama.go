@@ -137,7 +137,7 @@ func (saramaClient) read(asked *asked) (_ []stored, err error) {
 	return found, nil
 }
 
-func (saramaClient) startTransaction(asked *asked) error {
+func (saramaClient) transact(asked *asked) error {
 	config := saramaConfig()
 	config.Producer.Return.Successes = true
 	config.Producer.RequiredAcks = sarama.WaitForAll
@@ -148,7 +148,33 @@ func (saramaClient) startTransaction(asked *asked) error {
 	if err != nil {
 		return err
 	}
-	return producer.Close()
+	defer producer.Close()
+	send := func(value string) error {
+		message := &sarama.ProducerMessage{Topic: asked.Topic, Partition: 0, Value: sarama.StringEncoder(value)}
+		_, _, err := producer.SendMessage(message)
+		return err
+	}
+	for round := 0; round < asked.Total; round++ {
+		if err := producer.BeginTxn(); err != nil {
+			return err
+		}
+		if err := send("aborted"); err != nil {
+			return err
+		}
+		if err := producer.AbortTxn(); err != nil {
+			return err
+		}
+		if err := producer.BeginTxn(); err != nil {
+			return err
+		}
+		if err := send("committed"); err != nil {
+			return err
+		}
+		if err := producer.CommitTxn(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // --- a member of a group ---------------------------------------------------------------------------------------------

@@ -130,14 +130,23 @@ async function read(asked) {
   return found;
 }
 
-async function startTransaction(asked) {
+async function transact(asked) {
   const producer = client(asked.bootstrap).producer({
     transactionalId: asked.transactional_id,
     idempotent: true,
     maxInFlightRequests: 1,
   });
   return using(producer, async () => {
-    await producer.transaction();
+    const send = (transaction, value) =>
+      transaction.send({ topic: asked.topic, messages: [{ partition: 0, value }] });
+    for (let round = 0; round < asked.total; round++) {
+      const doomed = await producer.transaction();
+      await send(doomed, "aborted");
+      await doomed.abort();
+      const kept = await producer.transaction();
+      await send(kept, "committed");
+      await kept.commit();
+    }
     return null;
   });
 }
@@ -260,8 +269,8 @@ async function run(asked) {
       return produce(asked);
     case "read":
       return read(asked);
-    case "start_transaction":
-      return startTransaction(asked);
+    case "transact":
+      return transact(asked);
     default:
       return using(client(asked.bootstrap).admin(), (admin) => administer(admin, asked));
   }
