@@ -23,7 +23,6 @@ from odradek.protocol.messages.add_partitions_to_txn import (
 
 SEVERAL_SINCE = 4
 FENCED_SINCE = 2
-ABORTABLE_SINCE = 5
 
 
 async def handle(request: AddPartitionsToTxnRequest, context: RequestContext) -> AddPartitionsToTxnResponse:
@@ -69,11 +68,7 @@ async def _add(
             if not transactional_id:
                 raise KafkaError(ErrorCode.INVALID_REQUEST)
             if verify_only:
-                missing = (
-                    ErrorCode.TRANSACTION_ABORTABLE
-                    if context.api_version >= ABORTABLE_SINCE
-                    else ErrorCode.INVALID_TXN_STATE
-                )
+                missing = ErrorCode.TRANSACTION_ABORTABLE
                 found = broker.transactions.verify(transactional_id, producer_id, epoch, places)
                 codes = {
                     place: ErrorCode.NONE if there else missing for place, there in zip(places, found, strict=True)

@@ -35,6 +35,7 @@ from odradek.protocol.messages.fetch import (
     FetchResponse,
     PartitionData,
 )
+from odradek.records.batch import HEADER_BYTES, read_header
 
 ZSTD_SINCE = 10
 
@@ -248,9 +249,12 @@ class _Fetch:
                 return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0)
             stable_end = answer.last_stable_offset
             records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, stable_end)
+            aborted = partition.producers.transactions.aborted_between(asked.fetch_offset, stable_end)
+            if aborted and isinstance(records, list):
+                end = _end_of(records)
+                aborted = [one for one in aborted if one.first_offset < end]
             answer.aborted_transactions = [
-                AbortedTransaction(producer_id=one.producer_id, first_offset=one.first_offset)
-                for one in partition.producers.transactions.aborted_between(asked.fetch_offset, stable_end)
+                AbortedTransaction(producer_id=one.producer_id, first_offset=one.first_offset) for one in aborted
             ]
             return answer, records
         except KafkaError as error:
@@ -286,6 +290,17 @@ class _Fetch:
                 topics.append(current)
             current.partitions.append(answer)
         return FetchResponse(session_id=self.fetch.session_id, responses=topics)
+
+
+def _end_of(records: list[Buffer]) -> int:
+    """The offset behind the last batch of what was read, which may be cut short."""
+    data = records[0] if len(records) == 1 else b"".join(records)
+    position, end = 0, 0
+    while len(data) - position >= HEADER_BYTES:
+        header = read_header(data, position)
+        end = header.next_offset
+        position += header.size
+    return end
 
 
 def _refused(asked: FetchPartition, code: ErrorCode) -> PartitionData:

@@ -61,8 +61,6 @@ async def _offsets(group_id: str, require_stable: bool, context: RequestContext)
     def read(shard: GroupShard, outcome: Outcome) -> tuple[Topics, Unstable]:
         found = {topic: dict(partitions) for topic, partitions in shard.offsets.of(group_id).items()}
         pending = shard.pending.keys_of(group_id) if require_stable else ()
-        for key in pending:
-            found.setdefault(key.topic, {}).setdefault(key.partition, NOTHING)
         return found, frozenset((key.topic, key.partition) for key in pending)
 
     return await context.broker.groups.call(group_id, read)

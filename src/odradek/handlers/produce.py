@@ -35,6 +35,7 @@ from odradek.records.batch import BatchHeader
 
 ACKS_ALL = -1
 TOPIC_ID_SINCE = 13
+ABORTABLE_SINCE = 11
 IMPLICIT_SINCE = 12
 ZSTD_SINCE = 7
 _CODEC_POSITION = 22  # of a batch: the low byte of its attributes
@@ -115,7 +116,8 @@ class _Admission:
                 broker.config.flag("transaction.partition.verification.enable")
                 and not transactions.verify(*producer, [place])[0]
             ):
-                return ErrorCode.INVALID_TXN_STATE
+                abortable = self.context.api_version >= ABORTABLE_SINCE
+                return ErrorCode.TRANSACTION_ABORTABLE if abortable else ErrorCode.INVALID_TXN_STATE
         except KafkaError as error:
             if error.code == ErrorCode.PRODUCER_FENCED:
                 return ErrorCode.INVALID_PRODUCER_EPOCH

@@ -24,6 +24,7 @@ from odradek.protocol.messages.txn_offset_commit import (
     TxnOffsetCommitResponseTopic,
 )
 
+ABORTABLE_SINCE = 4
 IMPLICIT_SINCE = 5
 BY_ID_SINCE = 6
 
@@ -54,6 +55,8 @@ async def handle(request: TxnOffsetCommitRequest, context: RequestContext) -> Tx
         code = await broker.transactions.add_group(
             request.transactional_id, *producer, request.group_id, implicit=context.api_version >= IMPLICIT_SINCE
         )
+        if code == ErrorCode.INVALID_TXN_STATE and context.api_version >= ABORTABLE_SINCE:
+            code = ErrorCode.TRANSACTION_ABORTABLE
         if code != ErrorCode.NONE:
             raise KafkaError(code)
         await broker.groups.call(request.group_id, commit)

@@ -315,18 +315,18 @@ class Partition:
         """The first batch of a producer's transaction here waits for the coordinator; what the producer sends meanwhile
         waits behind it."""
         header = batch.header
+        if header.is_control:
+            return AppendResult(ErrorCode.INVALID_RECORD, message="clients may not write control batches")
+        if admission is None:
+            return AppendResult(
+                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+                message="a transactional batch in a request without a transactional id",
+            )
         earlier = self._admitting.get(header.producer_id)
         if earlier is None and self.producers.has_open_transaction(header.producer_id, header.producer_epoch):
             if self._preparing is None and (self._preparation is None or not self._preparation.wanted(batch)):
                 return self._append_checked(batch, in_transaction=True)
             return self._append_prepared(batch, in_transaction=True)
-        if header.is_control or admission is None or header.producer_id < 0:
-            return AppendResult(
-                ErrorCode.INVALID_RECORD if header.is_control else ErrorCode.INVALID_TXN_STATE,
-                message="clients may not write control batches"
-                if header.is_control
-                else "a transactional batch in a request without a transactional id",
-            )
         task = asyncio.ensure_future(self._admit_then_append(batch, admission, earlier))
         self._admitting[header.producer_id] = task
         task.add_done_callback(lambda done: self._admitted(header.producer_id, done))
@@ -348,7 +348,7 @@ class Partition:
         if not self.producers.has_open_transaction(header.producer_id, header.producer_epoch):
             code = await admission(header)
             if code != ErrorCode.NONE:
-                return AppendResult(code, message="the record was not part of an ongoing transaction")
+                return AppendResult(code)
         if self._preparing is not None or (self._preparation is not None and self._preparation.wanted(batch)):
             return await self._append_prepared(batch, in_transaction=True)
         return self._append_checked(batch, in_transaction=True)

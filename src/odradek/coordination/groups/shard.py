@@ -264,9 +264,10 @@ class GroupShard:
         group = self._groups.get(group_id)
         if group is None:
             if generation >= 0:
-                raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+                is_known = group_id in self.offsets
+                raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID if is_known else ErrorCode.ILLEGAL_GENERATION)
             return
-        if generation < 0 and not member_id and instance_id is None:
+        if generation < 0 and (group.state is GroupState.EMPTY or (not member_id and instance_id is None)):
             return
         member = group.validate_member(member_id, instance_id)
         if generation != group.generation:

@@ -199,7 +199,9 @@ class TransactionCoordinator:
             if not self.verify(transactional_id, producer_id, epoch, [place])[0]:
                 return ErrorCode.INVALID_TXN_STATE
         except KafkaError as error:
-            return error.code
+            # What the consumers' side of a producer knows of being fenced (as Kafka does).
+            is_fenced = error.code == ErrorCode.PRODUCER_FENCED
+            return ErrorCode.INVALID_PRODUCER_EPOCH if is_fenced else error.code
         return ErrorCode.NONE
 
     async def end(
