@@ -44,6 +44,7 @@ class Ledger:
         self.parked: list[Reply] = []
         self.replayed = 0
         self.times_loaded = 0
+        self.pending: dict[int, dict[bytes, bytes | None]] = {}
 
     def replay(self, key: bytes, value: bytes | None) -> None:
         self.replayed += 1
@@ -53,6 +54,17 @@ class Ledger:
             self.entries.pop(key, None)
         else:
             self.entries[key] = value
+
+    def replay_transactional(self, producer_id: int, key: bytes, value: bytes | None) -> None:
+        self.pending.setdefault(producer_id, {})[key] = value
+
+    def end_transaction(self, producer_id: int, committed: bool) -> None:
+        for key, value in self.pending.pop(producer_id, {}).items():
+            if committed:
+                self.replay(key, value)
+
+    def has_pending(self) -> bool:
+        return bool(self.pending)
 
     def records(self) -> Callable[[], Iterable[tuple[bytes, bytes]]]:
         entries = dict(self.entries)

@@ -131,12 +131,3 @@ def test_topics_are_not_made_where_that_is_switched_off(tmp_path: Path) -> None:
         old = MetadataRequest(topics=[MetadataRequestTopic(name="t")])
         assert client.call(old, MetadataResponse, 1).topics[0].error_code == UNKNOWN_TOPIC_OR_PARTITION
         assert create(client, "t") == [0]
-
-
-def test_a_transactional_producer_is_told_for_good_and_the_log_says_why(broker: BrokerProcess) -> None:
-    with RawClient(broker.port) as client:
-        request = InitProducerIdRequest(transactional_id="bank", transaction_timeout_ms=1000)
-        answer = client.call(request, InitProducerIdResponse, 4)
-    # TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    assert (answer.error_code, answer.producer_id) == (53, -1)
-    assert "transactions are not served yet" in broker.logged and "bank" in broker.logged

@@ -314,10 +314,7 @@ class TxnPeer(GroupPeer):
 def _is_busy(answer: Plain) -> bool:
     """Whether an answer says anywhere to ask again."""
     if isinstance(answer, dict):
-        return any(
-            (key.endswith("error_code") and value in BUSY) or _is_busy(value)
-            for key, value in answer.items()
-        )
+        return any((key.endswith("error_code") and value in BUSY) or _is_busy(value) for key, value in answer.items())
     return isinstance(answer, list) and any(_is_busy(item) for item in answer)
 
 
@@ -333,7 +330,7 @@ def without_producer_ids(value: Plain, met: dict[int, str]) -> Plain:
     if isinstance(value, list):
         return [without_producer_ids(item, met) for item in value]
     if isinstance(value, tuple):
-        return tuple(without_producer_ids(item, met) if not isinstance(item, int) else met.get(item, item) for item in value)
+        return tuple(
+            without_producer_ids(item, met) if not isinstance(item, int) else met.get(item, item) for item in value
+        )
     return value
-
-

@@ -119,9 +119,10 @@ def test_the_dump_tool_decodes_every_record_of_our_log(stopped: tuple[Path, Any]
     dump = dump_log_segments("--cluster-metadata-decoder", "--files", str(folder / f"{0:020d}.log"))
     assert "isvalid: true" in dump and "isvalid: false" not in dump
     records = payloads(dump)
-    first = [record["type"] for record in records[:2]]
-    assert first == ["FEATURE_LEVEL_RECORD", "REGISTER_BROKER_RECORD"]
+    first = [record["type"] for record in records[:3]]
+    assert first == ["FEATURE_LEVEL_RECORD", "FEATURE_LEVEL_RECORD", "REGISTER_BROKER_RECORD"]
     assert records[0]["data"] == {"name": "metadata.version", "featureLevel": 33}
+    assert records[1]["data"] == {"name": "transaction.version", "featureLevel": 2}
     data = (folder / f"{0:020d}.log").read_bytes()
     assert len(records) == sum(1 for _ in records_in(data))
     named = [record["data"]["name"] for record in records if record["type"] == "TOPIC_RECORD"]

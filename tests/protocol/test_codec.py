@@ -19,7 +19,7 @@ from odradek.protocol.compiler import decode, encode
 from odradek.protocol.fields import Message, Struct
 from odradek.protocol.framing import RequestHeader, ResponseHeader
 from odradek.protocol.messages.metadata import MetadataRequest
-from odradek.protocol.records import consumer_assignment, consumer_subscription, control, group, voters
+from odradek.protocol.records import consumer_assignment, consumer_subscription, control, group, transaction, voters
 from odradek.protocol.records.metadata import BY_TYPE
 from odradek.protocol.registry import APIS
 from tests.protocol.random_messages import random_message, with_views_as_bytes
@@ -28,7 +28,7 @@ from tests.reference import broker_classpath, java_source, needs_java, run_java
 SAMPLES = 8
 # kio turns these into objects with a smaller range than the wire has.
 KIO_ERROR_CODES = 134
-KIO_MISSING = {("ApiVersions", 5), ("DeleteGroups", 3)}
+KIO_MISSING = {("ApiVersions", 5), ("DeleteGroups", 3), ("TxnOffsetCommit", 6)}
 
 
 def served() -> Iterator[tuple[str, str, type[Message], int]]:
@@ -54,7 +54,7 @@ def fit_for_kio(value: Any) -> None:
             inner = getattr(value, field.name)
             if field.name.endswith("error_code"):
                 setattr(value, field.name, inner % KIO_ERROR_CODES)
-            elif field.name in ("log_append_time_ms", "retention_time_ms"):
+            elif field.name in ("log_append_time_ms", "retention_time_ms", "transaction_start_time_ms"):
                 setattr(value, field.name, inner if inner == -1 else inner % 10**12)
             else:
                 fit_for_kio(inner)
@@ -91,6 +91,8 @@ def test_the_same_bytes_as_kio(module: str, side: str, cls: type[Message], versi
 def java_class(cls: type[Message]) -> str:
     if cls.__module__ == group.__name__:
         return f"org.apache.kafka.coordinator.group.generated.{cls.__name__}"
+    if cls.__module__ == transaction.__name__:
+        return f"org.apache.kafka.coordinator.transaction.generated.{cls.__name__}"
     package = "metadata" if cls in BY_TYPE.values() else "message"
     suffix = "Data" if re.search("(Request|Response|Header)$", cls.__name__) else ""
     return f"org.apache.kafka.common.{package}.{cls.__name__}{suffix}"
@@ -100,7 +102,7 @@ def everything() -> list[tuple[type[Message], int]]:
     """Every message and record class in every version that Kafka's classes can read."""
     internal = [
         value
-        for module in (consumer_assignment, consumer_subscription, control, group, voters)
+        for module in (consumer_assignment, consumer_subscription, control, group, transaction, voters)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Message) and value is not Message
     ]

@@ -2,8 +2,8 @@
 
 Card:
 - 4 read_committed: up to the last stable offset, with the aborted transactions in what is read (KIP-98); 5 log start
-  offset, 7 sessions (KIP-227), 9 leader epochs (KIP-320), 10 zstd, 11 rack, 12 last fetched epoch and divergence (KIP-595), 13 topics by id (KIP-516),
-  15 replica state, 16 node endpoints (never needed with one broker).
+  offset, 7 sessions (KIP-227), 9 leader epochs (KIP-320), 10 zstd, 11 rack, 12 last fetched epoch and divergence
+  (KIP-595), 13 topics by id (KIP-516), 15 replica state, 16 node endpoints (never needed with one broker).
 - Long poll: a response waits until `min_bytes` are there, something is wrong, or `max_wait_ms` is over.
 - Bytes are counted as Kafka counts them (KIP-74): partitions in the order asked; the first batch of the first
   partition that has data comes whole, whatever its size; after that `max_bytes` and `partition_max_bytes` hold, and
@@ -251,8 +251,8 @@ class _Fetch:
             records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, stable_end)
             aborted = partition.producers.transactions.aborted_between(asked.fetch_offset, stable_end)
             if aborted and isinstance(records, list):
-                end = _end_of(records)
-                aborted = [one for one in aborted if one.first_offset < end]
+                read_end = _end_of(records)
+                aborted = [one for one in aborted if one.first_offset < read_end]
             answer.aborted_transactions = [
                 AbortedTransaction(producer_id=one.producer_id, first_offset=one.first_offset) for one in aborted
             ]

@@ -1,8 +1,8 @@
 """InitProducerId (API key 22), versions 0-5 (6 is not stable in Kafka 4.4).
 
 Card: without a transactional id a new producer id, epoch 0, for an idempotent producer (KIP-98), also for one that
-names its old id. With one, the id's producer id and its next epoch, and what it had open is aborted: whoever had the epoch
-before is fenced. 3 a producer that recovers names what it had (KIP-360); 4 PRODUCER_FENCED where it was
+names its old id. With one, the id's producer id and its next epoch, and what it had open is aborted: whoever had the
+epoch before is fenced. 3 a producer that recovers names what it had (KIP-360); 4 PRODUCER_FENCED where it was
 INVALID_PRODUCER_EPOCH; 5 nothing on the wire (KIP-890). An empty transactional id, or one of producer id and epoch
 without the other, is INVALID_REQUEST.
 """

@@ -1,8 +1,9 @@
 """OffsetFetch (API key 9), versions 1-10.
 
 Card: 2 all topics, and an error for the group, 5 leader epochs (KIP-320), 7 stable offsets only (KIP-447: one that a
-transaction may yet change is UNSTABLE_OFFSET_COMMIT, and asked for again), 8 several groups (KIP-709), 9 member id and epoch of the newer groups (KIP-848), 10
-topic ids. Where nothing was committed the offset is -1, also for topics that do not exist.
+transaction may yet change is UNSTABLE_OFFSET_COMMIT, and asked for again), 8 several groups (KIP-709), 9 member id and
+epoch of the newer groups (KIP-848), 10 topic ids. Where nothing was committed the offset is -1, also for topics that
+do not exist.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ prepared: write a marker to every partition of the transaction, and when all are
 
 Invariants:
 - A transaction's end is acknowledged when it is prepared, durably; from then on it is completed, however often that
-  must be tried, also by the next start. Kafka refuses what a producer asks meanwhile, with CONCURRENT_TRANSACTIONS; here
-  it waits, for the little time that takes.
+  must be tried, also by the next start. Kafka refuses what a producer asks meanwhile, with CONCURRENT_TRANSACTIONS;
+  here it waits, for the little time that takes.
 - A marker is written for a prepared transaction only, with its epoch: a partition refuses an older one.
 """
 
