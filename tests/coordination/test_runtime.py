@@ -452,6 +452,49 @@ def test_a_snapshot_is_made_after_so_many_records_and_saves_their_replay() -> No
     run(work)
 
 
+def test_what_is_written_in_a_transaction_counts_when_it_is_committed() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+
+        def put(producer: tuple[int, int], *entries: tuple[bytes, bytes]) -> None:
+            def operation(machine: Ledger, outcome: Outcome) -> None:
+                outcome.records += [NewRecord(key, value) for key, value in entries]
+                outcome.producer = producer
+
+            serving.shard.run(operation)
+
+        async def same_again() -> None:
+            again = await reloaded(partition, StillClock())
+            assert again.shard.machine.entries == serving.shard.machine.entries
+            assert again.shard.machine.pending == serving.shard.machine.pending
+            again.shard.close()
+
+        put((5, 0), (b"a", b"1"), (b"b", b"1"))
+        put((6, 0), (b"a", b"2"))
+        assert serving.shard.machine.entries == {}
+        assert partition.offsets().last_stable_offset == 0
+        await same_again()
+        partition.end_transaction(6, 1, 0, committed=True)
+        assert serving.shard.machine.entries == {b"a": b"2"}
+        await same_again()
+        partition.end_transaction(5, 1, 0, committed=False)
+        assert serving.shard.machine.entries == {b"a": b"2"} and not serving.shard.machine.pending
+        await same_again()
+        put((5, 1), (b"b", b"3"))
+        for index in range(MIN_RECORDS + 1):
+            await serving.put((b"same", b"%d" % index))
+        await turns(20)
+        assert await snapshot_of(partition) is None, "what is pending is in no snapshot"
+        await same_again()
+        partition.end_transaction(5, 2, 0, committed=True)
+        await serving.put((b"same", b"99"))
+        await saved(serving)
+        assert await snapshot_of(partition) is not None
+        await same_again()
+
+    run(work)
+
+
 def test_a_snapshot_waits_for_the_flush_and_is_not_kept_when_that_fails() -> None:
     async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
         lost = [serving.put((b"same", b"%d" % index)) for index in range(MIN_RECORDS + 1)]

@@ -21,14 +21,13 @@ Commands (NAME is a producer; it uses what it was given last, or `epoch=N`, `pro
 
 from __future__ import annotations
 
-from tests.coordination.stories import START_MS, VirtualClock
-
 from odradek.coordination.operation import Outcome
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.coordination.transactions.records import Transaction, read_key, read_transaction, record
 from odradek.coordination.transactions.shard import TransactionShard
 from odradek.errors import KafkaError
 from odradek.records.builder import NewRecord
+from tests.coordination.stories import START_MS, VirtualClock
 
 ID = "x"
 WEEK_MS = 604_800_000

@@ -3,9 +3,9 @@ served."""
 
 from __future__ import annotations
 
-import os
 import asyncio
 import dataclasses
+import os
 import random
 import shutil
 import uuid

@@ -1,0 +1,212 @@
+"""Transactions in a partition: where reading is stable, what was aborted, who may write, what a restart knows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.partitions.partition import Partition
+from odradek.partitions.transactions import Aborted, Transactions
+from odradek.records.batch import BatchHeader, split_batches
+from odradek.records.builder import NewRecord, batch_bytes, build_batch
+from tests.partitions.test_partition import HeldEngine, StillClock, now, run
+
+
+def in_transaction(sequence: int, producer_id: int = 7, epoch: int = 0, transactional: bool = True) -> bytes:
+    return batch_bytes(
+        build_batch(
+            [NewRecord(b"k", b"%d" % sequence, 1_700_000_000_000)],
+            producer_id=producer_id,
+            producer_epoch=epoch,
+            base_sequence=sequence,
+            transactional=transactional,
+        )
+    )
+
+
+async def welcome(header: BatchHeader) -> ErrorCode:
+    return ErrorCode.NONE
+
+
+class Coordinator:
+    """Says what it is told to, when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, asyncio.Future[ErrorCode]]] = []
+        self.is_asked = asyncio.Event()
+
+    async def __call__(self, header: BatchHeader) -> ErrorCode:
+        answer: asyncio.Future[ErrorCode] = asyncio.get_running_loop().create_future()
+        self.asked.append((header.producer_id, answer))
+        self.is_asked.set()
+        return await answer
+
+
+# --- what is known ------------------------------------------------------------------------------------------------
+
+
+def test_stable_is_what_is_before_the_first_open_one() -> None:
+    known = Transactions()
+    assert known.stable_end(10) == 10
+    known.begin(1, 4)
+    known.begin(2, 6)
+    assert (known.stable_end(10), known.stable_end(3)) == (4, 3)
+    known.end(1, 10, committed=True)
+    assert known.stable_end(10) == 4, "its marker is not durable"
+    assert known.stable_end(11) == 6
+    known.end(2, 11, committed=False)
+    assert (known.stable_end(11), known.stable_end(12)) == (6, 12)
+    known.end(3, 12, committed=False)
+    assert known.aborted == [Aborted(2, 6, 11)], "who has written nothing has nothing to abort"
+
+
+def test_aborted_ones_are_found_by_what_is_read_of_them() -> None:
+    known = Transactions()
+    chance = random.Random(5)
+    everything = []
+    offset = 0
+    for producer_id in range(200):
+        known.begin(producer_id, offset)
+        offset += chance.randrange(1, 20)
+        if chance.random() < 0.5:
+            everything.append(Aborted(producer_id, known.open[producer_id], offset))
+            known.end(producer_id, offset, committed=False)
+        else:
+            known.end(producer_id, offset, committed=True)
+        offset += 1
+    for _ in range(300):
+        first, upto = sorted(chance.sample(range(offset), 2))
+        wanted = [one for one in everything if one.last_offset >= first and one.first_offset < upto]
+        assert known.aborted_between(first, upto) == wanted
+    known.forget_before(offset // 2)
+    assert known.aborted == [one for one in everything if one.last_offset >= offset // 2]
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_write_waits_for_the_coordinator_and_the_others_behind_it() -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make()
+        coordinator = Coordinator()
+        first = partition.append(in_transaction(0), coordinator)
+        second = partition.append(in_transaction(1), coordinator)
+        other = now(partition.append(in_transaction(0, producer_id=9, transactional=False)))
+        assert other.base_offset == 0, "others do not wait"
+        assert isinstance(first, asyncio.Task) and isinstance(second, asyncio.Task)
+        await coordinator.is_asked.wait()
+        coordinator.asked[0][1].set_result(ErrorCode.NONE)
+        assert ((await first).base_offset, (await second).base_offset) == (1, 2)
+        assert len(coordinator.asked) == 1, "once for a transaction"
+        assert now(partition.append(in_transaction(2), coordinator)).base_offset == 3
+        assert partition.offsets().last_stable_offset == 1
+
+    run(work)
+
+
+@pytest.mark.parametrize("code", [ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.CONCURRENT_TRANSACTIONS])
+def test_who_is_refused_has_written_nothing(code: ErrorCode) -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        partition: Partition = await make()
+
+        async def refuse(header: BatchHeader) -> ErrorCode:
+            return code
+
+        results = [partition.append(in_transaction(sequence), refuse) for sequence in range(2)]
+        assert [(await one).error for one in results if isinstance(one, asyncio.Task)] == [code, code]
+        assert partition.log is not None and partition.log.end_offset == 0
+
+    run(work)
+
+
+def test_without_a_transactional_id_nothing_is_taken() -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        partition: Partition = await make()
+        refused = now(partition.append(in_transaction(0)))
+        assert refused.error == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+
+    run(work)
+
+
+def test_a_marker_ends_it_and_raises_the_epoch() -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make()
+        told: list[tuple[int, bool]] = []
+        partition.marker_listeners.append(lambda *what: told.append(what))
+        task = partition.append(in_transaction(0), welcome)
+        assert isinstance(task, asyncio.Task)
+        await task
+        refused = now(partition.append(in_transaction(1, transactional=False)))
+        assert refused.error == ErrorCode.INVALID_TXN_STATE
+        await partition.end_transaction(7, 1, 3, committed=False)
+        assert told == [(7, False)]
+        assert partition.offsets().last_stable_offset == 2
+        late = partition.append(in_transaction(1), welcome)
+        assert isinstance(late, asyncio.Task)
+        assert (await late).error == ErrorCode.INVALID_PRODUCER_EPOCH
+        for epoch, coordinator_epoch, code in (
+            (0, 3, ErrorCode.INVALID_PRODUCER_EPOCH),
+            (1, 2, ErrorCode.TRANSACTION_COORDINATOR_FENCED),
+        ):
+            with pytest.raises(KafkaError) as refusal:
+                partition.end_transaction(7, epoch, coordinator_epoch, committed=True)
+            assert refusal.value.code == code
+        (data,) = partition.read(1, 1000, True)  # type: ignore[misc]
+        ((header, _),) = split_batches(data)
+        assert header.is_control and header.is_transactional and header.producer_epoch == 1
+
+    run(work)
+
+
+def test_its_end_is_stable_when_it_is_durable() -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        partition: Partition = await make()
+        task = partition.append(in_transaction(0), welcome)
+        assert isinstance(task, asyncio.Task)
+        await task
+        engine.flush()
+        durable = partition.end_transaction(7, 1, 0, committed=True)
+        assert partition.offsets() == (1, 0, 0)
+        engine.flush()
+        await durable
+        assert partition.offsets() == (2, 2, 0)
+
+    run(work)
+
+
+# --- what a restart knows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_an_opening_knows_what_the_one_before_knew(clean: bool) -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make()
+        for producer_id, committed in ((1, False), (2, True), (3, False), (4, None)):
+            task = partition.append(in_transaction(0, producer_id=producer_id), welcome)
+            assert isinstance(task, asyncio.Task)
+            await task
+            if committed is not None:
+                await partition.end_transaction(producer_id, 1, 5, committed)
+        known = partition.producers
+        if clean:
+            await partition.close()
+        else:
+            assert partition.log is not None
+            await partition.log.close()
+        again: Partition = await make()
+        assert (
+            again.producers.transactions.aborted == known.transactions.aborted == [Aborted(1, 0, 1), Aborted(3, 4, 5)]
+        )
+        assert again.producers.transactions.open == known.transactions.open == {4: 6}
+        assert again.producers.to_snapshot() == known.to_snapshot()
+        assert again.offsets().last_stable_offset == 6
+        assert again.producers.has_open_transaction(4, 0)
+
+    run(work)
