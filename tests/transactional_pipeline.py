@@ -22,7 +22,7 @@ PARTITIONS = 2
 
 
 def main(bootstrap: str) -> None:
-    # Where the only broker goes away, librdkafka (2.11) forgets it and waits for ever for a coordinator it has forgotten.
+    # Else librdkafka forgets its only broker when that goes away, and waits for ever for the coordinator it was.
     common = {
         "bootstrap.servers": bootstrap,
         "reconnect.backoff.max.ms": 200,

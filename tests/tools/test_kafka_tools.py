@@ -302,7 +302,8 @@ def test_offsets_and_deleted_records(compare: Compare) -> None:
         wanted.write_text(json.dumps({"version": 1, "partitions": where}))
         before = offsets("--topic", "tools-offsets")
         assert sum(int(line.split(":")[2]) for line in before[1:]) == 3
-        times = ("-1", "latest", "earliest", "max-timestamp", "earliest-local", "latest-tiered", "4102444800000")
+        # Not max-timestamp: whether two lines are of one ms is chance.
+        times = ("-1", "latest", "earliest", "earliest-local", "latest-tiered", "4102444800000")
         seen = [before, *(offsets("--topic", "tools-offsets", "--time", time) for time in times)]
         seen.append(side.said("delete-records", "--offset-json-file", str(wanted)))
         side.run("topics", "--create", "--topic", "tools-truncated")
