@@ -61,11 +61,14 @@ $(TEST_READY): pyproject.toml requirements-test.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable . --requirement requirements-test.txt
 	@touch $(RUN_READY) $@
 
-# kcat comes from Debian; elsewhere, or without root, its tests say that they were skipped.
+# These come from Debian; elsewhere, or without root, what needs them says that it was skipped.
+SYSTEM_PACKAGES := kcat strace
+
 system-packages:
-	@command -v kcat >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-		&& apt-get update -qq && apt-get install -y -qq --no-install-recommends kcat >/dev/null; } \
-		|| echo "kcat is not installed: its tests will be skipped"
+	@missing=; for name in $(SYSTEM_PACKAGES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } \
+		|| echo "not installed, and the tests that need them are skipped:$$missing"
 
 clean:
 	rm -rf $(VENV) dist
