@@ -239,6 +239,22 @@ def test_ten_thousand_partitions_are_a_bounded_scrape() -> None:
     assert at(found, "odradek_appended_records_total") == 10_000
 
 
+def test_a_full_disk_is_seen() -> None:
+    partitions = many(1)
+    partitions.engine.usage = lambda: ("/data", 100, 5)  # type: ignore[method-assign]
+    gathering = Gathering(partitions.engine, partitions, Durations(), topics_max=1)
+
+    def seen() -> list[float]:
+        found = values(exposition(gathering.disk(), "")[0].decode())
+        names = ("total_bytes", "free_bytes", "readonly", "refused_batches_total")
+        return [at(found, f"odradek_disk_{name}") for name in names]
+
+    assert seen() == [100, 5, 0, 0]
+    partitions.space.read_only = True
+    partitions.space.refuse(10)
+    assert seen() == [100, 5, 1, 1]
+
+
 def test_others_have_their_turn_while_many_partitions_are_looked_at() -> None:
     partitions = many(10 * AT_ONCE)
     gathering = Gathering(partitions.engine, partitions, Durations(), topics_max=0)

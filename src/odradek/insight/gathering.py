@@ -129,7 +129,13 @@ class Gathering:
         _, total, usable = self.engine.usage()
         if total < 0:
             return []
-        return [_one(metrics.DISK_TOTAL_BYTES, total), _one(metrics.DISK_FREE_BYTES, usable)]
+        space = self.partitions.space
+        return [
+            _one(metrics.DISK_TOTAL_BYTES, total),
+            _one(metrics.DISK_FREE_BYTES, usable),
+            _one(metrics.DISK_READONLY, int(space.read_only)),
+            _one(metrics.DISK_REFUSED_BATCHES, space.refused_batches),
+        ]
 
     # --- topics --------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,10 @@ UNFLUSHED_BYTES = _gauge(
 LOG_FAILURES = _counter("log_failures", "Openings of logs that a failure ended, or that failed.")
 LOG_REOPENINGS = _counter("log_reopenings", "Logs that came back after a failure.")
 DISK_TOTAL_BYTES = _gauge("disk_total_bytes", "Size of the file system that the data directory is in.")
+DISK_READONLY = _gauge(
+    "disk_readonly", "Whether records are refused because too little of the disk is free: 1, else 0."
+)
+DISK_REFUSED_BATCHES = _counter("disk_refused_batches", "Batches of producers refused for want of room.")
 DISK_FREE_BYTES = _gauge("disk_free_bytes", "Bytes of that file system that the broker could still use.")
 
 GROUPS = _gauge("groups", "Consumer groups by state, those that only have offsets included.", "state")
