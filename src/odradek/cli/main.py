@@ -60,6 +60,20 @@ group.command(
 group.command("odradek.cli.groups:delete", help="Delete groups without members, with all their offsets.")
 group.command("odradek.cli.groups:delete_offsets", help="Delete a group's offsets of topics that it does not read.")
 app.command(group)
+transaction = App(name="transaction", help="List, describe and abort transactions.", result_action="return_value")
+transaction.command("odradek.cli.transactions:list_transactions", name="list", help="List transactional ids.")
+transaction.command(
+    "odradek.cli.transactions:describe",
+    help="Describe a transactional id: its producer, and the partitions of its open transaction.",
+)
+transaction.command(
+    "odradek.cli.transactions:find_hanging",
+    help="Find transactions that nobody will end: partitions have them open, no coordinator knows of them.",
+)
+transaction.command(
+    "odradek.cli.transactions:abort", help="Abort a transaction in one partition: one that hangs (see find-hanging)."
+)
+app.command(transaction)
 config = App(name="config", help="List, describe and change settings.", result_action="return_value")
 config.command("odradek.cli.configs:list_configs", name="list", help="List what has settings.")
 config.command("odradek.cli.configs:describe", help="Describe the settings of a topic, a broker or a group.")

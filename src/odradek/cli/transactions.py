@@ -1,0 +1,314 @@
+"""`odradek transaction list|describe|abort|find-hanging`.
+
+Role: what the coordinators say about transactional ids, what partitions say about the producers that write them, and
+the one thing an administrator may do: abort a transaction in a partition that nobody will end (KIP-664).
+
+A transaction hangs where a partition has it open and its coordinator knows nothing of that: then reading committed data
+stops there for ever. `find-hanging` compares the two, `abort` writes the marker that the coordinator never will.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from odradek.cli import completers
+from odradek.cli.client import sentence
+from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.groups import connect
+from odradek.cli.output import Output, print_json, print_rows
+from odradek.cli.profiles import Bootstrap
+from odradek.errors import ErrorCode
+from odradek.protocol.messages.describe_producers import (
+    DescribeProducersRequest,
+    DescribeProducersResponse,
+    TopicRequest,
+)
+from odradek.protocol.messages.describe_transactions import (
+    DescribeTransactionsRequest,
+    DescribeTransactionsResponse,
+)
+from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
+from odradek.protocol.messages.list_transactions import ListTransactionsRequest, ListTransactionsResponse
+from odradek.protocol.messages.write_txn_markers import (
+    WritableTxnMarker,
+    WritableTxnMarkerTopic,
+    WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
+)
+
+if TYPE_CHECKING:
+    from odradek.cli.client import Client
+
+_LIST_COLUMNS = ("transactional_id", "producer_id", "state", "coordinator")
+_DESCRIBE_COLUMNS = (
+    "transactional_id",
+    "state",
+    "producer_id",
+    "producer_epoch",
+    "timeout_ms",
+    "started_ms",
+    "coordinator",
+    "partitions",
+)
+_HANGING_COLUMNS = (
+    "topic",
+    "partition",
+    "producer_id",
+    "producer_epoch",
+    "coordinator_epoch",
+    "start_offset",
+    "last_timestamp",
+)
+TRANSACTION = 1
+# A producer that has written within its longest timeout may still be about to end its transaction.
+LONGEST_TIMEOUT_MS = 900_000
+
+
+def list_transactions(
+    *,
+    state: Annotated[list[str] | None, Parameter(negative="")] = None,
+    producer_id: Annotated[list[int] | None, Parameter(negative="")] = None,
+    running_ms: int | None = None,
+    pattern: str | None = None,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Lists transactional ids.
+
+    Parameters
+    ----------
+    state
+        Only those in this state, such as Ongoing or Empty; may be repeated.
+    producer_id
+        Only those of this producer id; may be repeated.
+    running_ms
+        Only those whose transaction has run for longer than so many milliseconds.
+    pattern
+        Only those whose id is matched by this regular expression as a whole.
+    output
+        auto: a table on a terminal, else lines with tabs. json: one array.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
+    """
+    request = ListTransactionsRequest(
+        state_filters=state or [],
+        producer_id_filters=producer_id or [],
+        duration_filter=-1 if running_ms is None else running_ms,
+        transactional_id_pattern=pattern,
+    )
+    with connect(bootstrap_server, timeout) as client:
+        rows = []
+        for node_id in sorted(client.brokers):
+            answer = client.ask(node_id, request, ListTransactionsResponse)
+            if answer.error_code:
+                raise CommandFailed(f"broker {node_id} does not list its transactions: {sentence(answer.error_code)}.")
+            if answer.unknown_state_filters:
+                raise WrongUse(f"--state {answer.unknown_state_filters[0]!r} is no state of transactions.")
+            rows += [
+                {
+                    "transactional_id": one.transactional_id,
+                    "producer_id": one.producer_id,
+                    "state": one.transaction_state,
+                    "coordinator": node_id,
+                }
+                for one in answer.transaction_states
+            ]
+    rows.sort(key=lambda row: str(row["transactional_id"]))
+    if output == "json":
+        print_json(rows)
+    else:
+        print_rows(_LIST_COLUMNS, rows)
+
+
+def _coordinator(client: Client, transactional_id: str) -> int:
+    request = FindCoordinatorRequest(key=transactional_id, key_type=TRANSACTION, coordinator_keys=[transactional_id])
+    answer = client.ask_any(request, FindCoordinatorResponse)
+    found = answer.coordinators[0] if answer.coordinators else answer
+    if found.error_code:
+        raise CommandFailed(
+            f"{transactional_id!r} has no coordinator: {sentence(found.error_code, found.error_message)}."
+        )
+    client.know_broker(found.node_id, found.host, found.port)
+    return int(found.node_id)
+
+
+def describe(
+    transactional_id: str,
+    /,
+    *,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Describes a transactional id: its producer, and the partitions of its open transaction.
+
+    Parameters
+    ----------
+    transactional_id
+        The id.
+    output
+        auto: a table on a terminal, else lines with tabs. json: one object.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
+    """
+    with connect(bootstrap_server, timeout) as client:
+        node_id = _coordinator(client, transactional_id)
+        request = DescribeTransactionsRequest(transactional_ids=[transactional_id])
+        (found,) = client.ask(node_id, request, DescribeTransactionsResponse).transaction_states
+    if found.error_code == ErrorCode.TRANSACTIONAL_ID_NOT_FOUND:
+        raise CommandFailed(f"there is no transactional id {transactional_id!r}: see `odradek transaction list`.")
+    if found.error_code:
+        raise CommandFailed(f"{transactional_id!r} is not described: {sentence(found.error_code)}.")
+    partitions = [f"{topic.topic}-{index}" for topic in found.topics for index in topic.partitions]
+    row = {
+        "transactional_id": transactional_id,
+        "state": found.transaction_state,
+        "producer_id": found.producer_id,
+        "producer_epoch": found.producer_epoch,
+        "timeout_ms": found.transaction_timeout_ms,
+        "started_ms": found.transaction_start_time_ms if found.transaction_start_time_ms >= 0 else None,
+        "coordinator": node_id,
+        "partitions": partitions,
+    }
+    if output == "json":
+        print_json(row)
+    else:
+        print_rows(_DESCRIBE_COLUMNS, [row | {"partitions": " ".join(partitions)}])
+
+
+def _open_ones(client: Client, topic: str | None, partition: int | None) -> Iterator[dict[str, Any]]:
+    """Every transaction that some partition has open."""
+    metadata = client.metadata(None if topic is None else [topic])
+    for one in metadata.topics:
+        if one.error_code:
+            raise CommandFailed(f"topic {one.name!r}: {sentence(one.error_code)}.")
+        for place in one.partitions:
+            if partition is not None and place.partition_index != partition:
+                continue
+            asked = [TopicRequest(name=one.name or "", partition_indexes=[place.partition_index])]
+            answer = client.ask(place.leader_id, DescribeProducersRequest(topics=asked), DescribeProducersResponse)
+            (found,) = answer.topics[0].partitions
+            if found.error_code:
+                raise CommandFailed(f"{one.name}-{place.partition_index}: {sentence(found.error_code)}.")
+            for producer in found.active_producers:
+                if producer.current_txn_start_offset >= 0:
+                    yield {
+                        "topic": one.name,
+                        "partition": place.partition_index,
+                        "producer_id": producer.producer_id,
+                        "producer_epoch": producer.producer_epoch,
+                        "coordinator_epoch": producer.coordinator_epoch,
+                        "start_offset": producer.current_txn_start_offset,
+                        "last_timestamp": producer.last_timestamp,
+                    }
+
+
+def _known(client: Client) -> set[tuple[int, str, int]]:
+    """Producer, topic and partition of all that the coordinators have open, or are ending."""
+    known = set()
+    for node_id in sorted(client.brokers):
+        listed = client.ask(node_id, ListTransactionsRequest(), ListTransactionsResponse)
+        if listed.error_code:
+            raise CommandFailed(f"broker {node_id} does not list its transactions: {sentence(listed.error_code)}.")
+        names = [one.transactional_id for one in listed.transaction_states]
+        if not names:
+            continue
+        request = DescribeTransactionsRequest(transactional_ids=names)
+        for found in client.ask(node_id, request, DescribeTransactionsResponse).transaction_states:
+            for topic in found.topics:
+                known |= {(found.producer_id, topic.topic, index) for index in topic.partitions}
+    return known
+
+
+def find_hanging(
+    *,
+    topic: Annotated[str | None, Parameter(completer=completers.topics)] = None,
+    partition: int | None = None,
+    silent_ms: int = LONGEST_TIMEOUT_MS,
+    output: Output = "auto",
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Finds transactions that nobody will end: partitions have them open, no coordinator knows of them.
+
+    Parameters
+    ----------
+    topic
+        Only in this topic; else in all.
+    partition
+        Only in this partition of the topic.
+    silent_ms
+        Only of producers that have written nothing for so long; by default the longest time a transaction may take.
+    output
+        auto: a table on a terminal, else lines with tabs. json: one array.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
+    """
+    if partition is not None and topic is None:
+        raise WrongUse("--partition needs --topic.")
+    with connect(bootstrap_server, timeout) as client:
+        now_ms = time.time() * 1000
+        # In this order: what is ended meanwhile is in neither.
+        silent = [one for one in _open_ones(client, topic, partition) if now_ms - one["last_timestamp"] >= silent_ms]
+        known = _known(client) if silent else set()
+    rows = [one for one in silent if (one["producer_id"], one["topic"], one["partition"]) not in known]
+    if output == "json":
+        print_json(rows)
+    else:
+        print_rows(_HANGING_COLUMNS, rows)
+
+
+def abort(
+    topic: Annotated[str, Parameter(completer=completers.topics)],
+    partition: int,
+    start_offset: int,
+    /,
+    *,
+    timeout: float = 30.0,
+    bootstrap_server: Bootstrap = None,
+) -> None:
+    """Aborts a transaction in one partition. For one that hangs: see `odradek transaction find-hanging`.
+
+    Parameters
+    ----------
+    topic
+        The topic.
+    partition
+        The partition.
+    start_offset
+        The offset where the transaction begins.
+    timeout
+        Seconds to wait for an answer.
+    bootstrap_server
+        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
+    """
+    with connect(bootstrap_server, timeout) as client:
+        found = [one for one in _open_ones(client, topic, partition) if one["start_offset"] == start_offset]
+        if not found:
+            raise CommandFailed(f"no transaction that is open in {topic}-{partition} begins at offset {start_offset}.")
+        (one,) = found
+        marker = WritableTxnMarker(
+            producer_id=one["producer_id"],
+            producer_epoch=one["producer_epoch"],
+            # A producer that has ended nothing here yet has had no coordinator.
+            coordinator_epoch=max(0, one["coordinator_epoch"]),
+            transaction_result=False,
+            topics=[WritableTxnMarkerTopic(name=topic, partition_indexes=[partition])],
+        )
+        leader = client.leader(topic, partition)
+        answer = client.ask(leader, WriteTxnMarkersRequest(markers=[marker]), WriteTxnMarkersResponse)
+        code = answer.markers[0].topics[0].partitions[0].error_code
+    if code:
+        raise CommandFailed(f"the transaction in {topic}-{partition} is not aborted: {sentence(code)}.")
+    print(f"Transaction of producer {one['producer_id']} in {topic}-{partition} aborted.")
