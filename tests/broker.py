@@ -30,6 +30,9 @@ class BrokerProcess:
         self.memory = memory
         self.arguments = arguments
         self.prefix = prefix
+        self.module = "odradek.cli.main"
+        """The program; a test may put another in its place before a start."""
+        self.environment: dict[str, str] = {}
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
@@ -62,7 +65,7 @@ class BrokerProcess:
             *self.prefix,
             sys.executable,
             "-m",
-            "odradek.cli.main",
+            self.module,
             "serve",
             "--listen",
             f"127.0.0.1:{self.port}",
@@ -76,7 +79,7 @@ class BrokerProcess:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
             )
         assert self.process.stdout is not None
         # Not `select`, which knows no descriptor above 1023.
@@ -86,6 +89,7 @@ class BrokerProcess:
         if " ready on " not in line:
             self.process.kill()
             self.process.wait()
+            self.process = None
             raise AssertionError(f"the broker did not start: {line!r}\n{self.logged}")
         self.port = int(line.split(" ready on ")[1].split()[0].rpartition(":")[2])
 

@@ -56,6 +56,7 @@ class Entry:
 # Add a line to register a campaign.
 CAMPAIGNS: dict[str, Entry] = {
     "states": Entry("tests.adversity.recorded_cuts:campaign", 20_000, "states of a disk that a power cut could leave"),
+    "kills": Entry("tests.adversity.kills:campaign", 300, "kill -9 of a broker under load"),
 }
 
 
