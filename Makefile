@@ -62,10 +62,12 @@ $(TEST_READY): pyproject.toml requirements-test.txt
 	@touch $(RUN_READY) $@
 
 # These come from Debian; elsewhere, or without root, what needs them says that it was skipped.
-SYSTEM_PACKAGES := kcat strace
+# Each a command, and the package that has it.
+SYSTEM_PACKAGES := kcat=kcat strace=strace mkfs.xfs=xfsprogs
 
 system-packages:
-	@missing=; for name in $(SYSTEM_PACKAGES); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	@missing=; for one in $(SYSTEM_PACKAGES); do \
+		PATH="$$PATH:/usr/sbin:/sbin" command -v $${one%=*} >/dev/null || missing="$$missing $${one#*=}"; done; \
 	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
 		&& apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } \
 		|| echo "not installed, and the tests that need them are skipped:$$missing"
