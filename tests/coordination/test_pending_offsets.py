@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
+from odradek.coordination.groups.membership import GroupSettings
 from odradek.coordination.groups.pending_offsets import PendingOffsets
-from odradek.coordination.groups.records import Committed, OffsetKey
+from odradek.coordination.groups.records import Committed, OffsetKey, offset_record
+from odradek.coordination.groups.shard import GroupShard
+from odradek.coordination.operation import Outcome
+from odradek.errors import ErrorCode
+from tests.partitions.test_partition import StillClock
 
 A, B = OffsetKey("g", "t", 0), OffsetKey("g", "t", 1)
 OTHER = OffsetKey("h", "u", 0)
@@ -51,3 +60,68 @@ def test_what_is_deleted_is_not_pending_any_more() -> None:
     pending.forget([A])
     assert dict(pending.end(2, committed=True)) == {}
     assert dict(pending.end(1, committed=True)) == {OTHER: at(6)}
+
+
+# --- in a shard -------------------------------------------------------------------------------------------------------
+
+SETTINGS = GroupSettings(500, 10_000, 0, 1_000, 10, 4_096, 1_000)
+PRODUCER = 7
+
+
+def shard() -> GroupShard:
+    machine = GroupShard(SETTINGS, StillClock(), random.Random(1))
+    machine.loaded()
+    return machine
+
+
+def commit(machine: GroupShard, key: OffsetKey, committed: Committed, producer_id: int | None = None) -> None:
+    record = offset_record(key, committed, committed.commit_ms)
+    assert record.key is not None
+    if producer_id is None:
+        machine.replay(record.key, record.value)
+    else:
+        machine.check_transactional_commit(key.group_id, "", None, -1)
+        machine.replay_transactional(producer_id, record.key, record.value)
+
+
+def replay(machine: GroupShard, outcome: Outcome) -> None:
+    for record in outcome.records:
+        assert record.key is not None
+        machine.replay(record.key, record.value)
+
+
+def test_an_old_offset_that_expires_does_not_take_the_pending_one() -> None:
+    machine = shard()
+    commit(machine, A, at(5))
+    commit(machine, A, Committed(9, -1, "", 50_000), PRODUCER)
+    outcome = Outcome()
+    machine.expire(outcome, 50_001)
+    replay(machine, outcome)
+    machine.end_transaction(PRODUCER, True)
+    found = machine.offsets.get("g", "t", 0)
+    assert found is not None and found.offset == 9
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_group_that_only_has_pending_offsets_is_kept(committed: bool) -> None:
+    machine = shard()
+    commit(machine, A, at(5), PRODUCER)
+    machine.expire(Outcome(), 10**9)
+    described = machine.describe("g")
+    assert described is not None and described.group_state == "Empty"
+    machine.end_transaction(PRODUCER, committed)
+    assert machine.describe("g") is not None
+    outcome = Outcome()
+    machine.expire(outcome, 10**9)
+    replay(machine, outcome)
+    assert machine.describe("g") is None
+
+
+def test_deleting_an_offset_deletes_what_is_pending_of_it() -> None:
+    machine = shard()
+    commit(machine, A, at(5), PRODUCER)
+    outcome = Outcome()
+    assert machine.delete_offsets("g", [("t", 0)], outcome) == [ErrorCode.NONE]
+    replay(machine, outcome)
+    machine.end_transaction(PRODUCER, True)
+    assert machine.offsets.get("g", "t", 0) is None

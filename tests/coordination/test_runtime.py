@@ -495,6 +495,26 @@ def test_what_is_written_in_a_transaction_counts_when_it_is_committed() -> None:
     run(work)
 
 
+@pytest.mark.parametrize("passed", range(4))
+def test_a_marker_that_comes_while_a_shard_loads_is_not_missed(passed: int) -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+
+        def operation(machine: Ledger, outcome: Outcome) -> None:
+            outcome.records.append(NewRecord(b"a", b"1"))
+            outcome.producer = 5, 0
+
+        serving.shard.run(operation)
+        again = Serving(partition, StillClock(), MIN_RECORDS)
+        await turns(passed)
+        partition.end_transaction(5, 1, 0, committed=True)
+        await again.serving()
+        assert again.shard.machine.entries == {b"a": b"1"} and not again.shard.machine.pending
+        again.shard.close()
+
+    run(work)
+
+
 def test_a_snapshot_waits_for_the_flush_and_is_not_kept_when_that_fails() -> None:
     async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
         lost = [serving.put((b"same", b"%d" % index)) for index in range(MIN_RECORDS + 1)]

@@ -300,7 +300,12 @@ class Shard(Generic[S]):
             break
         replayed = 0
         end = opened.durable_end
-        while offset < end:
+        # Markers of transactions are appended by others, also while this reads: it is done when nothing is behind it.
+        while offset < opened.end_offset:
+            if offset >= end:
+                await opened.flush()
+                end = opened.durable_end
+                continue
             buffers = opened.read(offset, self.load_bytes, end)
             if not isinstance(buffers, list):
                 buffers = await buffers

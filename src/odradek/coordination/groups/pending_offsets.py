@@ -59,6 +59,10 @@ class PendingOffsets:
                 if not pending:
                     del self._by_producer[producer_id]
 
+    def everything(self) -> set[OffsetKey]:
+        """Everything pending."""
+        return {key for pending in self._by_producer.values() for key in pending}
+
     def keys_of(self, group_id: str) -> set[OffsetKey]:
         """A group's pending offsets."""
         return {key for pending in self._by_producer.values() for key in pending if key.group_id == group_id}

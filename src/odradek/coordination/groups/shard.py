@@ -128,6 +128,14 @@ class GroupShard:
             self._groups[group_id] = group
             for member in group.members.values():
                 self.membership.keep_session(group, member)
+        for key in self.pending.everything():
+            self._begin_group(key.group_id)
+
+    def _begin_group(self, group_id: str) -> None:
+        """A group that only has pending offsets is one, with no members, until it is deleted or expires (as in
+        Kafka)."""
+        if group_id not in self._groups and group_id not in self.offsets:
+            self._groups[group_id] = ClassicGroup(group_id, self.clock.now_ms())
 
     def waiting(self) -> list[Reply]:
         return [
@@ -266,6 +274,7 @@ class GroupShard:
             if generation >= 0:
                 is_known = group_id in self.offsets
                 raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID if is_known else ErrorCode.ILLEGAL_GENERATION)
+            self._begin_group(group_id)
             return
         if generation < 0 and (group.state is GroupState.EMPTY or (not member_id and instance_id is None)):
             return
@@ -283,13 +292,15 @@ class GroupShard:
         if group is not None and group.state is not GroupState.EMPTY and group.protocol_type != CONSUMER_PROTOCOL:
             raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
         codes = []
+        pending = self.pending.keys_of(group_id)
         for topic, partition in partitions:
             if group is not None and group.members and group.is_subscribed_to(topic):
                 codes.append(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
                 continue
             codes.append(ErrorCode.NONE)
-            if self.offsets.get(group_id, topic, partition) is not None:
-                self._forget([OffsetKey(group_id, topic, partition)], outcome)
+            key = OffsetKey(group_id, topic, partition)
+            if key in pending or self.offsets.get(group_id, topic, partition) is not None:
+                self._forget([key], outcome)
         return codes
 
     def _forget(self, keys: Iterable[OffsetKey], outcome: Outcome) -> None:
@@ -302,13 +313,19 @@ class GroupShard:
         self._forget({*self.offsets.keys_of_topics(topics), *self.pending.keys_of_topics(topics)}, outcome)
 
     def expire(self, outcome: Outcome, now_ms: int) -> None:
-        """Forgets offsets whose time is over, and empty groups without any left (KIP-211)."""
+        """Forgets offsets whose time is over, and empty groups without any left (KIP-211). Where a transaction is about
+        to commit a newer one, a tombstone would take that, too: the old one stays until the transaction has ended."""
+        pending = self.pending.everything()
+        groups_pending = {key.group_id for key in pending}
         for group_id in dict.fromkeys((*self._groups, *self.offsets)):
             group = self._groups.get(group_id)
             over = self.offsets.expired(group_id, now_ms, self.settings.offsets_retention_ms, _since(group))
+            over = [key for key in over if key not in pending]
             self._forget(over, outcome)
-            left = len(self.offsets.keys_of(group_id)) - len(over) + len(self.pending.keys_of(group_id))
-            if left == 0 and group is not None and group.state is GroupState.EMPTY and group.rests:
+            left = len(self.offsets.keys_of(group_id)) - len(over)
+            if left or group_id in groups_pending:
+                continue
+            if group is not None and group.state is GroupState.EMPTY and group.rests:
                 self._delete(group_id, outcome)
 
     # --- groups --------------------------------------------------------------------------------------------------
