@@ -21,7 +21,7 @@ from odradek.coordination.groups import coordinator as groups
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.transactions import coordinator as transactions
 from odradek.coordination.transactions.coordinator import TransactionCoordinator
-from odradek.engines.interface import Engine, LogIdentity, StorageError
+from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker, Handler
 from odradek.handlers.deadlines import Deadlines
@@ -84,11 +84,14 @@ class CannotListen(OSError):
 
 
 def _is_known(identity: LogIdentity, image: MetadataImage) -> bool:
-    """Whether the metadata has a log's partition. A log that has lost its topic id goes by its name."""
-    if identity.topic_id != bytes(16):
-        return identity.topic_id in image.topics_by_id
+    """Whether the metadata has a log's partition. A log that has lost its topic id, or whose id is damaged, goes by its
+    name: what is not known is deleted."""
+    if identity.topic_id in image.topics_by_id:
+        return True
     topic = image.topics.get(identity.topic)
-    return topic is not None and identity.partition in topic.partition_records
+    if topic is None or identity.partition not in topic.partition_records:
+        return False
+    return identity.topic_id == bytes(16) or is_one_id(identity.topic_id, topic.id)
 
 
 class Server:

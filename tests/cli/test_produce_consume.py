@@ -322,7 +322,7 @@ def test_a_reader_that_goes_away_is_no_failure(run: Run, bootstrap: str, topic: 
 def on_a_terminal(*arguments: str) -> bytes:
     """Everything that the command shows where stdout and stderr are a terminal, and stdin a pipe."""
     main, terminal = os.openpty()
-    termios.tcsetwinsize(terminal, (50, 200))
+    termios.tcsetwinsize(terminal, (50, 400))
     process = subprocess.Popen([*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=terminal, stderr=terminal)
     os.close(terminal)
     assert process.stdin is not None

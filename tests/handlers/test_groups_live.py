@@ -64,6 +64,20 @@ def make(client: RawClient, topic: str) -> None:
     assert answer.topics[0].error_code == 0
 
 
+def test_a_commit_may_be_kept_beyond_all_times(broker: BrokerProcess) -> None:
+    with RawClient(broker.port) as client:
+        make(client, "t")
+        assert find(client, "kept").coordinators[0].error_code == 0
+        wanted = OffsetCommitRequestPartition(partition_index=0, committed_offset=5, committed_metadata="")
+        request = OffsetCommitRequest(
+            group_id="kept",
+            retention_time_ms=2**63 - 1,
+            topics=[OffsetCommitRequestTopic(name="t", partitions=[wanted])],
+        )
+        assert client.call(request, OffsetCommitResponse, 4).topics[0].partitions[0].error_code == 0
+        assert committed(client, "kept", "t") == 5
+
+
 def test_nobody_writes_to_the_offsets_topic(broker: BrokerProcess) -> None:
     with RawClient(broker.port) as client:
         assert find(client, "g").coordinators[0].error_code == 0

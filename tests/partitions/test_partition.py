@@ -192,7 +192,7 @@ def test_a_full_disk_is_an_error_and_no_failure() -> None:
         ({"max_message_bytes": 100}, batch(b"x" * 100), ErrorCode.MESSAGE_TOO_LARGE),
         ({"segment_bytes": 100}, batch(b"x" * 100), ErrorCode.RECORD_LIST_TOO_LARGE),
         ({}, batch(b"x", control=True), ErrorCode.INVALID_RECORD),
-        ({}, batch(b"x", transactional=True, producer_id=1, producer_epoch=0, base_sequence=0), 48),
+        ({}, batch(b"x", transactional=True, producer_id=1, producer_epoch=0, base_sequence=0), 53),
         ({}, batch(b"x", timestamp_ms=NOW_MS + 3_600_001), ErrorCode.INVALID_TIMESTAMP),
         ({}, batch(b"x", producer_id=1), ErrorCode.INVALID_RECORD),
         ({}, batch(b"x")[:-1], ErrorCode.INVALID_RECORD),

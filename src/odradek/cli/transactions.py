@@ -9,7 +9,6 @@ stops there for ever. `find-hanging` compares the two, `abort` writes the marker
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +20,7 @@ from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.groups import connect
 from odradek.cli.output import Output, print_json, print_rows
 from odradek.cli.profiles import Bootstrap
+from odradek.clock import SystemClock
 from odradek.errors import ErrorCode
 from odradek.protocol.messages.describe_producers import (
     DescribeProducersRequest,
@@ -258,7 +258,7 @@ def find_hanging(
     if partition is not None and topic is None:
         raise WrongUse("--partition needs --topic.")
     with connect(bootstrap_server, timeout) as client:
-        now_ms = time.time() * 1000
+        now_ms = SystemClock().now_ms()
         # In this order: what is ended meanwhile is in neither.
         silent = [one for one in _open_ones(client, topic, partition) if now_ms - one["last_timestamp"] >= silent_ms]
         known = _known(client) if silent else set()

@@ -62,6 +62,12 @@ class LogIdentity(NamedTuple):
         return f"{self.topic}-{self.partition}"
 
 
+def is_one_id(one: bytes, other: bytes) -> bool:
+    """Whether two topic ids are the same but for a byte that a disk may have damaged: random ones differ in some sixty
+    bits."""
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count() <= 8
+
+
 class Appended(NamedTuple):
     """What an append gives at once: the first batch's base offset, the log's end after the last, and the future
     that resolves (to None) when all of it is durable, or fails with a `LogFailure`. Appends that share a flush share

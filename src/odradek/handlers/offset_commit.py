@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator
 
+from odradek.config import LONG_MAX
 from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetKey
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
@@ -91,7 +92,7 @@ def _commits(
     now_ms = broker.clock.now_ms()
     longest = broker.config.integer("offset.metadata.max.bytes")
     kept_ms = request.retention_time_ms
-    expire_ms = NO_TIMESTAMP if kept_ms == NO_RETENTION else now_ms + kept_ms
+    expire_ms = NO_TIMESTAMP if kept_ms == NO_RETENTION else min(now_ms + kept_ms, LONG_MAX)
     for asked, name, topic_id, answer in wanted:
         metadata = asked.committed_metadata or ""
         if too_long(metadata, longest):

@@ -31,6 +31,7 @@ from odradek.engines.interface import (
     Refused,
     StorageError,
     Unknown,
+    is_one_id,
 )
 from odradek.engines.local import checkpoints
 from odradek.engines.local.checkpoints import Partition
@@ -359,7 +360,10 @@ class LocalEngine(Engine):
                     raise Unknown(f"writing the checkpoints failed: {error}") from error
             self._states[key] = state
         elif state.identity.topic_id not in (identity.topic_id, UNKNOWN_TOPIC_ID):
-            raise StorageError(f"{state.folder} belongs to another topic of the name {identity.topic}")
+            if not is_one_id(state.identity.topic_id, identity.topic_id):
+                raise StorageError(f"{state.folder} belongs to another topic of the name {identity.topic}")
+            warn("the topic's id in its folder is damaged, and written anew", log=str(identity))
+            state.named = False
         loaded = None
         if state.has_files:
             try:
@@ -368,6 +372,7 @@ class LocalEngine(Engine):
                         self._disk,
                         state.folder,
                         recovery_point=NOTHING if state.clean else state.recovery_point,
+                        flushed_end=state.recovery_point,
                         start_offset=state.start_offset,
                         cut=state.cut,
                         interval=config.index_interval_bytes,

@@ -23,8 +23,11 @@ from odradek.engines.local.indexes import (
     floor_position,
     unpack_entries,
 )
-from odradek.engines.local.segment import Read, Segment, locate, reader, walk
+from odradek.engines.local.segment import Damaged, Read, Segment, locate, reader, walk
+from odradek.logs import get_logger
 from odradek.records.batch import HEADER_BYTES, BatchHeader, read_header
+
+log = get_logger("odradek.engine")
 
 
 class View(NamedTuple):
@@ -79,6 +82,9 @@ def history_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[tup
                         yield header, bytes(read(header.size, position)) if header.is_control else b""
         except FileNotFoundError:
             continue
+        except Damaged as damage:
+            # What follows in this file cannot be found; what is in others can.
+            log.warning("a log's history has a hole", path=view.segment.file.path, why=str(damage))
 
 
 def find_by_timestamp(

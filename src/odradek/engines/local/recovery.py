@@ -10,6 +10,8 @@ What is trusted:
   The log ends before the first that is not whole, or where a segment ends before the next begins (in a compacted log
   that is no sign of a loss); later segments go.
 - After a failed flush, what lies below the offset that the last good flush had reached. The rest goes unseen.
+- What was flushed, and is damaged all the same, is not cut: a flipped bit must not take what stands behind it. It is
+  said; reading it fails, or the consumer's checksum does.
 - An index, never: entries must be in order and point to batches, else they are made again from the log.
 
 Corruption below the recovery point is not looked for: that is for whoever reads the batch.
@@ -89,13 +91,15 @@ def load_log(
     folder: str,
     *,
     recovery_point: int,
+    flushed_end: int,
     start_offset: int,
     cut: Cut | None,
     interval: int,
     compacted: bool,
     now_ms: int,
 ) -> Loaded:
-    """Reads the log in `folder`, which exists. `recovery_point` is `NOTHING` after a clean stop. Raises `OSError`."""
+    """Reads the log in `folder`, which exists. `recovery_point` is `NOTHING` after a clean stop; below `flushed_end`
+    all is known to have been on the disk. Raises `OSError`."""
     notes: list[str] = []
     names = _remove_leftovers(disk, folder, set(disk.list_folder(folder)), notes)
     bases = sorted(int(name[: -len(LOG)]) for name in names if _is_segment_name(name, LOG))
@@ -111,9 +115,11 @@ def load_log(
         roll = _cut(disk, folder, segments, cut)
     if not segments:
         segments.append(_new_segment(disk, folder, start_offset, now_ms))
-    end_offset, found_epochs = _load_segments(
-        disk, folder, segments, names, NOTHING if cut is not None else recovery_point, cut, interval, compacted, notes
+    whole_from = NOTHING if cut is not None else recovery_point
+    end_offset, found_epochs, is_rotten = _load_segments(
+        disk, folder, segments, names, whole_from, flushed_end, cut, interval, compacted, notes
     )
+    roll = roll or is_rotten
     if start_offset > end_offset:
         # The disk lost records that were deleted anyway.
         notes.append(f"the log ended at {end_offset}, before its start {start_offset}: it is empty now")
@@ -259,13 +265,17 @@ def _load_segments(
     segments: list[Segment],
     names: set[str],
     recovery_point: int,
+    flushed_end: int,
     cut: Cut | None,
     interval: int,
     compacted: bool,
     notes: list[str],
-) -> tuple[int, list[tuple[int, int]]]:
-    """Fills in the segments; cuts the log before the first bad batch. Returns the end offset and the epochs seen."""
+) -> tuple[int, list[tuple[int, int]], bool]:
+    """Fills in the segments; cuts the log before the first bad batch, unless that was flushed: then the disk has
+    damaged it since, and what stands behind it is left. Returns the end offset, the epochs seen, and whether the last
+    segment is damaged so."""
     epochs: list[tuple[int, int]] = []
+    is_rotten = False
     end_offset = segments[0].base_offset
     for number, segment in enumerate(segments):
         is_last = number == len(segments) - 1
@@ -283,13 +293,27 @@ def _load_segments(
             end_offset = segment_end
             continue
         from_offset = recovery_point if has_indexes else -1
-        torn, next_offset, found = _recover(disk, segment, segment_end, size, from_offset, recovery_point, interval)
+        torn, next_offset, found = _recover(
+            disk, segment, segment_end, size, from_offset, recovery_point, flushed_end, interval
+        )
         epochs += found
         end_offset = next_offset
+        if torn is None and is_last and next_offset < flushed_end:
+            torn = "the file ends there"
+        if torn is not None and next_offset < min(segment_end, flushed_end):
+            notes.append(
+                f"{segment.file.path} is damaged at byte {segment.size}, offset {next_offset} ({torn}): what is behind "
+                "that in the file is left, but may not be found"
+            )
+            is_rotten = is_last
+            segment.size, end_offset = size, min(segment_end, max(flushed_end, next_offset))
+            torn = None
+            if is_last:
+                break
         if torn is not None and next_offset == segment_end:
             notes.append(f"cut {size - segment.size} bytes between offsets {next_offset - 1} and {next_offset}: {torn}")
             torn = None  # the rest of a write that had failed
-        if torn is None and not compacted and next_offset < segment_end and recovery_point < segment_end != NOTHING:
+        if torn is None and not compacted and end_offset < segment_end and recovery_point < segment_end != NOTHING:
             torn = f"the next segment begins at {segment_end}"
         if torn is not None:
             lost = size - segment.size + sum(disk.size(later.file.path) for later in segments[number + 1 :])
@@ -303,7 +327,7 @@ def _load_segments(
             end_offset = segment_end
     if cut is not None and len(segments) and end_offset < cut.offset:
         raise Damaged(f"the log ends at {end_offset}, but was flushed up to {cut.offset}")
-    return end_offset, epochs
+    return end_offset, epochs, is_rotten
 
 
 def _complete_indexes(disk: Disk, segment: Segment) -> None:
@@ -334,7 +358,14 @@ def _open_indexes(disk: Disk, segment: Segment) -> bool:
 
 
 def _recover(
-    disk: Disk, segment: Segment, segment_end: int, size: int, from_offset: int, recovery_point: int, interval: int
+    disk: Disk,
+    segment: Segment,
+    segment_end: int,
+    size: int,
+    from_offset: int,
+    recovery_point: int,
+    flushed_end: int,
+    interval: int,
 ) -> tuple[str | None, int, list[tuple[int, int]]]:
     """Walks a segment from the last index entry at or below `from_offset` to its end, or to where the next one begins
     (`segment_end`), CRCs from `recovery_point` on; what comes after the last good batch is cut off. Returns (why it was
@@ -354,7 +385,7 @@ def _recover(
             segment.rolling_timestamp = read_header(read(HEADER_BYTES, 0), 0).max_timestamp
         scanned = scan(read, segment, size, interval, next_offset, recovery_point, segment_end)
         segment.times_known = True
-        if scanned.torn is not None:
+        if scanned.torn is not None and scanned.next_offset >= min(segment_end, flushed_end):
             disk.truncate(fd, segment.size)
         if not is_clean or scanned.torn is not None:
             disk.sync_data(fd)
