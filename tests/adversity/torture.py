@@ -57,6 +57,7 @@ class Entry:
 CAMPAIGNS: dict[str, Entry] = {
     "states": Entry("tests.adversity.recorded_cuts:campaign", 20_000, "states of a disk that a power cut could leave"),
     "kills": Entry("tests.adversity.kills:campaign", 300, "kill -9 of a broker under load"),
+    "restarts": Entry("tests.adversity.restarts:campaign", 100, "stops and starts under clients that go on"),
     "cuts": Entry("tests.adversity.cuts:campaign", 50, "file systems shut down under a broker, as by a power cut"),
 }
 
