@@ -22,7 +22,7 @@ def test_restarts_are_no_more_than_a_retry() -> None:
 
 
 def test_what_was_accepted_is_answered(tmp_path: Path) -> None:
-    """The broker of a client that sends without waiting is stopped: what is in the log was acknowledged, and no more."""
+    """A broker is stopped while a client sends without waiting: what is in the log was acknowledged, and no more."""
     with BrokerProcess(tmp_path) as broker:
         with TxnPeer(broker.port, is_kafka=False) as peer:
             peer.make_topics(t=1)
