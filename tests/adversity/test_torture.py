@@ -34,6 +34,13 @@ def test_a_loss_ends_with_1_and_says_how_to_see_it_again(capsys: pytest.CaptureF
     assert "again: python -m tests.adversity.torture losing --count 5 --seed 4" in shown
 
 
+def test_what_is_not_run_by_default_is_run_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    table = {**TABLE, "losing": Entry(f"{HERE}:losing", 5, "something", by_default=False)}
+    assert main([], table) == 0
+    assert main(["losing"], table) == 1
+    assert capsys.readouterr().out.count("losing: 5 tries") == 1
+
+
 def test_an_unknown_campaign_is_refused() -> None:
     with pytest.raises(SystemExit) as ended:
         main(["nothing-like-it"], TABLE)

@@ -46,6 +46,8 @@ class Entry:
     place: str
     count: int
     what: str
+    by_default: bool = True
+    """Whether it is run where none is named."""
 
     def load(self) -> Campaign:
         module, _, name = self.place.partition(":")
@@ -59,6 +61,9 @@ CAMPAIGNS: dict[str, Entry] = {
     "kills": Entry("tests.adversity.kills:campaign", 300, "kill -9 of a broker under load"),
     "restarts": Entry("tests.adversity.restarts:campaign", 100, "stops and starts under clients that go on"),
     "cuts": Entry("tests.adversity.cuts:campaign", 50, "file systems shut down under a broker, as by a power cut"),
+    "cuts-kafka": Entry(
+        "tests.adversity.cuts:kafka", 4, "the same under Apache Kafka, for comparison", by_default=False
+    ),
 }
 
 
@@ -87,7 +92,7 @@ def main(arguments: list[str], campaigns: Mapping[str, Entry] = CAMPAIGNS) -> in
         if name not in campaigns:
             parser.error(f"there is no campaign {name}: {', '.join(campaigns)}")
     whole = True
-    for name in given.campaign or campaigns:
+    for name in given.campaign or [name for name, entry in campaigns.items() if entry.by_default]:
         entry = campaigns[name]
         whole &= run(name, entry, given.seed, given.count if given.count is not None else entry.count)
     return 0 if whole else 1
