@@ -38,7 +38,8 @@ SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
 IMAGE_BYTES = {"ext4": 256 << 20, "xfs": 320 << 20}
 CUTS_A_BROKER = 5
-UNMOUNT_TIMEOUT_S = 20.0
+UNMOUNT_TIMEOUT_S = NOTICE_TIMEOUT_S = 20.0
+FAILED = "log failed, opening it again"
 LOSSES_MAX = 20
 
 
@@ -99,6 +100,13 @@ class FileSystem:
             os.close(fd)
 
 
+def _until_noticed(broker: BrokerProcess, failed: int) -> None:
+    """Until the broker has met a write or a flush that failed: what it acknowledges then it must not lose either."""
+    deadline = time.monotonic() + NOTICE_TIMEOUT_S
+    while broker.logged.count(FAILED) == failed:
+        assert time.monotonic() < deadline, "nothing fails"
+
+
 def _lives(kind: str, chance: random.Random, cuts: int) -> list[str]:
     """A broker that loses its power so many times; what was lost in the end."""
     history = History("t", idempotent=True)
@@ -114,7 +122,9 @@ def _lives(kind: str, chance: random.Random, cuts: int) -> list[str]:
             ):
                 for _ in range(cuts):
                     producer.wait_for_more(chance.randrange(1, 400))
+                    failed = broker.logged.count(FAILED)
                     disk.cut()
+                    _until_noticed(broker, failed)
                     broker.kill()
                     disk.unmount()
                     disk.mount()
@@ -166,11 +176,14 @@ def kafka(seed: int, count: int) -> Report:
                 make_small_segments(AdminClient({"bootstrap.servers": bootstrap}), "t", segment__bytes="1073741824")
                 producer = SteadyProducer(bootstrap, "t", idempotent=True, size=200, window=20)
                 producer._thread.start()
-                producer.wait_for_more(random.Random(seed + number).randrange(2_000, 6_000))
-                acknowledged = dict(producer.acknowledged)
-                disk.cut()
-                producer._stop = True
-                producer._thread.join()
+                try:
+                    producer.wait_for_more(random.Random(seed + number).randrange(2_000, 6_000))
+                    acknowledged = dict(producer.acknowledged)
+                    disk.cut()
+                finally:
+                    # Not by leaving its context: that waits for what is not acknowledged.
+                    producer._stop = True
+                    producer._thread.join()
             disk.unmount()
             disk.mount()
             with _kafka(disk, port), RawClient(port) as client:

@@ -168,7 +168,7 @@ def test_the_log_of_a_group_fails(tmp_path: Path, operation: str) -> None:
             {
                 "bootstrap.servers": serving.bootstrap,
                 "group.id": "g",
-                "session.timeout.ms": 6000,
+                "session.timeout.ms": 30000,
                 "heartbeat.interval.ms": 200,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,

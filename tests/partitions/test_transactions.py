@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from crc32c import crc32c
 
+from odradek.config import BrokerConfig, LogConfig
+from odradek.engines.interface import LogIdentity
+from odradek.engines.local import LocalEngine
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions.partition import Partition
 from odradek.partitions.transactions import Aborted, Transactions
@@ -210,3 +217,38 @@ def test_an_opening_knows_what_the_one_before_knew(clean: bool) -> None:
         assert again.producers.has_open_transaction(4, 0)
 
     run(work)
+
+
+def test_what_another_broker_has_noted_is_taken_over(tmp_path: Path) -> None:
+    """Kafka's snapshots of producers do not have the aborted transactions, its `.txnindex` files do."""
+
+    async def main() -> None:
+        engine = LocalEngine(tmp_path, BrokerConfig(), StillClock())
+        await engine.start()
+        with ThreadPoolExecutor(2) as executor:
+
+            async def opened() -> Partition:
+                partition = Partition(engine, LogIdentity("t", b"t" * 16, 0), LogConfig(), StillClock(), executor)
+                await partition.open()
+                return partition
+
+            partition = await opened()
+            for producer_id, committed in ((1, False), (2, True)):
+                task = partition.append(in_transaction(0, producer_id=producer_id), welcome)
+                assert isinstance(task, asyncio.Task)
+                await task
+                await partition.end_transaction(producer_id, 1, 5, committed)
+            await partition.close()
+            (snapshot,) = (tmp_path / "t-0").glob("*.snapshot")
+            data = snapshot.read_bytes()
+            theirs = data[6 : data.index(b"odrk")]
+            snapshot.write_bytes(struct.pack(">hI", 1, crc32c(theirs)) + theirs)
+            entry = struct.pack(">hqqqq", 0, 1, 0, 1, 2)
+            (tmp_path / "t-0" / f"{0:020d}.txnindex").write_bytes(entry + entry[:7])
+            again = await opened()
+            assert again.producers.transactions.aborted == [Aborted(1, 0, 1)]
+            assert again.producers.producers[1].epoch == 1
+            await again.close()
+        await engine.stop()
+
+    asyncio.run(main())

@@ -170,6 +170,11 @@ class PartitionLog(ABC):
         """The headers alone. Blocks."""
         return (header for header, _ in self.history(offset))
 
+    def aborted_elsewhere(self) -> list[tuple[int, int, int]]:
+        """The aborted transactions (producer id, first offset, marker's offset) that another broker has noted beside
+        the log, in files of its own. Blocks. Engines without such files have none."""
+        return []
+
     @abstractmethod
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
         """The first batch below `upto` that ends above both the start and `from_offset`, and whose max timestamp is

@@ -43,6 +43,7 @@ from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.preparation import Preparation, RecordsRefused
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
 from odradek.partitions.space import StorageSpace
+from odradek.partitions.transactions import Aborted
 from odradek.records.batch import (
     LENGTH_OVERHEAD,
     TIMESTAMP_TYPE_BIT,
@@ -165,8 +166,11 @@ class Partition:
             snapshot_offset = found[0]
             start = max(start, snapshot_offset)
             break
+        loop = asyncio.get_running_loop()
+        if not producers.knows_aborted:
+            elsewhere = await loop.run_in_executor(self.executor, opened.aborted_elsewhere)
+            producers.transactions.aborted = [Aborted(*one) for one in elsewhere if one[2] < start]
         if start < opened.end_offset:
-            loop = asyncio.get_running_loop()
             now_ms = self.clock.now_ms()
             await loop.run_in_executor(self.executor, lambda: producers.replay(opened.history(start), now_ms))
         return producers, snapshot_offset

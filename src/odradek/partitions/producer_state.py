@@ -91,6 +91,8 @@ class ProducerState:
     def __init__(self) -> None:
         self.producers: dict[int, Producer] = {}
         self.transactions = Transactions()
+        self.knows_aborted = True
+        """Whether the aborted transactions are all there: another broker's snapshot has none."""
 
     def has_open_transaction(self, producer_id: int, epoch: int) -> bool:
         """Whether the producer has written to this partition in the transaction that is open."""
@@ -258,7 +260,8 @@ class ProducerState:
                 if last_sequence >= 0:
                     first_sequence = (last_sequence - delta) & MAX_SEQUENCE
                     producer.batches.append(KeptBatch(first_sequence, last_sequence, last_offset, timestamp))
-            if data[position : position + 4] == _TRAILER_MARK:
+            state.knows_aborted = data[position : position + 4] == _TRAILER_MARK
+            if state.knows_aborted:
                 _, trailer_version, count = _TRAILER.unpack_from(data, position)
                 position += _TRAILER.size
                 for producer in state.producers.values():

@@ -466,6 +466,9 @@ class LocalLog(PartitionLog):
     def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
         return lookup.history_from(self._disk, self._views(), offset)
 
+    def aborted_elsewhere(self) -> list[tuple[int, int, int]]:
+        return lookup.aborted_in(self._disk, self.segments)
+
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
         from_offset = max(from_offset, self.start_offset)
         return await self._shared.readers.run(
