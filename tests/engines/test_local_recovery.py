@@ -138,6 +138,16 @@ async def test_segments_after_a_torn_one_go(tmp_path: Path) -> None:
     assert await reopened(folder, SEGMENTS) == [header for header in headers if header.base_offset < base_offset]
 
 
+async def test_epochs_that_a_scan_found_are_kept(tmp_path: Path) -> None:
+    """The next start may not scan as far back: without them it would use an epoch twice."""
+    folder, headers = await crashed(tmp_path, SEGMENTS)
+    checkpoint = folder / "orders-0" / "leader-epoch-checkpoint"
+    text = checkpoint.read_text()
+    checkpoint.unlink()
+    assert await reopened(folder, SEGMENTS) == headers
+    assert checkpoint.read_text() == text
+
+
 @pytest.mark.parametrize("batches", [0, 1])
 async def test_segments_after_one_that_lost_its_end_go(tmp_path: Path, batches: int) -> None:
     """A power cut may keep a segment and lose whole batches, or all, of the one before."""

@@ -237,7 +237,9 @@ def _complete_swap(disk: Disk, folder: str, names: set[str], base_offset: int) -
 def _cut(disk: Disk, folder: str, segments: list[Segment], cut: Cut) -> bool:
     """Takes away what a failed flush left behind. Returns whether the next append needs a new segment."""
     kept = [segment for segment in segments if segment.base_offset <= cut.base_offset]
-    _remove_segments(disk, segments[len(kept) :])
+    if len(kept) < len(segments):
+        _remove_segments(disk, segments[len(kept) :])
+        disk.sync_folder(folder)  # before the last that is kept may go: a power cut could leave these without it
     segments[:] = kept
     if not kept:
         return False
@@ -446,10 +448,13 @@ def _load_epochs(
     disk: Disk, folder: str, segments: list[Segment], found: list[tuple[int, int]], notes: list[str]
 ) -> list[tuple[int, int]]:
     """The leader epochs: those of the checkpoint, and those of batches that a scan saw and the checkpoint lacks.
-    Without a checkpoint, those of all batches."""
+    Without a checkpoint, those of all batches. What the checkpoint lacks is written before anybody goes on: the next
+    start may not scan as far back, and would use an epoch twice."""
     epochs: list[tuple[int, int]] = []
+    known = 0
     try:
         epochs = checkpoints.parse_epochs(checkpoints.read_file(disk, f"{folder}/{checkpoints.LEADER_EPOCHS}"))
+        known = len(epochs)
     except (FileNotFoundError, checkpoints.Garbled) as error:
         if any(segment.size for segment in segments):
             notes.append(f"leader epochs made again from the batches: {error}")
@@ -465,6 +470,13 @@ def _load_epochs(
     for epoch, start in found:
         if epoch >= 0 and (not epochs or (epoch > epochs[-1][0] and start >= epochs[-1][1])):
             epochs.append((epoch, start))
+    if len(epochs) > known:
+        try:
+            checkpoints.replace_file(disk, f"{folder}/{checkpoints.LEADER_EPOCHS}", checkpoints.format_epochs(epochs))
+            disk.sync_folder(folder)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
     return epochs
 
 
