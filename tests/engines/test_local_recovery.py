@@ -140,12 +140,13 @@ async def test_segments_after_a_torn_one_go(tmp_path: Path) -> None:
 
 async def test_epochs_that_a_scan_found_are_kept(tmp_path: Path) -> None:
     """The next start may not scan as far back: without them it would use an epoch twice."""
-    folder, headers = await crashed(tmp_path, SEGMENTS)
+    folder, _ = await crashed(tmp_path, SEGMENTS)
     checkpoint = folder / "orders-0" / "leader-epoch-checkpoint"
     text = checkpoint.read_text()
     checkpoint.unlink()
-    assert await reopened(folder, SEGMENTS) == headers
-    assert checkpoint.read_text() == text
+    async with engine_at(folder) as engine:
+        await engine.open(LOG, SEGMENTS)
+        assert checkpoint.read_text() == text
 
 
 @pytest.mark.parametrize("batches", [0, 1])
