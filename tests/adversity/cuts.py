@@ -174,6 +174,8 @@ def kafka(seed: int, count: int) -> Report:
             with _kafka(disk, None) as port:
                 bootstrap = f"127.0.0.1:{port}"
                 make_small_segments(AdminClient({"bootstrap.servers": bootstrap}), "t", segment__bytes="1073741824")
+                # Its settings, and the topic, are to be there: it is about records.
+                subprocess.run(["sync", "-f", str(disk.path)], check=True)
                 producer = SteadyProducer(bootstrap, "t", idempotent=True, size=200, window=20)
                 producer._thread.start()
                 try:
