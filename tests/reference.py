@@ -29,6 +29,7 @@ START_TIMEOUT_S = 90
 _missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
 if _missing and os.environ.get("CI") == "true":
     raise RuntimeError(f"with CI=true these must be installed: {', '.join(_missing)}")
+has_java = not _missing
 needs_java = pytest.mark.skipif(bool(_missing), reason=f"{' and '.join(_missing)} not installed")
 
 POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion><groupId>odradek</groupId>
@@ -86,12 +87,22 @@ def tools_jars() -> Path:
     return _jars(f"tools-{TOOLS_VERSION}", *artifacts)
 
 
+@cache
+def streams_jars() -> Path:
+    """The folder of Kafka Streams' jars."""
+    return _jars(f"streams-{TOOLS_VERSION}", ("kafka-streams", TOOLS_VERSION))
+
+
 def broker_classpath() -> str:
     return f"{broker_jars()}/*"
 
 
 def tools_classpath() -> str:
     return f"{tools_jars()}/*"
+
+
+def streams_classpath() -> str:
+    return f"{streams_jars()}/*"
 
 
 def jar(folder: Path, stem: str) -> Path:

@@ -1,93 +1,30 @@
-"""Exactly once, over kills: a consume-transform-produce pipeline, its broker and itself killed again and again."""
+"""Exactly once, over kills: transactional pipelines, their broker and themselves killed again and again."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
 
+from tests.adversity.transactions import campaign, read_all
 from tests.broker import BrokerProcess
+from tests.clients.driver_go import GO
 from tests.handlers.txn_peer import TxnPeer
+from tests.pipelines.pipeline import KINDS
+from tests.reference import has_java
 
-INPUTS = 1_000
 PARTITIONS = 2
-KILLS = 5
-TIMEOUT_S = 90.0
-PIPELINE = Path(__file__).parent / "transactional_pipeline.py"
+KILLS = 6
 
 
-def read_committed(bootstrap: str, topic: str, isolation: str = "read_committed") -> list[Message]:
-    """A whole topic."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "reader",
-            "isolation.level": isolation,
-            "enable.partition.eof": True,
-        }
-    )
-    consumer.assign([TopicPartition(topic, index, OFFSET_BEGINNING) for index in range(PARTITIONS)])
-    found, ends = [], set()
-    deadline = time.monotonic() + TIMEOUT_S
-    while len(ends) < PARTITIONS:
-        assert time.monotonic() < deadline, f"{len(found)} records"
-        message = consumer.poll(1)
-        if message is None:
-            continue
-        if message.error() is None:
-            found.append(message)
-        else:
-            ends.add(message.partition())
-    consumer.close()
-    return found
-
-
-def test_every_input_appears_once_whatever_is_killed(tmp_path: Path) -> None:
-    with BrokerProcess(tmp_path) as broker:
-        with TxnPeer(broker.port, is_kafka=False) as peer:
-            peer.make_topics(**{"in": PARTITIONS, "out": PARTITIONS})
-        producer = Producer({"bootstrap.servers": broker.bootstrap})
-        for number in range(INPUTS):
-            producer.produce("in", b"%d" % number, partition=number % PARTITIONS)
-        assert producer.flush(30) == 0
-        pipeline = start(broker)
-        deadline = time.monotonic() + TIMEOUT_S
-        killed = 0
-        progress = 0
-        while progress < INPUTS:
-            assert time.monotonic() < deadline, progress
-            line = pipeline.stdout.readline() if pipeline.stdout else ""
-            if line:
-                progress = json.loads(line)["committed"]
-            if line and killed < KILLS and progress * (KILLS + 1) >= INPUTS * (killed + 1):
-                killed += 1
-                if killed % 2:
-                    os.kill(pipeline.pid, signal.SIGKILL)
-                else:
-                    broker.kill()
-                    broker.start()
-            if pipeline.poll() is not None or (not line and pipeline.stdout):
-                pipeline.wait()
-                pipeline = start(broker)
-        pipeline.kill()
-        pipeline.wait()
-        assert killed == KILLS
-        found = sorted(int(message.value() or b"") for message in read_committed(broker.bootstrap, "out"))
-        assert found == list(range(INPUTS))
-        everything = read_committed(broker.bootstrap, "out", "read_uncommitted")
-        assert len(everything) > INPUTS, "nothing was aborted: this test shows nothing"
-
-
-def start(broker: BrokerProcess) -> subprocess.Popen[str]:
-    command = [sys.executable, str(PIPELINE), broker.bootstrap]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def test_every_input_appears_once_whatever_is_killed() -> None:
+    """Pipelines in four clients, they and their broker killed; `make torture` does it some hundreds of times."""
+    missing = {"franz-go": GO is None, "java": not has_java}
+    kinds = [kind for kind in KINDS if not missing.get(kind)]
+    report = campaign(seed=4, count=KILLS, kinds=kinds)
+    assert (report.done, report.losses) == (KILLS, [])
+    assert all(f"{kind}: 0 records" not in note for kind in kinds for note in report.notes)
+    assert any(" 0 aborted" not in note for note in report.notes), "nothing was aborted: this test shows nothing"
 
 
 def test_what_is_prepared_is_completed_by_the_next_start(tmp_path: Path) -> None:
@@ -104,8 +41,8 @@ def test_what_is_prepared_is_completed_by_the_next_start(tmp_path: Path) -> None
                 broker.start()
                 peer.client = peer.connect()
                 peer.until_described(name, "CompleteCommit" if number < 2 else "CompleteAbort")
-        values = read_committed(broker.bootstrap, "t")
-        assert sorted(message.partition() for message in values) == [0, 1]
+        values = read_all(broker.bootstrap, "t")
+        assert sorted(one.partition for one in values) == [0, 1]
 
 
 @pytest.mark.parametrize("version", [11, 12])

@@ -202,10 +202,11 @@ def committed(client: RawClient) -> int | None:
     return next((one.committed_offset for topic in group.topics for one in topic.partitions), -1)
 
 
-def _kill(broker: BrokerProcess, chance: random.Random, producers: list[SteadyProducer]) -> str:
-    """Lets the broker live for a while, and die in one of its ways; what was done. It is running before and after."""
+def kill_broker(broker: BrokerProcess, chance: random.Random, wait: Callable[[], None]) -> str:
+    """Lets the broker live for a while (`wait`, or until an operation of its disk), and die in one of its ways; what
+    was done. It is running before and after."""
     if chance.random() < 0.5:
-        chance.choice(producers).wait_for_more(chance.randrange(1, 300))
+        wait()
         broker.kill()
         broker.start()
         return "a random moment"
@@ -225,7 +226,7 @@ def _kill(broker: BrokerProcess, chance: random.Random, producers: list[SteadyPr
     return f"{when} {operation} {number}"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
@@ -237,7 +238,7 @@ def rounds(chance: random.Random, kills: int, folder: Path) -> Iterator[tuple[in
     histories = {name: History(name, name == IDEMPOTENT) for name in (IDEMPOTENT, PLAIN)}
     commits = Commits()
     broker = BrokerProcess(folder, *SETTINGS)
-    broker.port = _free_port()  # known before it is ready, and the same ever after
+    broker.port = free_port()  # known before it is ready, and the same ever after
     with broker:
         with RawClient(broker.port) as client:
             admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
@@ -263,7 +264,11 @@ def rounds(chance: random.Random, kills: int, folder: Path) -> Iterator[tuple[in
                 stack.enter_context(Reader(lambda: broker.port, history))
             stack.enter_context(Committer(lambda: broker.port, commits))
             for number in range(kills):
-                hows.append(_kill(broker, chance, producers))
+                hows.append(
+                    kill_broker(
+                        broker, chance, lambda: chance.choice(producers).wait_for_more(chance.randrange(1, 300))
+                    )
+                )
                 if number < kills - 1:
                     yield number, []
             for producer in producers:

@@ -61,6 +61,7 @@ CAMPAIGNS: dict[str, Entry] = {
     "kills": Entry("tests.adversity.kills:campaign", 300, "kill -9 of a broker under load"),
     "restarts": Entry("tests.adversity.restarts:campaign", 100, "stops and starts under clients that go on"),
     "cuts": Entry("tests.adversity.cuts:campaign", 50, "file systems shut down under a broker, as by a power cut"),
+    "transactions": Entry("tests.adversity.transactions:campaign", 300, "kills of transactional pipelines and broker"),
     "cuts-kafka": Entry(
         "tests.adversity.cuts:kafka", 4, "the same under Apache Kafka, for comparison", by_default=False
     ),

@@ -17,6 +17,7 @@ from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignm
 from tests.broker import BrokerProcess
 from tests.handlers.comparison import differences
 from tests.handlers.group_peer import UUID, GroupPeer, subscription
+from tests.handlers.txn_peer import TxnPeer
 from tests.reference import needs_java
 from tests.tools.kafka_tools import KafkaTools, Printed
 
@@ -389,3 +390,88 @@ def test_the_offsets_decoder_reads_the_log_of_groups(sides: tuple[Side, Side]) -
     assert again[1]["version"] == "1"
     assert again[1]["data"]["expireTimestamp"] == again[1]["data"]["commitTimestamp"] + 60_000
     assert [(one[0]["type"], one[1]) for one in tombstones] == [("1", None), ("1", None), ("2", None)]
+
+
+# Differ by what the brokers have done before, and by time.
+TRANSACTION_COLUMNS = (
+    "Coordinator",
+    "CoordinatorId",
+    "ProducerId",
+    "CoordinatorEpoch",
+    "LatestCoordinatorEpoch",
+    "LastTimestamp",
+    "CurrentTransactionStartTimeMs",
+    "TransactionDurationMs",
+    "Duration(min)",
+)
+
+
+def test_transactions(compare: Compare) -> None:
+    def scenario(side: Side) -> list[list[str]]:
+        def transactions(*arguments: str) -> list[str]:
+            """The lines of a table, as column=value."""
+            printed = side.run("transactions", *arguments)
+            heads, *rows = [re.split(r"\s*\t\s*", line.strip()) for line in printed.lines] or [[]]
+            told = [
+                " ".join(
+                    f"{head}={cell}" for head, cell in zip(heads, row, strict=False) if head not in TRANSACTION_COLUMNS
+                )
+                for row in rows
+            ]
+            return [f"exit {printed.code}", " ".join(heads), *sorted(line for line in told if "probe" not in line)]
+
+        with TxnPeer(side.port, is_kafka=False) as peer:
+            peer.make_topics(**{"tools-txn": 2})
+            producer = peer.begin("tools-open")
+            assert peer.write("tools-txn", producer, 0, "tools-open", 12)["error_code"] == 0
+            assert peer.write("tools-txn", producer, 0, "tools-open", 12, partition=1)["error_code"] == 0
+            done = peer.begin("tools-done")
+            assert peer.write("tools-txn", done, 0, "tools-done", 12)["error_code"] == 0
+            assert peer.end("tools-done", done, True, 5)["error_code"] == 0
+            peer.until_described("tools-done", "CompleteCommit")
+            where = ("--topic", "tools-txn", "--partition", "0")
+            seen = [
+                [line for line in transactions("list") if "TransactionalId=tools" in line],
+                [line for line in transactions("list", "--duration-filter", "10000000") if "=tools" in line],
+                transactions("describe", "--transactional-id", "tools-open"),
+                transactions("describe", "--transactional-id", "tools-done"),
+                transactions("describe", "--transactional-id", "tools-nobody"),
+                transactions("describe-producers", *where),
+                transactions("find-hanging", *where, "--max-transaction-timeout", "0"),
+                transactions("abort", *where, "--start-offset", "7"),
+                transactions("abort", *where, "--start-offset", "0"),
+                transactions("describe-producers", *where),
+                transactions("forceTerminateTransaction", "--transactionalId", "tools-open"),
+            ]
+            peer.until_described("tools-open", "Empty")
+            peer.until_stable("tools-txn", 2, 1)
+            return [
+                *seen,
+                transactions("describe", "--transactional-id", "tools-open"),
+                transactions("describe-producers", "--topic", "tools-txn", "--partition", "1"),
+                [str(peer.write("tools-txn", producer, 1, "tools-open", 12)["error_code"])],
+            ]
+
+    said = compare(scenario)
+    assert "TransactionalId=tools-open TransactionState=Ongoing" in said[0][0] + said[0][1]
+    assert said[0] != said[1]
+
+
+def test_the_transactions_decoder_reads_the_log_of_transactions(sides: tuple[Side, Side]) -> None:
+    """Kafka's dump tool understands every record of a transaction's life."""
+    _, here = sides
+    with TxnPeer(here.port, is_kafka=False) as peer:
+        peer.make_topics(**{"tools-txn-dumped": 1})
+        producer = peer.begin("tools-dumped")
+        assert peer.write("tools-txn-dumped", producer, 0, "tools-dumped", 12)["error_code"] == 0
+        assert peer.end("tools-dumped", producer, False, 5)["error_code"] == 0
+        peer.until_described("tools-dumped", "CompleteAbort")
+    states = []
+    for log in (here.folder / "data").glob("__transaction_state-*/*.log"):
+        printed = here.tools.run("dump-log", "--transaction-log-decoder", "--print-data-log", "--files", str(log))
+        assert printed.code == 0 and "isvalid: false" not in printed.out, printed
+        for line in printed.lines:
+            if "tools-dumped" in line:
+                states += re.findall(r"transactionStatus[^0-9]*(\d)", line)
+    # Empty, ongoing, prepared to abort, aborted.
+    assert states == ["0", "1", "3", "5"]

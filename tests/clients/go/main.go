@@ -1,6 +1,7 @@
 // franz-go and sarama, told what to do by lines of JSON on stdin, as tests/java/Clients.java is: {"op": ..., "bootstrap":
 // ..., ...}. Answers a line each: {"result": ...} or {"error": name, "message": text}; before it, {"progress": count}
-// where asked. `clients member CLIENT '<json>'` is a member of a group, as tests/clients/member.py says.
+// where asked. `clients member CLIENT '<json>'` is a member of a group, as tests/clients/member.py says; `clients pipeline
+// ...` moves records in transactions, as pipeline.go says.
 package main
 
 import (
@@ -265,6 +266,10 @@ func member(client client, text string) {
 func main() {
 	if os.Args[1] == "member" {
 		member(clients[os.Args[2]], os.Args[3])
+		return
+	}
+	if os.Args[1] == "pipeline" {
+		runPipeline(os.Args[2:])
 		return
 	}
 	serve(clients[os.Args[1]])
