@@ -1,9 +1,10 @@
 """`odradek` that kills itself at its n-th write, sync, rename, or flush by the kernel: before it, or after.
 
     DIE=write:17:before python -m tests.adversity.dying_broker serve ...
+    DIE=write:3:after:ARMED ...
 
 Operations are counted from the start of the process, so that small numbers die while the broker starts, which after a
-kill is while it recovers.
+kill is while it recovers; or, where a file is named, from the moment of a SIGUSR1, after which there is that file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from odradek.cli.main import main
@@ -27,10 +29,18 @@ OPERATIONS: dict[str, tuple[type, str]] = {
 }
 
 
-def arm(operation: str, number: int, when: str) -> None:
+def arm(operation: str, number: int, when: str, armed: str = "") -> None:
     owner, name = OPERATIONS[operation]
     original: Callable[..., Any] = getattr(owner, name)
-    left = number
+    left = number if not armed else 0  # which is never counted down to
+
+    def begin(*_: object) -> None:
+        nonlocal left
+        left = number
+        Path(armed).touch()
+
+    if armed:
+        signal.signal(signal.SIGUSR1, begin)
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal left
@@ -46,6 +56,6 @@ def arm(operation: str, number: int, when: str) -> None:
 
 
 if __name__ == "__main__":
-    chosen, at, moment = os.environ["DIE"].split(":")
-    arm(chosen, int(at), moment)
+    chosen, at, moment, *file = os.environ["DIE"].split(":")
+    arm(chosen, int(at), moment, *file)
     main()

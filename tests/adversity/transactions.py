@@ -51,12 +51,12 @@ SETTINGS = (
 )
 
 
-def _consumer(bootstrap: str, isolation: str) -> Consumer:
+def _consumer(bootstrap: str) -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": bootstrap,
             "group.id": "reader",
-            "isolation.level": isolation,
+            "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
@@ -74,13 +74,13 @@ def _written(message: Message) -> Written:
     return Written(partition, offset, value.decode())
 
 
-def read_all(bootstrap: str, topic: str, isolation: str = "read_committed") -> list[Written]:
-    """A whole topic."""
-    consumer = _consumer(bootstrap, isolation)
-    consumer.assign([TopicPartition(topic, index, OFFSET_BEGINNING) for index in range(PARTITIONS)])
+def read_all(bootstrap: str, topic: str, partitions: int = PARTITIONS) -> list[Written]:
+    """A whole topic, under read_committed."""
+    consumer = _consumer(bootstrap)
+    consumer.assign([TopicPartition(topic, index, OFFSET_BEGINNING) for index in range(partitions)])
     found, ends = [], set()
     deadline = time.monotonic() + REST_TIMEOUT_S
-    while len(ends) < PARTITIONS:
+    while len(ends) < partitions:
         assert time.monotonic() < deadline, f"{topic}: {len(found)} records"
         message = consumer.poll(1)
         if message is None:
@@ -111,7 +111,7 @@ class Reader:
         self._thread.join()
 
     def _run(self) -> None:
-        consumer = _consumer(self._bootstrap, "read_committed")
+        consumer = _consumer(self._bootstrap)
         topic = f"out-{self.history.name}"
         consumer.assign([TopicPartition(topic, index, OFFSET_BEGINNING) for index in range(PARTITIONS)])
         while not self._stop.is_set():

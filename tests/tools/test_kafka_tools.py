@@ -471,7 +471,7 @@ def test_the_transactions_decoder_reads_the_log_of_transactions(sides: tuple[Sid
         printed = here.tools.run("dump-log", "--transaction-log-decoder", "--print-data-log", "--files", str(log))
         assert printed.code == 0 and "isvalid: false" not in printed.out, printed
         for line in printed.lines:
-            if "tools-dumped" in line:
+            if '"tools-dumped"' in line:
                 states += re.findall(r"transactionStatus[^0-9]*(\d)", line)
     # Empty, ongoing, prepared to abort, aborted.
     assert states == ["0", "1", "3", "5"]
