@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +14,11 @@ import pytest
 from crc32c import crc32c
 
 from odradek.config import BrokerConfig, LogConfig
-from odradek.engines.interface import LogIdentity
+from odradek.engines.interface import AbortedTransaction, LogIdentity
 from odradek.engines.local import LocalEngine
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions.partition import Partition
-from odradek.partitions.transactions import Aborted, Transactions
+from odradek.partitions.transactions import Transactions
 from odradek.records.batch import BatchHeader, split_batches
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from tests.partitions.test_partition import HeldEngine, StillClock, now, run
@@ -68,7 +69,7 @@ def test_stable_is_what_is_before_the_first_open_one() -> None:
     known.end(2, 11, committed=False)
     assert (known.stable_end(11), known.stable_end(12)) == (6, 12)
     known.end(3, 12, committed=False)
-    assert known.aborted == [Aborted(2, 6, 11)], "who has written nothing has nothing to abort"
+    assert known.aborted == [AbortedTransaction(2, 6, 11)], "who has written nothing has nothing to abort"
 
 
 def test_aborted_ones_are_found_by_what_is_read_of_them() -> None:
@@ -80,7 +81,7 @@ def test_aborted_ones_are_found_by_what_is_read_of_them() -> None:
         known.begin(producer_id, offset)
         offset += chance.randrange(1, 20)
         if chance.random() < 0.5:
-            everything.append(Aborted(producer_id, known.open[producer_id], offset))
+            everything.append(AbortedTransaction(producer_id, known.open[producer_id], offset))
             known.end(producer_id, offset, committed=False)
         else:
             known.end(producer_id, offset, committed=True)
@@ -208,9 +209,8 @@ def test_an_opening_knows_what_the_one_before_knew(clean: bool) -> None:
             assert partition.log is not None
             await partition.log.close()
         again: Partition = await make()
-        assert (
-            again.producers.transactions.aborted == known.transactions.aborted == [Aborted(1, 0, 1), Aborted(3, 4, 5)]
-        )
+        aborted = [AbortedTransaction(1, 0, 1), AbortedTransaction(3, 4, 5)]
+        assert again.producers.transactions.aborted == known.transactions.aborted == aborted
         assert again.producers.transactions.open == known.transactions.open == {4: 6}
         assert again.producers.to_snapshot() == known.to_snapshot()
         assert again.offsets().last_stable_offset == 6
@@ -239,16 +239,64 @@ def test_what_another_broker_has_noted_is_taken_over(tmp_path: Path) -> None:
                 await task
                 await partition.end_transaction(producer_id, 1, 5, committed)
             await partition.close()
+            index = tmp_path / "t-0" / f"{0:020d}.txnindex"
+            assert index.read_bytes() == struct.pack(">hqqqq", 0, 1, 0, 1, 0)
             (snapshot,) = (tmp_path / "t-0").glob("*.snapshot")
             data = snapshot.read_bytes()
             theirs = data[6 : data.index(b"odrk")]
             snapshot.write_bytes(struct.pack(">hI", 1, crc32c(theirs)) + theirs)
             entry = struct.pack(">hqqqq", 0, 1, 0, 1, 2)
-            (tmp_path / "t-0" / f"{0:020d}.txnindex").write_bytes(entry + entry[:7])
+            index.write_bytes(entry + entry[:7])
             again = await opened()
-            assert again.producers.transactions.aborted == [Aborted(1, 0, 1)]
+            assert again.producers.transactions.aborted == [AbortedTransaction(1, 0, 1)]
             assert again.producers.producers[1].epoch == 1
             await again.close()
         await engine.stop()
 
     asyncio.run(main())
+
+
+def test_each_segment_says_what_was_aborted_in_it(tmp_path: Path) -> None:
+    """For other brokers: over rolls, a crash, and with what a file says too much or too little."""
+    config = LogConfig(segment_bytes=400)
+    written: list[AbortedTransaction] = []
+
+    async def life(producer_ids: range, crashes: bool) -> None:
+        engine = LocalEngine(tmp_path / "now", BrokerConfig(), StillClock())
+        await engine.start()
+        with ThreadPoolExecutor(2) as executor:
+            partition = Partition(engine, LogIdentity("t", b"t" * 16, 0), config, StillClock(), executor)
+            await partition.open()
+            for producer_id in producer_ids:
+                task = partition.append(in_transaction(0, producer_id=producer_id), welcome)
+                assert isinstance(task, asyncio.Task)
+                first_offset = (await task).base_offset
+                await partition.end_transaction(producer_id, 1, 5, committed=producer_id % 3 == 0)
+                if producer_id % 3:
+                    written.append(AbortedTransaction(producer_id, first_offset, first_offset + 1))
+            if crashes:
+                await asyncio.gather(*partition._background)
+                shutil.copytree(tmp_path / "now", tmp_path / "crashed")
+            await partition.close()
+        await engine.stop()
+
+    def files() -> dict[int, bytes]:
+        return {int(file.stem): file.read_bytes() for file in sorted((tmp_path / "now" / "t-0").glob("*.txnindex"))}
+
+    def expected() -> dict[int, bytes]:
+        bases = [int(file.stem) for file in sorted((tmp_path / "now" / "t-0").glob("*.log"))]
+        found: dict[int, bytes] = {}
+        for one in written:
+            base = max(base for base in bases if base <= one.last_offset)
+            found[base] = found.get(base, b"") + struct.pack(">hqqqq", 0, *one, one.first_offset)
+        return found
+
+    asyncio.run(life(range(1, 20), crashes=True))
+    assert files() == expected() and len(files()) > 3
+    shutil.rmtree(tmp_path / "now")
+    (tmp_path / "crashed").rename(tmp_path / "now")
+    first, second, *_ = sorted(files())
+    (tmp_path / "now" / "t-0" / f"{first:020d}.txnindex").write_bytes(bytes(34))
+    (tmp_path / "now" / "t-0" / f"{second:020d}.txnindex").unlink()
+    asyncio.run(life(range(20, 40), crashes=False))
+    assert files() == expected() and len(written) == 26

@@ -457,6 +457,22 @@ def test_transactions(compare: Compare) -> None:
     assert said[0] != said[1]
 
 
+def test_the_dump_tool_reads_what_was_aborted(tmp_path: Path, sides: tuple[Side, Side]) -> None:
+    with BrokerProcess(tmp_path) as broker, TxnPeer(broker.port, is_kafka=False) as peer:
+        peer.make_topics(aborts=1)
+        for index in range(6):
+            name = f"id-{index}"
+            producer = peer.begin(name)
+            assert peer.write("aborts", producer, 0, name, 12)["error_code"] == 0
+            assert peer.end(name, producer, index % 2 == 0, 5)["error_code"] == 0
+            peer.until_described(name, "CompleteAbort" if index % 2 else "CompleteCommit")
+    (file,) = (tmp_path / "data" / "aborts-0").glob("*.txnindex")
+    printed = sides[1].tools.run("dump-log", "--files", str(file))
+    assert printed.code == 0, printed
+    found = re.findall(r"firstOffset: (\d+) lastOffset: (\d+)", printed.out)
+    assert found == [("2", "3"), ("6", "7"), ("10", "11")]
+
+
 def test_the_transactions_decoder_reads_the_log_of_transactions(sides: tuple[Side, Side]) -> None:
     """Kafka's dump tool understands every record of a transaction's life."""
     _, here = sides

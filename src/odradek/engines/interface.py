@@ -86,6 +86,14 @@ class EpochEnd(NamedTuple):
     end_offset: int
 
 
+class AbortedTransaction(NamedTuple):
+    """An aborted transaction: whose, the offset of its first record, and that of its marker."""
+
+    producer_id: int
+    first_offset: int
+    last_offset: int
+
+
 class Found(NamedTuple):
     """Where to look for a record: the base offset of its batch, and that batch's max timestamp."""
 
@@ -170,10 +178,15 @@ class PartitionLog(ABC):
         """The headers alone. Blocks."""
         return (header for header, _ in self.history(offset))
 
-    def aborted_elsewhere(self) -> list[tuple[int, int, int]]:
-        """The aborted transactions (producer id, first offset, marker's offset) that another broker has noted beside
-        the log, in files of its own. Blocks. Engines without such files have none."""
+    def read_aborted(self) -> list[AbortedTransaction]:
+        """The aborted transactions that are noted beside the log, for other brokers or by them. Blocks. Engines without
+        such files have none."""
         return []
+
+    async def save_aborted(self, aborted: Sequence[AbortedTransaction]) -> None:
+        """Notes beside the log, for other brokers, all of its aborted transactions, in the order of their markers.
+        Raises `OSError`. Engines without such files do nothing."""
+        return
 
     @abstractmethod
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:

@@ -43,7 +43,6 @@ from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.preparation import Preparation, RecordsRefused
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
 from odradek.partitions.space import StorageSpace
-from odradek.partitions.transactions import Aborted
 from odradek.records.batch import (
     LENGTH_OVERHEAD,
     TIMESTAMP_TYPE_BIT,
@@ -168,8 +167,8 @@ class Partition:
             break
         loop = asyncio.get_running_loop()
         if not producers.knows_aborted:
-            elsewhere = await loop.run_in_executor(self.executor, opened.aborted_elsewhere)
-            producers.transactions.aborted = [Aborted(*one) for one in elsewhere if one[2] < start]
+            noted = await loop.run_in_executor(self.executor, opened.read_aborted)
+            producers.transactions.aborted = [one for one in noted if one.last_offset < start]
         if start < opened.end_offset:
             now_ms = self.clock.now_ms()
             await loop.run_in_executor(self.executor, lambda: producers.replay(opened.history(start), now_ms))
@@ -185,9 +184,9 @@ class Partition:
         try:
             await opened.flush()
             if opened.end_offset > 0 and opened.end_offset != self._snapshot_offset:
-                await opened.save_snapshot("producer", opened.end_offset, self.producers.to_snapshot())
+                await self._saving_state(opened, opened.end_offset)
             await opened.close()
-        except LogFailure as failure:
+        except (LogFailure, OSError) as failure:
             log.error("log not closed cleanly", partition=str(self.identity), why=str(failure))
         self._wake()
 
@@ -533,7 +532,8 @@ class Partition:
     def _note_roll(self, opened: PartitionLog, base_offset: int) -> None:
         """The log rolled before this batch: Kafka keeps the producer state of a segment's beginning."""
         self._segment_base = opened.segment_base_offset()
-        self._run(self._save_producers(opened, base_offset, self.producers.to_snapshot()))
+        # As it is now, before the batch.
+        self._run(self._save_producers(self._saving_state(opened, base_offset)))
 
     def _await_durable(self, durable: asyncio.Future[None], size: int, records: int, batches: int) -> None:
         """Counts what was just appended, and moves the high watermark when it is durable."""
@@ -631,14 +631,23 @@ class Partition:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def _save_producers(self, opened: PartitionLog, offset: int, snapshot: bytes) -> None:
+    async def _save_producers(self, saving: Awaitable[None]) -> None:
         try:
-            await opened.save_snapshot("producer", offset, snapshot)
+            await saving
         except (LogFailure, OSError) as failure:
             # Not fatal: the state is made again from the log's headers.
             log.warning("producer snapshot not saved", partition=str(self.identity), why=str(failure))
-            return
-        self._snapshot_offset = max(self._snapshot_offset, offset)
+
+    def _saving_state(self, opened: PartitionLog, offset: int) -> Awaitable[None]:
+        """Keeps what is known of producers at the moment of the call, which is that at `offset`."""
+        snapshot, aborted = self.producers.to_snapshot(), list(self.producers.transactions.aborted)
+
+        async def save() -> None:
+            await opened.save_aborted(aborted)
+            await opened.save_snapshot("producer", offset, snapshot)
+            self._snapshot_offset = max(self._snapshot_offset, offset)
+
+        return save()
 
     # --- read ----------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 from crc32c import crc32c
 
+from odradek.engines.interface import AbortedTransaction
 from odradek.errors import ErrorCode, KafkaError
-from odradek.partitions.transactions import Aborted, Transactions
+from odradek.partitions.transactions import Transactions
 from odradek.records.batch import BatchHeader, Buffer
 from odradek.records.builder import CONTROL_ABORT, CONTROL_COMMIT, read_control_key
 from odradek.records.iteration import iterate
@@ -274,7 +275,8 @@ class ProducerState:
                     (count,) = _COUNT.unpack_from(data, position)
                     position += _COUNT.size
                     state.transactions.aborted = [
-                        Aborted(*_ABORTED.unpack_from(data, position + index * _ABORTED.size)) for index in range(count)
+                        AbortedTransaction(*_ABORTED.unpack_from(data, position + index * _ABORTED.size))
+                        for index in range(count)
                     ]
         except (struct.error, KeyError) as error:
             raise SnapshotDamaged(f"cut short or contradictory: {error}") from None

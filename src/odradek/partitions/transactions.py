@@ -10,15 +10,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from typing import NamedTuple
 
-
-class Aborted(NamedTuple):
-    """An aborted transaction: whose, the offset of its first record, and that of its marker."""
-
-    producer_id: int
-    first_offset: int
-    last_offset: int
+from odradek.engines.interface import AbortedTransaction
 
 
 class Transactions:
@@ -29,7 +22,7 @@ class Transactions:
     def __init__(self) -> None:
         self.open: dict[int, int] = {}
         """The first offset of each open one, by producer, in the order of the offsets."""
-        self.aborted: list[Aborted] = []
+        self.aborted: list[AbortedTransaction] = []
         """In the order of their markers."""
         # (first offset, marker's offset) of those whose marker may not be durable yet, in the markers' order.
         self._ended: deque[tuple[int, int]] = deque()
@@ -44,7 +37,7 @@ class Transactions:
             return
         self._ended.append((first_offset, offset))
         if not committed:
-            self.aborted.append(Aborted(producer_id, first_offset, offset))
+            self.aborted.append(AbortedTransaction(producer_id, first_offset, offset))
 
     def stable_end(self, durable_end: int) -> int:
         """The last stable offset: everything below is durable, and of no transaction that might still be aborted."""
@@ -58,7 +51,7 @@ class Transactions:
             stable = min(stable, first_offset)
         return stable
 
-    def aborted_between(self, offset: int, upto: int) -> list[Aborted]:
+    def aborted_between(self, offset: int, upto: int) -> list[AbortedTransaction]:
         """The aborted ones that have records from `offset` to before `upto`, by first offset."""
         begin = bisect_left(self.aborted, offset, key=_last_offset)
         return sorted((one for one in self.aborted[begin:] if one.first_offset < upto), key=_first_offset)
@@ -69,9 +62,9 @@ class Transactions:
             del self.aborted[: bisect_left(self.aborted, offset, key=_last_offset)]
 
 
-def _last_offset(aborted: Aborted) -> int:
+def _last_offset(aborted: AbortedTransaction) -> int:
     return aborted.last_offset
 
 
-def _first_offset(aborted: Aborted) -> int:
+def _first_offset(aborted: AbortedTransaction) -> int:
     return aborted.first_offset

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 from odradek.clock import Clock
 from odradek.config import INT_MAX, LONG_MAX, LogConfig
 from odradek.engines.interface import (
+    AbortedTransaction,
     Appended,
     EpochEnd,
     Found,
@@ -39,6 +40,7 @@ from odradek.engines.interface import (
     Unknown,
 )
 from odradek.engines.local import checkpoints, lookup
+from odradek.engines.local.aborted_index import AbortedIndex, read_aborted
 from odradek.engines.local.disk import NO_ROOM, Disk, Workers
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flusher import Durable, Flusher, Job
@@ -123,6 +125,7 @@ class LocalLog(PartitionLog):
         self.end_offset = loaded.end_offset if loaded is not None else 0
         self.durable_end = self.flushed_end = self.end_offset
         self._epochs: list[tuple[int, int]] = loaded.epochs if loaded is not None else []
+        self._aborted_index = AbortedIndex(shared.disk)
         self._snapshots: list[SnapshotName] = loaded.snapshots if loaded is not None else []
         self._roll_next = loaded is not None and loaded.roll
         self._sealed_bytes = sum(segment.size for segment in self.segments[:-1])
@@ -466,8 +469,15 @@ class LocalLog(PartitionLog):
     def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
         return lookup.history_from(self._disk, self._views(), offset)
 
-    def aborted_elsewhere(self) -> list[tuple[int, int, int]]:
-        return lookup.aborted_in(self._disk, self.segments)
+    def read_aborted(self) -> list[AbortedTransaction]:
+        return read_aborted(self._disk, [segment.stem for segment in self.segments])
+
+    async def save_aborted(self, aborted: Sequence[AbortedTransaction]) -> None:
+        if not self._accepts:
+            self._refuse()
+        await self.flush()
+        stems = [(segment.base_offset, segment.stem) for segment in self.segments]
+        await self._in_background(self._aborted_index.write, stems, aborted)
 
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
         from_offset = max(from_offset, self.start_offset)

@@ -9,7 +9,6 @@ walks the segment. Nothing here changes a log.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -24,13 +23,11 @@ from odradek.engines.local.indexes import (
     floor_position,
     unpack_entries,
 )
-from odradek.engines.local.segment import TRANSACTION_INDEX, Damaged, Read, Segment, locate, reader, walk
+from odradek.engines.local.segment import Damaged, Read, Segment, locate, reader, walk
 from odradek.logs import get_logger
 from odradek.records.batch import HEADER_BYTES, BatchHeader, read_header
 
 log = get_logger("odradek.engine")
-
-_ABORTED = struct.Struct(">hqqqq")  # version, producer id, first and last offset, last stable offset then
 
 
 class View(NamedTuple):
@@ -88,26 +85,6 @@ def history_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[tup
         except Damaged as damage:
             # What follows in this file cannot be found; what is in others can.
             log.warning("a log's history has a hole", path=view.segment.file.path, why=str(damage))
-
-
-def aborted_in(disk: Disk, segments: Sequence[Segment]) -> list[tuple[int, int, int]]:
-    """What Kafka's `.txnindex` files have: producer id, first and last offset of each aborted transaction, as far as
-    they can be read."""
-    found = []
-    for segment in segments:
-        try:
-            data = read_file(disk, segment.stem + TRANSACTION_INDEX)
-        except FileNotFoundError:
-            continue
-        for position in range(0, len(data) - _ABORTED.size + 1, _ABORTED.size):
-            version, producer_id, first_offset, last_offset, _ = _ABORTED.unpack_from(data, position)
-            if version != 0 or not 0 <= first_offset <= last_offset:
-                log.warning(
-                    "an index of aborted transactions is damaged", path=segment.stem + TRANSACTION_INDEX, at=position
-                )
-                break
-            found.append((producer_id, first_offset, last_offset))
-    return found
 
 
 def find_by_timestamp(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from odradek.engines.interface import Unknown
+from odradek.engines.local import aborted_index
 from odradek.engines.local.disk import Disk
 from odradek.engines.local.files import LogFile
 from odradek.engines.local.indexes import InsaneIndex, OffsetIndex, TimeIndex
@@ -26,8 +27,7 @@ from odradek.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, BatchHeader, re
 LOG = ".log"
 INDEX = ".index"
 TIME_INDEX = ".timeindex"
-TRANSACTION_INDEX = ".txnindex"
-SEGMENT_SUFFIXES = (LOG, INDEX, TIME_INDEX, TRANSACTION_INDEX)
+SEGMENT_SUFFIXES = (LOG, INDEX, TIME_INDEX, aborted_index.SUFFIX)
 DELETED = ".deleted"
 CLEANED = ".cleaned"
 SWAP = ".swap"
