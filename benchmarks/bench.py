@@ -25,6 +25,7 @@ from typing import Any
 
 from benchmarks import load
 from benchmarks.brokers import Broker, kafka, odradek
+from benchmarks.many_clients import allow_files
 from benchmarks.report import keep, table
 from benchmarks.shapes import QUICK, SHAPES, SMALL, Bench
 
@@ -126,6 +127,7 @@ def main() -> None:
     shapes = list(SHAPES) if arguments.full else list(QUICK)
     if arguments.shapes:
         shapes = [int(word) for word in arguments.shapes.split(",")]
+    allow_files()
     figures = run(shapes, arguments.pairs, arguments.slow_flush_ms)
     print(json.dumps(figures, indent=1))
     print(table(figures))

@@ -139,6 +139,7 @@ class Member:
         self.load = load
         self.who = group, index
         self.group_id = f"{load.name}-{group}"
+        self.topic = TOPIC
         self.partition = index
         self.member_id = ""
         self.generation = -1
@@ -245,7 +246,7 @@ class Member:
             group_id=self.group_id,
             generation_id_or_member_epoch=self.generation,
             member_id=self.member_id,
-            topics=[OffsetCommitRequestTopic(name=TOPIC, partitions=[partition])],
+            topics=[OffsetCommitRequestTopic(name=self.topic, partitions=[partition])],
         )
         return encode_request(request, COMMIT, 1, "load")
 

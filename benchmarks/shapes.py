@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from benchmarks import load
+from benchmarks import many_clients as load_of_clients
 from benchmarks.brokers import Broker, first_message, kafka, memory_mb, odradek
 from benchmarks.measure import Row, Run, Wanted, at_least, at_most, in_turns, row
 from odradek.protocol.messages.metadata import MetadataRequest, MetadataResponse
@@ -30,6 +33,7 @@ FETCH_BATCH_RECORDS = 128
 FETCH_VALUE_BYTES = 1000
 FETCH_BATCHES = 2000  # 262 MB
 PARTITIONS_MANY = 10_000
+CLIENTS_S = 10.0
 
 
 @dataclass
@@ -284,6 +288,26 @@ def starts(bench: Bench) -> list[Row]:
     ]
 
 
+def many_clients(bench: Bench) -> list[Row]:
+    """10: 1,000 producing connections and 1,000 consumers in 200 groups, a record a second each."""
+    for broker in bench.both:
+        for group in range(load_of_clients.GROUPS):
+            broker.make_topic(load_of_clients.topic_of(group), load_of_clients.MEMBERS)
+    turns = itertools.count()
+
+    def one(broker: Broker) -> Run:
+        return uvloop.run(load_of_clients.turn(broker, f"turn-{next(turns)}", CLIENTS_S))
+
+    one(bench.kafka), one(bench.odradek)  # warms both
+    what = "1,000 producers, 1,000 consumers in 200 groups"
+    wanted = [
+        Wanted("cpu_percent", f"{what}: CPU", "% of a core", at_most(0.5)),
+        Wanted("p50_ms", f"{what}: p50 of a Produce", "ms"),
+        Wanted("p99_ms", f"{what}: p99 of a Produce", "ms", at_most(0.7)),
+    ]
+    return in_turns(10, bench.both, max(2, bench.pairs // 2), one, wanted)
+
+
 def many_partitions(bench: Bench) -> list[Row]:
     """11: 10,000 partitions: made until each took a record, started after a clean and an unclean stop, memory."""
     results: dict[str, dict[str, float]] = {}
@@ -345,6 +369,7 @@ SHAPES: dict[int, Shape] = {
     7: fetch_cached,
     8: fetch_cold,
     9: end_to_end,
+    10: many_clients,
     11: many_partitions,
     12: starts,
 }

@@ -2,9 +2,9 @@
 
     python -m benchmarks.transactions [--pairs 3] [--seconds 4]
 
-confluent-kafka writes one transaction after the other to a topic of four partitions, in turns with both brokers, which
-run side by side. Kafka has its defaults, which is the page cache; Odradek is measured with the same bargain
-(`odradek.flush=os` for the topic, the coordinator's own log is on disk all the same) and as it is by default.
+confluent-kafka writes one transaction after the other to a topic of four partitions, in turns with the brokers, which
+run side by side. Kafka has its defaults, which is the page cache; Odradek is measured with the same bargain (a broker
+with `odradek.flush=os`, so that its coordinator's log is in the page cache too) and as it is by default.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def measure(broker: Broker, topic: str, records: int, seconds: float) -> Result:
     )
     producer.init_transactions(TIMEOUT_S)
     commits = []
-    begun = 0.0
     number = 0
-    while number < WARM_UP or time.perf_counter() - begun < seconds:
-        if number == WARM_UP:
+    begun = time.perf_counter()
+    while number <= WARM_UP or time.perf_counter() - begun < seconds:
+        if number <= WARM_UP:
             begun = time.perf_counter()
         producer.begin_transaction()
         for index in range(records):
@@ -68,18 +68,16 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         kafka(Path(folder) / "kafka") as (theirs, _),
-        odradek(Path(folder) / "odradek") as (ours, _),
+        odradek(Path(folder) / "os", "odradek.flush=os") as (like_theirs, _),
+        odradek(Path(folder) / "disk") as (on_disk, _),
     ):
-        theirs.make_topic("kafka", PARTITIONS)
-        ours.make_topic("os", PARTITIONS, odradek_flush="os")
-        ours.make_topic("disk", PARTITIONS)
+        brokers = {"kafka": theirs, "os": like_theirs, "disk": on_disk}
+        for topic, broker in brokers.items():
+            broker.make_topic(topic, PARTITIONS)
         print("records | what | Kafka | Odradek, os | Odradek, disk | os / Kafka | disk / Kafka")
         for records in RECORDS:
             rounds = [
-                {
-                    topic: measure(theirs if topic == "kafka" else ours, topic, records, given.seconds)
-                    for topic in ("kafka", "os", "disk")
-                }
+                {topic: measure(broker, topic, records, given.seconds) for topic, broker in brokers.items()}
                 for _ in range(given.pairs)
             ]
             for name in Result._fields:

@@ -13,6 +13,7 @@ import random
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -191,10 +192,10 @@ def _disturb(broker: BrokerProcess, chance: random.Random, pipelines: Sequence[P
 
 
 def rounds(
-    chance: random.Random, kills: int, folder: Path, kinds: Sequence[str]
-) -> Iterator[tuple[list[str], list[str]]]:
-    """So many kills of one broker and its pipelines: for each the losses known then (the last has those of the whole
-    history), and notes."""
+    chance: random.Random, kills: int, folder: Path, kinds: Sequence[str], figures: dict[str, Counter[str]]
+) -> Iterator[list[str]]:
+    """So many kills of one broker and its pipelines: for each the losses known then; the last has those of the whole
+    history. What each kind did is added to `figures`."""
     broker = BrokerProcess(folder, *SETTINGS)
     broker.port = free_port()  # known before it is ready, and the same ever after
     said = threading.Event()
@@ -227,7 +228,7 @@ def rounds(
                 _offsets(broker.port, history)
             if number < kills - 1:
                 feeder.feed(INPUTS_A_KILL)
-                yield [], []
+                yield []
         for wake in zombies:
             wake()
 
@@ -248,19 +249,24 @@ def rounds(
             losses += check(history, final)
             if len(history.seen) < len(final):
                 losses.append(f"{name}: a reader has {len(history.seen)} records of {len(final)}")
-        notes = [one.summary() for one in pipelines]
-        yield losses, [*notes, f"after: {', '.join(hows)}"] if losses else notes
+        for one in pipelines:
+            figures.setdefault(one.kind, Counter()).update(one.figures())
+        yield [*losses, f"all this after: {', '.join(hows)}"] if losses else []
 
 
 def campaign(seed: int, count: int, kinds: Sequence[str] = tuple(KINDS)) -> Report:
     """`count` kills, `KILLS_A_BROKER` on one data directory."""
     report = Report(0, "kills of brokers and pipelines")
+    figures: dict[str, Counter[str]] = {}
     while report.done < count and len(report.losses) < LOSSES_MAX:
         chance = random.Random(seed + report.done)
         with tempfile.TemporaryDirectory(prefix="odradek-transactions-") as folder:
             begun = report.done
-            for losses, notes in rounds(chance, min(KILLS_A_BROKER, count - begun), Path(folder), kinds):
+            for losses in rounds(chance, min(KILLS_A_BROKER, count - begun), Path(folder), kinds, figures):
                 report.done += 1
                 report.losses += [f"seed {seed + begun}: {loss}" for loss in losses]
-                report.notes += notes
+    report.notes += [
+        f"{kind}: {', '.join(f'{number} {what}' for what, number in of_kind.items())}"
+        for kind, of_kind in figures.items()
+    ]
     return report

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from tests.clients.driver_go import built
@@ -129,13 +130,12 @@ class Pipeline:
 
         return wake
 
-    def summary(self) -> str:
-        history = self.history
-        ends = ", ".join(f"{history.count(end)} {end}" for end in ("committed", "aborted", "unknown"))
-        return (
-            f"{self.kind}: {len(history.seen)} records, transactions {ends if history.tagged else 'untold'};"
-            f" ended by itself {len(self.ended)}, silent {self.silences}"
-        )
+    def figures(self) -> Counter[str]:
+        """What it did, as far as it told."""
+        ends = {f"transactions {end}": self.history.count(end) for end in ("committed", "aborted", "unknown")}
+        told = ends if self.history.tagged else {}
+        by_itself = {"ended by itself": len(self.ended), "silent": self.silences}
+        return Counter({"records": len(self.history.seen), **told, **by_itself})
 
     def tend(self) -> None:
         """Starts it again where it has ended, or says nothing any more."""
