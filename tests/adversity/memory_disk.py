@@ -108,6 +108,9 @@ class MemoryDisk(Disk):
         self._open: dict[int, MemoryFile] = {}
         self._next_fd = FIRST_FD
 
+    def span(self, fd: int, size: int, position: int) -> None:
+        """These files are in no system's memory."""
+
     def copy(self) -> MemoryDisk:
         """Another disk with the same files."""
         return MemoryDisk(copy_folder(self.root))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from odradek.engines.interface import FileSpan
 from odradek.engines.local import Disk
 from odradek.engines.local.disk import Workers
 from odradek.records.batch import Buffer
@@ -133,6 +134,9 @@ class RecordedDisk(Disk):
         self._open: dict[int, tuple[int, str]] = {}
         self._syncs = 0
         self._lock = threading.RLock()
+
+    def span(self, fd: int, size: int, position: int) -> FileSpan | None:
+        return self.inner.span(fd, size, position)
 
     # --- names ---------------------------------------------------------------------------------------------------
 

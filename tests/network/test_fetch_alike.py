@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from odradek.engines.interface import FileSpan
 from odradek.engines.local import Disk
 from odradek.engines.local.disk import WouldWait
 from odradek.handlers.fetch_alike import FetchShape
@@ -44,8 +45,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     answer = FetchShape.answer
 
-    def watched(self: FetchShape, frame: bytes) -> Any:
-        pieces = answer(self, frame)
+    def watched(self: FetchShape, frame: bytes, spans: bool) -> Any:
+        pieces = answer(self, frame, spans)
         seen.append(pieces is not None)
         return pieces
 
@@ -219,6 +220,9 @@ class ColdDisk(Disk):
         if self.cold and not wait:
             raise WouldWait
         return super().read_at(fd, size, position, wait)
+
+    def span(self, fd: int, size: int, position: int) -> FileSpan | None:
+        return None if self.cold else super().span(fd, size, position)
 
 
 def test_what_is_not_in_memory_is_waited_for(tmp_path: Path, served: list[int]) -> None:

@@ -20,6 +20,7 @@ storage with an index in a database:
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,45 @@ class AbortedTransaction(NamedTuple):
     last_offset: int
 
 
+# From here on a span is cheaper than a copy.
+SPAN_MIN_BYTES = 65_536
+
+
+class FileSpan:
+    """Bytes of a file that were all in the system's memory a moment ago, for who takes them from there to a socket
+    (`sendfile`): they need not be copied into the process and out again. Only who asks for them gets any.
+
+    Has a length like a buffer, and a descriptor of its own, closed with it, so that it may outlive the log's."""
+
+    __slots__ = ("_fd", "_position", "_size")
+
+    def __init__(self, fd: int, position: int, size: int) -> None:
+        """Takes the descriptor over."""
+        self._fd = fd
+        self._position = position
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+    def send(self, socket_fd: int) -> int:
+        """Sends what the socket takes now; how many bytes that was. Raises `OSError`."""
+        try:
+            return os.sendfile(socket_fd, self._fd, self._position, self._size)
+        except BlockingIOError:
+            return 0
+
+    def read(self, start: int = 0) -> bytes:
+        """The bytes from `start` on. May block where memory has lost them meanwhile. Raises `OSError`."""
+        data = os.pread(self._fd, self._size - start, self._position + start)
+        if len(data) < self._size - start:
+            raise OSError("a file is shorter than it was")
+        return data
+
+
 class Found(NamedTuple):
     """Where to look for a record: the base offset of its batch, and that batch's max timestamp."""
 
@@ -158,12 +198,14 @@ class PartitionLog(ABC):
 
     @abstractmethod
     def read(
-        self, offset: int, max_bytes: int, upto: int, minimum_one: bool = True
+        self, offset: int, max_bytes: int, upto: int, minimum_one: bool = True, spans: bool = False
     ) -> list[Buffer] | Awaitable[list[Buffer]]:
         """Buffers of consecutive batches: the first contains `offset` (and may begin before it); none begins at or
         above `upto`. At most `max_bytes`, but with `minimum_one` the first batch comes whole, whatever its size. The
         last batch may be cut short, as Kafka's are; the first never is. Empty where there is nothing between `offset`
         and `upto`, or no room for the first batch.
+
+        With `spans` a `FileSpan` may stand where a buffer would, where that is cheaper.
 
         Returns a list where the bytes are at hand, else an awaitable. Raises `OffsetOutOfRange` where `offset` is
         below `start_offset` or above `end_offset` (the awaitable also where it was deleted meanwhile), and

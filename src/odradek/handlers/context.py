@@ -48,7 +48,7 @@ class Broker:
 class RequestContext:
     """One request's circumstances."""
 
-    __slots__ = ("api_version", "broker", "client_host", "client_id", "listener")
+    __slots__ = ("api_version", "broker", "client_host", "client_id", "listener", "takes_spans")
 
     def __init__(
         self, broker: Broker, listener: str, client_host: str, client_id: str | None, api_version: int
@@ -58,6 +58,8 @@ class RequestContext:
         self.client_host = client_host
         self.client_id = client_id
         self.api_version = api_version
+        self.takes_spans = False
+        """Whether a response may have a `FileSpan` in the place of records."""
 
 
 class NoResponse:

@@ -82,6 +82,7 @@ class _Fetch:
         self.request = request
         self.broker: Broker = context.broker
         self.version = context.api_version
+        self.spans = context.takes_spans
         self.fetch = fetch
         self.max_bytes = max(0, min(request.max_bytes, self.broker.config.integer("fetch.max.bytes")))
         self.min_bytes = min(request.min_bytes, self.max_bytes)
@@ -246,10 +247,12 @@ class _Fetch:
                 return _refused(asked, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE), []
             max_bytes = max(0, min(asked.partition_max_bytes, look.left))
             if self.request.isolation_level == 0:
-                return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0)
+                return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0, None, self.spans)
             stable_end = answer.last_stable_offset
-            records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, stable_end)
             aborted = partition.producers.transactions.aborted_between(asked.fetch_offset, stable_end)
+            # Which of the aborted ones are told depends on the batches that are read.
+            spans = self.spans and not aborted
+            records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, stable_end, spans)
             if aborted and isinstance(records, list):
                 read_end = _end_of(records)
                 aborted = [one for one in aborted if one.first_offset < read_end]

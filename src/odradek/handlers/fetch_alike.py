@@ -95,8 +95,9 @@ class FetchShape:
         self._before = (before[8:], between)
         self._after = after
 
-    def answer(self, frame: bytes | bytearray) -> list[Buffer] | None:
-        """The pieces of the response frame; None where `fetch.handle` has to look."""
+    def answer(self, frame: bytes | bytearray, spans: bool) -> list[Buffer] | None:
+        """The pieces of the response frame, with `spans` a `FileSpan` among them; None where `fetch.handle` has to
+        look."""
         if (
             len(frame) != self._length
             or not frame.endswith(self._end)
@@ -121,7 +122,7 @@ class FetchShape:
             return None
         room = min(self._max_bytes, self._broker.unread_responses.room_bytes)
         try:
-            records = opened.read(offset, min(self._partition_max_bytes, room), end, True)
+            records = opened.read(offset, min(self._partition_max_bytes, room), end, True, spans)
         except (OffsetOutOfRange, LogFailure, OSError):
             return None
         if not isinstance(records, list):

@@ -26,12 +26,13 @@ from typing import Any, cast
 
 from odradek.config import BrokerConfig
 from odradek.durations import BOUNDS_S
-from odradek.engines.interface import Engine
+from odradek.engines.interface import SPAN_MIN_BYTES, Engine
 from odradek.handlers import fetch, fetch_alike, produce
 from odradek.handlers.context import Answer, NoResponse
 from odradek.handlers.fetch_alike import FetchShape
 from odradek.handlers.produce_alike import SHAPE_POSITION, Shape, Written, correlation_id_of, learn
 from odradek.logs import get_logger
+from odradek.network import spans
 from odradek.network.counters import ConnectionCounters
 from odradek.network.dispatch import (
     PARKED_KEYS,
@@ -156,6 +157,8 @@ class Connection(asyncio.BufferedProtocol):
         self.peer = ""
         self.last_active = 0.0
         self._transport: asyncio.Transport | None = None
+        self._socket_fd = -1
+        """Where the bytes of files can go by themselves; -1 where there is no such way."""
         self._loop = asyncio.get_running_loop()
         # receiving
         self._head = b""
@@ -193,6 +196,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self.shared.limits.response_bytes)
+        connected = transport.get_extra_info("socket")
+        if connected is not None:
+            self._socket_fd = connected.fileno()
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.client_host, self.peer = str(peer[0]), f"{peer[0]}:{peer[1]}"
@@ -202,6 +208,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._closing = True
+        self._socket_fd = -1
         shared = self.shared
         shared.connections.discard(self)
         if not shared.connections and shared.all_closed is not None and not shared.all_closed.done():
@@ -374,6 +381,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._wait_for_room()
                 return False
             request, context = dispatch.read(route, frame, self.listener, self.client_host)
+            context.takes_spans = self._socket_fd >= 0
         except (DecodeError, NotServed) as error:
             self._drop_waiting()
             self._refuse(str(error))
@@ -543,7 +551,7 @@ class Connection(asyncio.BufferedProtocol):
         shape, route = found
         began = self.shared.now()
         try:
-            pieces = shape.answer(frame)
+            pieces = shape.answer(frame, self._socket_fd >= 0)
         except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
             self._broken(_Open(route, -1, 0, began))
             return False
@@ -637,7 +645,15 @@ class Connection(asyncio.BufferedProtocol):
         self._out_bytes = 0
         self.shared.bytes_out += count
         self.last_active = self._loop.time()
-        if len(out) == 1:
+        if count >= SPAN_MIN_BYTES and spans.has_spans(out):
+            try:
+                spans.write(transport, self._socket_fd, out)
+            except OSError as error:
+                # Of the socket, which is gone, or of a file: its length has been promised.
+                log.info("connection closed: a response could not be sent", peer=self.peer, why=str(error))
+                self.abort()
+                return
+        elif len(out) == 1:
             transport.write(out[0])
         elif count <= JOIN_BYTES:
             transport.write(b"".join(out))

@@ -238,7 +238,8 @@ class Partition:
 
     def stable_end(self, opened: PartitionLog) -> int:
         """The last stable offset: below it every transaction has ended, and for certain."""
-        return max(self.producers.transactions.stable_end(opened.durable_end), opened.start_offset)
+        stable_end = self.producers.transactions.stable_end(opened.durable_end)
+        return stable_end if stable_end > opened.start_offset else opened.start_offset
 
     def check_epoch(self, current_leader_epoch: int) -> None:
         """Compares a client's idea of the leader epoch (KIP-320); -1 is none. Raises `KafkaError`."""
@@ -652,7 +653,7 @@ class Partition:
     # --- read ----------------------------------------------------------------------------------------------------
 
     def read(
-        self, offset: int, max_bytes: int, minimum_one: bool, upto: int | None = None
+        self, offset: int, max_bytes: int, minimum_one: bool, upto: int | None = None, spans: bool = False
     ) -> list[Buffer] | Awaitable[list[Buffer]]:
         """Batches from the one that contains `offset` up to the high watermark, or to `upto` below it; see
         `PartitionLog.read`.
@@ -666,7 +667,7 @@ class Partition:
         if offset >= end:
             return []
         try:
-            data = opened.read(offset, max_bytes, end, minimum_one)
+            data = opened.read(offset, max_bytes, end, minimum_one, spans)
         except (OffsetOutOfRange, LogFailure, OSError) as error:
             raise self._read_failed(offset, error) from None
         return data if isinstance(data, list) else self._read_from_disk(offset, data)

@@ -42,6 +42,8 @@ class Transactions:
     def stable_end(self, durable_end: int) -> int:
         """The last stable offset: everything below is durable, and of no transaction that might still be aborted."""
         ended = self._ended
+        if not ended and not self.open:
+            return durable_end
         while ended and ended[0][1] < durable_end:
             ended.popleft()
         stable = durable_end

@@ -456,7 +456,7 @@ class LocalLog(PartitionLog):
     # --- read ----------------------------------------------------------------------------------------------------
 
     def read(
-        self, offset: int, max_bytes: int, upto: int, minimum_one: bool = True
+        self, offset: int, max_bytes: int, upto: int, minimum_one: bool = True, spans: bool = False
     ) -> list[Buffer] | Awaitable[list[Buffer]]:
         if self._closed:
             self._refuse()
@@ -464,7 +464,7 @@ class LocalLog(PartitionLog):
             raise OffsetOutOfRange(f"offset {offset} is outside {self.start_offset} to {self.end_offset}")
         if offset >= upto or offset >= self.end_offset:
             return []
-        return self._reads.read(offset, max_bytes, upto, minimum_one)
+        return self._reads.read(offset, max_bytes, upto, minimum_one, spans)
 
     def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
         return lookup.history_from(self._disk, self._views(), offset)

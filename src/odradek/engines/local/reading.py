@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
-from odradek.engines.interface import OffsetOutOfRange, Unknown
+from odradek.engines.interface import SPAN_MIN_BYTES, OffsetOutOfRange, Unknown
 from odradek.engines.local.checkpoints import read_file
 from odradek.engines.local.disk import Disk, Workers, WouldWait
 from odradek.engines.local.files import LoadedIndexes, OpenFiles
@@ -76,14 +76,16 @@ class Reads:
         self._loop = asyncio.get_running_loop()
         self._tails: dict[int, tuple[Segment, int]] = {}
 
-    def read(self, offset: int, max_bytes: int, upto: int, minimum_one: bool) -> list[Buffer] | Awaitable[list[Buffer]]:
+    def read(
+        self, offset: int, max_bytes: int, upto: int, minimum_one: bool, spans: bool
+    ) -> list[Buffer] | Awaitable[list[Buffer]]:
         """See `PartitionLog.read`; the caller has checked that `offset` is in the log and below `upto`."""
         log = self._log
         number = bisect_right(log.bases, offset) - 1
         while number < len(log.bases) and log.bases[number] < upto:
             request = self._request(number, offset, max_bytes, upto, minimum_one)
             try:
-                found = self._read_in_memory(request)
+                found = self._read_in_memory(request, spans)
             except WouldWait:
                 return self._read_waiting(request)
             except OSError as error:
@@ -106,7 +108,7 @@ class Reads:
             limit = -1
         return Request(segment, offset, max_bytes, upto, minimum_one, segment.size, end_offset, limit)
 
-    def _read_in_memory(self, request: Request) -> list[Buffer] | None:
+    def _read_in_memory(self, request: Request, spans: bool) -> list[Buffer] | None:
         segment = request.segment
         fd = segment.file.fd
         if fd < 0:
@@ -123,7 +125,16 @@ class Reads:
         else:
             place = self._place(read, request, request.offset, wait=False)
         limit = request.limit if request.limit >= 0 else self._bound(read, request, wait=False)
-        found = _read_between(read, request, place, limit)
+        take = read
+        if spans:
+            span_of = self._disk.span
+
+            def take(size: int, position: int) -> bytearray:
+                span = span_of(fd, size, position) if size >= SPAN_MIN_BYTES else None
+                # Only what writes to sockets sees it, and that knows it.
+                return read(size, position) if span is None else cast(bytearray, span)
+
+        found = _read_between(read, take, request, place, limit)
         if found is not None and limit - place.position <= request.max_bytes:
             if len(self._tails) >= TAILS_KEPT:
                 del self._tails[next(iter(self._tails))]
@@ -159,7 +170,7 @@ class Reads:
             read = reader(self._disk, fd)
             place = self._place(read, request, request.offset, wait=True)
             limit = request.limit if request.limit >= 0 else self._bound(read, request, wait=True)
-            return _read_between(read, request, place, limit)
+            return _read_between(read, read, request, place, limit)
 
         def after() -> None:
             for fd in opened:
@@ -250,9 +261,9 @@ class Reads:
         self._log.rewrite_index(segment)
 
 
-def _read_between(read: Read, request: Request, place: Place, limit: int) -> list[Buffer] | None:
-    """The bytes from a batch's beginning on, up to `limit` and `max_bytes`; None where there are none. The first
-    batch's size is -1 where it is not known."""
+def _read_between(read: Read, take: Read, request: Request, place: Place, limit: int) -> list[Buffer] | None:
+    """The bytes from a batch's beginning on, up to `limit` and `max_bytes`, as `take` gives them; None where there are
+    none. The first batch's size is -1 where it is not known."""
     position, first = place
     if position >= request.end:
         return None
@@ -262,5 +273,5 @@ def _read_between(read: Read, request: Request, place: Place, limit: int) -> lis
         if first < 0:
             first = int.from_bytes(read(_LENGTH_END, position)[8:12], "big", signed=True) + LENGTH_OVERHEAD
         if first > size:
-            return [read(first, position)] if request.minimum_one else []
-    return [read(size, position)] if size > 0 else []
+            return [take(first, position)] if request.minimum_one else []
+    return [take(size, position)] if size > 0 else []

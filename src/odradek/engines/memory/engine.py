@@ -87,7 +87,9 @@ class MemoryLog(PartitionLog):
         self.end_offset = self.durable_end = kept.end_offset = offset
         return Appended(base_offset, offset, self._durable)
 
-    def read(self, offset: int, max_bytes: int, upto: int, minimum_one: bool = True) -> list[Buffer]:
+    def read(
+        self, offset: int, max_bytes: int, upto: int, minimum_one: bool = True, spans: bool = False
+    ) -> list[Buffer]:
         self._check_open()
         if not self.start_offset <= offset <= self.end_offset:
             raise OffsetOutOfRange(f"offset {offset} is outside {self.start_offset} to {self.end_offset}")

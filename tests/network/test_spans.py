@@ -1,0 +1,142 @@
+"""Records that go from a file to the socket: the same bytes, in the same order, whatever the socket takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+from odradek.engines.interface import SPAN_MIN_BYTES, FileSpan
+from odradek.engines.local.disk import Disk
+from odradek.network import spans
+from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
+from tests.adversity.serving_on_disk import ServingOnDisk
+from tests.network.test_fetch_alike import create
+from tests.raw_client import RawClient, batch, records_of
+
+VALUE_BYTES = 50_000
+RECORDS = 60
+
+
+class Transport(asyncio.Transport):
+    """Keeps what the socket did not take."""
+
+    def __init__(self, held_back: int = 0) -> None:
+        super().__init__()
+        self.held_back = held_back
+        self.written = b""
+
+    def get_write_buffer_size(self) -> int:
+        return self.held_back
+
+    def writelines(self, list_of_data: object) -> None:
+        assert isinstance(list_of_data, list)
+        self.written += b"".join(bytes(one) for one in list_of_data)
+
+
+@pytest.mark.parametrize("room_bytes", [0, 4_000, 100_000, 10_000_000])
+@pytest.mark.parametrize("held_back", [0, 1])
+def test_pieces_arrive_in_order(tmp_path: Path, room_bytes: int, held_back: int) -> None:
+    data = random.Random(3).randbytes(300_000)
+    (tmp_path / "log").write_bytes(data)
+    fd = os.open(tmp_path / "log", os.O_RDONLY)
+    before = len(os.listdir("/proc/self/fd"))
+    pieces: list[spans.Piece] = [b"head", FileSpan(os.dup(fd), 1_000, 200_000), memoryview(b"between")]
+    pieces += [FileSpan(os.dup(fd), 0, 100), bytearray(b"end")]
+    expected = b"head" + data[1_000:201_000] + b"between" + data[:100] + b"end"
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(room_bytes, 1))
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        transport = Transport(held_back)
+        spans.write(transport, ours.fileno(), pieces)
+        received = b""
+        try:
+            while piece := theirs.recv(1 << 20):
+                received += piece
+        except BlockingIOError:
+            pass
+        assert received + transport.written == expected
+        assert bool(received) == (not held_back)
+        assert spans.has_spans(pieces)
+        pieces.clear()
+    # Two sockets are gone, and so are the spans' descriptors.
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.close(fd)
+
+
+def test_a_file_that_is_shorter_than_it_was_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"short")
+    span = FileSpan(os.open(tmp_path / "log", os.O_RDONLY), 0, 100)
+    with pytest.raises(OSError, match="shorter"):
+        spans.write(Transport(1), -1, [span])
+
+
+def test_only_what_is_in_memory_is_a_span(tmp_path: Path) -> None:
+    disk = Disk()
+    (tmp_path / "log").write_bytes(bytes(1 << 20))
+    fd = os.open(tmp_path / "log", os.O_RDWR)
+    span = disk.span(fd, 200_000, 5_000)
+    if span is None:
+        pytest.skip("this system cannot tell what is in memory")
+    assert len(span) == 200_000 and span.read(199_990) == bytes(10)
+    os.fdatasync(fd)
+    disk.drop_cache(fd, 0)
+    assert disk.span(fd, 200_000, 5_000) is None
+    os.close(fd)
+
+
+class NoSpans(Disk):
+    def span(self, fd: int, size: int, position: int) -> None:
+        pass
+
+
+class CountedSpans(Disk):
+    given = 0
+
+    def span(self, fd: int, size: int, position: int) -> FileSpan | None:
+        found = super().span(fd, size, position)
+        CountedSpans.given += found is not None
+        return found
+
+
+def fetch(offset: int, **more: int) -> FetchRequest:
+    wanted = FetchPartition(partition=0, fetch_offset=offset, partition_max_bytes=1 << 20)
+    return FetchRequest(max_wait_ms=0, min_bytes=1, topics=[FetchTopic(topic="t", partitions=[wanted])], **more)
+
+
+def fetched(folder: Path, disk: Disk) -> list[FetchResponse]:
+    """What a broker answers to large fetches: alike ones, in a session, under read_committed, to a slow reader."""
+    CountedSpans.given = 0
+    with ServingOnDisk(folder, disk) as broker, RawClient(broker.port) as client:
+        create(client, "t")
+        chance = random.Random(5)
+        for _ in range(RECORDS):
+            assert client.produce("t", batch(chance.randbytes(VALUE_BYTES), timestamp_ms=1_000)).error_code == 0
+        answers = []
+        for offset, committed in ((0, 0), (7, 0), (7, 0), (8, 0), (9, 1), (9, 1)):
+            request = fetch(offset, isolation_level=committed)
+            answers.append(client.call(request, FetchResponse, 12))
+        answers.append(client.call(fetch(11, session_epoch=0), FetchResponse, 12))
+        # Many at once, that are read late: the socket does not take them all.
+        for offset in range(40):
+            client.send(fetch(offset), 12)
+        answers += [client.receive(FetchResponse, 12) for _ in range(40)]
+        for answer in answers:
+            answer.session_id = 0
+        return answers
+
+
+def test_answers_are_the_same(tmp_path: Path) -> None:
+    with_spans = fetched(tmp_path / "one", CountedSpans())
+    given = CountedSpans.given
+    without = fetched(tmp_path / "other", NoSpans())
+    assert with_spans == without
+    assert given > 40 or Disk().span(0, 1, 0) is None
+    records = with_spans[0].responses[0].partitions[0].records
+    assert len(bytes(records or b"")) > SPAN_MIN_BYTES and records_of(records)[0].offset == 0
