@@ -28,9 +28,11 @@ from benchmarks.brokers import Broker, kafka, odradek
 from benchmarks.many_clients import allow_files
 from benchmarks.report import keep, table
 from benchmarks.shapes import QUICK, SHAPES, SMALL, Bench
+from tests.raw_client import batch
 
 WARM_UP_REQUESTS = 200_000
 FLUSHES = 200
+FLOOR_BATCH_BYTES, FLOOR_BATCHES, FLOOR_FETCHED_BYTES = 128_000, 1_000, 2 << 30
 
 
 def flush_latency_ms(folder: Path) -> dict[str, float]:
@@ -56,6 +58,21 @@ def floor_figures(folder: Path) -> dict[str, float]:
             port, "floor", connections=4, in_flight=5, requests=4000, acks=1, records=128, value_bytes=1000
         )
         figures["128 records of 1 KB a batch, MB/s"] = round(run["bytes"] / run["seconds"] / 1e6)
+    stored = folder / "stored"
+    stored.write_bytes(batch(b"v" * FLOOR_BATCH_BYTES) * FLOOR_BATCHES)
+    for size in (1 << 20, 128 << 10):
+        with load.floor("floor", stored, size) as (port, _):
+            for connections in (1, 4):
+                run = load.fetch(
+                    port,
+                    "floor",
+                    connections=connections,
+                    requests=FLOOR_FETCHED_BYTES // size,
+                    max_bytes=size,
+                    end_offset=1 << 40,
+                )
+                what = f"fetch of {size >> 10} KB, {connections} connection{'s' * (connections > 1)}, MB/s"
+                figures[what] = round(run["bytes"] / run["seconds"] / 1e6)
     return figures
 
 

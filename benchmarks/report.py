@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "performance.svg"
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+DOCUMENT = ROOT / "docs" / "performance.md"
 
 
 def _number(value: float) -> str:
@@ -47,15 +47,20 @@ def described(figures: dict[str, Any]) -> str:
         f"took {idle['kafka']} % of a core and Odradek {idle['odradek']} %. Ratios are medians over pairs, with the "
         "lowest and the highest."
     )
-    return f"{head}\n\n{table(figures)}"
+    floor = ", ".join(
+        f"{what.rpartition(', ')[0]} {_number(value)} {what.rpartition(', ')[2]}"
+        for what, value in figures["floor"].items()
+    )
+    return f"{head}\n\n{table(figures)}\n\nThe floor, a process in C that only moves the same bytes: {floor}."
 
 
-def put(document: Path, text: str) -> None:
-    """Replaces what stands between the marks."""
-    before, _, rest = document.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    assert rest and after, f"{document} has no {BEGIN}"
-    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+def put(document: Path, name: str, text: str) -> None:
+    """Replaces what stands between the marks of that name."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = document.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    assert rest and after, f"{document} has no {begin}"
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
@@ -90,7 +95,8 @@ def keep(figures: dict[str, Any]) -> None:
         json.dumps(figures, indent=1) + "\n"
     )
     if slow:
+        put(DOCUMENT, "slow", described(figures))
         return
-    for document in (ROOT / "README.md", ROOT / "docs" / "performance.md"):
-        put(document, described(figures))
+    for document in (ROOT / "README.md", DOCUMENT):
+        put(document, "bench", described(figures))
     draw(figures, PICTURE)

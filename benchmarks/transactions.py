@@ -1,6 +1,6 @@
 """Transactions of 1, 10 and 100 records beside Apache Kafka: how many a second, and how long a commit takes.
 
-    python -m benchmarks.transactions [--pairs 3] [--seconds 4]
+    python -m benchmarks.transactions [--pairs 3] [--seconds 4] [--write]
 
 confluent-kafka writes one transaction after the other to a topic of four partitions, in turns with the brokers, which
 run side by side. Kafka has its defaults, which is the page cache; Odradek is measured with the same bargain (a broker
@@ -19,12 +19,14 @@ from typing import NamedTuple
 from confluent_kafka import Producer
 
 from benchmarks.brokers import Broker, kafka, odradek
+from benchmarks.report import DOCUMENT, put
 
 RECORDS = (1, 10, 100)
 PARTITIONS = 4
 VALUE = b"v" * 100
 WARM_UP = 20
 TIMEOUT_S = 30.0
+WORDS = {"rate": "transactions/s", "p50_ms": "commit, p50 ms", "p99_ms": "commit, p99 ms"}
 
 
 class Result(NamedTuple):
@@ -64,7 +66,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--write", action="store_true", help="into the documentation")
     given = parser.parse_args()
+    lines = [
+        "| records | | Kafka | Odradek like Kafka | Odradek on disk | like Kafka / Kafka | on disk / Kafka |",
+        "|---|---|---|---|---|---|---|",
+    ]
     with (
         tempfile.TemporaryDirectory() as folder,
         kafka(Path(folder) / "kafka") as (theirs, _),
@@ -74,7 +81,6 @@ def main() -> None:
         brokers = {"kafka": theirs, "os": like_theirs, "disk": on_disk}
         for topic, broker in brokers.items():
             broker.make_topic(topic, PARTITIONS)
-        print("records | what | Kafka | Odradek, os | Odradek, disk | os / Kafka | disk / Kafka")
         for records in RECORDS:
             rounds = [
                 {topic: measure(broker, topic, records, given.seconds) for topic, broker in brokers.items()}
@@ -87,7 +93,11 @@ def main() -> None:
                     for topic in ("os", "disk")
                 ]
                 shown = " | ".join(f"{statistics.median(values):.4g}" for values in found.values())
-                print(f"{records} | {name} | {shown} | {ratios[0]:.2f} | {ratios[1]:.2f}", flush=True)
+                lines.append(f"| {records} | {WORDS[name]} | {shown} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
+    table = "\n".join(lines)
+    print(table)
+    if given.write:
+        put(DOCUMENT, "transactions", table)
 
 
 if __name__ == "__main__":
