@@ -87,8 +87,9 @@ class Connection(asyncio.Protocol):
         if len(self.buffer) >= 4 and len(self.buffer) >= 4 + struct.unpack_from(">i", self.buffer)[0]:
             self.answered_s = time.perf_counter()
             frame, self.buffer = bytes(self.buffer[4:]), bytearray()
-            assert self.answer is not None
-            self.answer.set_result(frame)
+            # Whoever asked may have gone meanwhile.
+            if self.answer is not None and not self.answer.done():
+                self.answer.set_result(frame)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.answer is not None and not self.answer.done():

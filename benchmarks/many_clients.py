@@ -11,6 +11,7 @@ import asyncio
 import gc
 import random
 import resource
+import sys
 import time
 
 from benchmarks.brokers import Broker, cpu_s
@@ -136,9 +137,14 @@ async def turn(broker: Broker, name: str, seconds: float) -> Run:
     cpu, fetched = cpu_s(broker.pid) - before, load.fetched - fetched
     load.stop.set()
     await watching
-    times = sorted(load.produced_s)
-    # Whoever is behind does not do the same work.
-    assert fetched > 0.9 * len(times), (fetched, len(times))
+    times = sorted(load.produced_s) or [seconds]
+    if fetched < 0.9 * len(times) or len(times) < 0.9 * seconds * GROUPS * MEMBERS:
+        # Not thrown away: a broker that stands still is what this shape is to show. The median leaves it out.
+        print(
+            f"{broker.name} stood still: {len(times)} records produced, {fetched} fetched in {seconds:g} s,"
+            f" {cpu:.1f} s of CPU",
+            file=sys.stderr,
+        )
     return {
         "cpu_percent": 100 * cpu / seconds,
         "p50_ms": times[len(times) // 2] * 1e3,

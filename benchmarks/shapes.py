@@ -244,7 +244,7 @@ def clients(bench: Bench) -> list[Row]:
                 Wanted("per_s", what, "records/s", at_least(1.5)),
                 Wanted("cpu_per_work", f"{what}: CPU", "us/record", at_most(0.5)),
             ]
-            rows += in_turns(6, bench.both, max(2, bench.pairs // 2), one, wanted)
+            rows += in_turns(6, bench.both, max(3, bench.pairs // 2), one, wanted)
             _drop(bench, topic)
     return rows
 
@@ -305,7 +305,7 @@ def many_clients(bench: Bench) -> list[Row]:
         Wanted("p50_ms", f"{what}: p50 of a Produce", "ms"),
         Wanted("p99_ms", f"{what}: p99 of a Produce", "ms", at_most(0.7)),
     ]
-    return in_turns(10, bench.both, max(2, bench.pairs // 2), one, wanted)
+    return in_turns(10, bench.both, max(3, bench.pairs // 2), one, wanted)
 
 
 def many_partitions(bench: Bench) -> list[Row]:

@@ -25,6 +25,8 @@ INT_MAX = 2**31 - 1
 LONG_MAX = 2**63 - 1
 DOUBLE_MAX = 1.7976931348623157e308
 UNLIMITED = -1
+# Containers allocated and not freed before Python searches for reference cycles: at most some MB of garbage wait.
+COLLECTOR_THRESHOLDS = 50_000, 20, 10
 
 
 class Kind(IntEnum):
