@@ -28,10 +28,13 @@ from odradek.engines.interface import (
     OffsetOutOfRange,
     PartitionLog,
     Refused,
+    Unread,
 )
-from odradek.engines.local import LocalEngine
+from odradek.engines.local import LocalEngine, lookup
+from odradek.engines.local.log import LocalLog
 from odradek.engines.memory import MemoryEngine
 from odradek.records.batch import PREFIX_BYTES, BatchHeader, RecordBatch, check_batch, split_batches
+from odradek.records.builder import CONTROL_COMMIT, build_control_batch
 from tests.batches import joined, make_batch
 
 Place = Callable[[], Engine]
@@ -342,6 +345,36 @@ async def test_what_was_read_stays_as_it_was(place: Place) -> None:
 # --- looking up ---------------------------------------------------------------------------------------------------
 
 
+async def unread(log: PartitionLog, offset: int) -> Unread | None:
+    """What lies before a reader; the engine of files says the same from memory and through a thread."""
+    found = log.unread_from(offset)
+    found = found if found is None or isinstance(found, Unread) else await found
+    if isinstance(log, LocalLog):
+        offset = max(offset, log.start_offset)
+        assert found == await log._shared.readers.run(lookup.unread_from, log._disk, log._views(), offset)
+    return found
+
+
+async def test_what_lies_before_a_reader(place: Place) -> None:
+    async with running(place) as engine:
+        log = await filled(engine)
+        size = (await all_headers(log, 0))[0].size
+        for offset in (0, 1, 9, 10, 155, 299):
+            index = offset // 10
+            assert await unread(log, offset) == Unread(1_000 + index, (30 - index) * size)
+        assert await unread(log, 300) is None
+        await log.truncate_before(105)
+        assert await unread(log, 0) == await unread(log, 105) == Unread(1_010, 20 * size)
+        # The end of a transaction is nothing to read.
+        marker = build_control_batch(
+            CONTROL_COMMIT, bytes(6), 5_000, producer_id=1, producer_epoch=0, transactional=True
+        )
+        await add(log, marker)
+        assert await unread(log, 300) is None
+        await add(log, make_batch(5, timestamp=9_000))
+        assert (await unread(log, 300) or Unread(0, 0)).timestamp_ms == 9_000
+
+
 async def test_find_by_timestamp(place: Place) -> None:
     async with running(place) as engine:
         log = await filled(engine)
@@ -537,10 +570,30 @@ async def test_retention_by_size(place: Place) -> None:
         assert await log.retain(2_000, log.durable_end) == 0
 
 
+async def test_what_retention_would_delete(place: Place) -> None:
+    """By time each has been overdue since its own time was over; by size alone, as long as it is old."""
+    async with running(place) as engine:
+        log = await filled(engine, dataclasses.replace(SMALL_SEGMENTS, retention_ms=100))
+        assert await log.expendable(1_100, log.durable_end) == []
+        by_time = await log.expendable(1_150, log.durable_end)
+        ends = [one.end_offset for one in by_time]
+        assert ends == sorted(ends) and ends[0] > 0 and ends[-1] <= log.durable_end
+        overdue = [one.overdue_ms for one in by_time]
+        assert overdue == sorted(overdue, reverse=True) and 0 < overdue[-1] < overdue[0] <= 50
+        log.configure(dataclasses.replace(SMALL_SEGMENTS, retention_ms=-1, retention_bytes=0))
+        by_size = await log.expendable(1_150, ends[-1])
+        assert [one.end_offset for one in by_size] == ends
+        assert [one.overdue_ms for one in by_size] == [overdue_ms + 100 for overdue_ms in overdue]
+        # And just that goes.
+        freed = await log.retain(1_150, ends[-1])
+        assert freed == sum(one.size_bytes for one in by_size) and log.start_offset == ends[-1]
+
+
 async def test_retention_of_a_log_without_anything(place: Place) -> None:
     config = dataclasses.replace(SMALL_SEGMENTS, retention_ms=0, retention_bytes=0)
     async with running(place) as engine:
         log = await engine.open(LOG, config)
+        assert await log.expendable(10**15, log.durable_end) == []
         assert await log.retain(10**15, log.durable_end) == 0
         assert log.start_offset == log.end_offset == 0
 

@@ -141,6 +141,23 @@ class Found(NamedTuple):
     max_timestamp: int
 
 
+class Unread(NamedTuple):
+    """What lies before a reader: the timestamp of its first batch of records (of the first of them, as the header says;
+    -1 where it has none), and the bytes of all batches from that one on."""
+
+    timestamp_ms: int
+    size_bytes: int
+
+
+class Expendable(NamedTuple):
+    """A segment that retention no longer keeps."""
+
+    end_offset: int
+    size_bytes: int
+    overdue_ms: int
+    """For how long `retention.ms` has been over for its newest record; where only `retention.bytes` is, its age."""
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """How engines differ, declared instead of silently different."""
@@ -240,6 +257,11 @@ class PartitionLog(ABC):
         """The batch below `upto` with the highest max timestamp (the first of equals)."""
 
     @abstractmethod
+    def unread_from(self, offset: int) -> Unread | Awaitable[Unread | None] | None:
+        """What lies before a reader at `offset`; None where nothing does, or nothing but the ends of transactions. At
+        once where it is in memory."""
+
+    @abstractmethod
     def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
         """For OffsetForLeaderEpoch (KIP-320): the largest epoch <= `epoch` that has batches and where it ends (at
         the next epoch's start, or `upto` for the last). An epoch older than all ended where the first begins, as in
@@ -253,6 +275,10 @@ class PartitionLog(ABC):
     async def truncate_before(self, offset: int) -> None:
         """Makes `offset` the start (DeleteRecords); durable when it returns. Whole segments below are deleted, in the
         background. `offset` <= durable_end. Does nothing below the start."""
+
+    @abstractmethod
+    async def expendable(self, now_ms: int, upto: int) -> list[Expendable]:
+        """What `retain` would delete, the oldest first."""
 
     @abstractmethod
     async def retain(self, now_ms: int, upto: int) -> int:

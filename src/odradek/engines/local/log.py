@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -30,6 +30,7 @@ from odradek.engines.interface import (
     AbortedTransaction,
     Appended,
     EpochEnd,
+    Expendable,
     Found,
     LogFailure,
     LogIdentity,
@@ -38,10 +39,11 @@ from odradek.engines.interface import (
     Refused,
     StorageFull,
     Unknown,
+    Unread,
 )
 from odradek.engines.local import checkpoints, lookup
 from odradek.engines.local.aborted_index import AbortedIndex, read_aborted
-from odradek.engines.local.disk import NO_ROOM, Disk, Workers
+from odradek.engines.local.disk import NO_ROOM, Disk, Workers, WouldWait
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flusher import Durable, Flusher, Job
 from odradek.engines.local.indexes import (
@@ -479,6 +481,14 @@ class LocalLog(PartitionLog):
         stems = [(segment.base_offset, segment.stem) for segment in self.segments]
         await self._in_background(self._aborted_index.write, stems, aborted)
 
+    def unread_from(self, offset: int) -> Unread | Awaitable[Unread | None] | None:
+        offset = max(offset, self.start_offset)
+        try:
+            return self._reads.unread_in_memory(offset)
+        except (WouldWait, OSError):
+            # The thread says what is wrong, where something is.
+            return self._shared.readers.run(lookup.unread_from, self._disk, self._views(), offset)
+
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
         from_offset = max(from_offset, self.start_offset)
         return await self._shared.readers.run(
@@ -708,19 +718,8 @@ class LocalLog(PartitionLog):
             self._refuse()
         if not self.segments:
             return 0
-        config = self.config
-        size = self.size_bytes()
         last: Segment | None = None
-        ends = [*self.bases[1:], self.end_offset]
-        for segment, end_offset in zip(list(self.segments), ends, strict=True):
-            if end_offset > upto or segment.size == 0:
-                break
-            too_much = config.retention_bytes >= 0 and size - segment.size >= config.retention_bytes
-            if not too_much and (
-                config.retention_ms < 0 or now_ms - await self._newest_ms(segment) <= config.retention_ms
-            ):
-                break
-            size -= segment.size
+        async for segment, _ in self._expendable(now_ms, upto):
             last = segment
         if not self._accepts:
             self._refuse()
@@ -743,6 +742,31 @@ class LocalLog(PartitionLog):
             await self.flush()  # the new segment is there for certain before the others go
             freed += await self._delete_segments(self.segments.index(last) + 1 if last in self.segments else 0)
         return freed
+
+    async def expendable(self, now_ms: int, upto: int) -> list[Expendable]:
+        found: list[Expendable] = []
+        if self._accepts and self.segments:
+            async for segment, end_offset in self._expendable(now_ms, upto):
+                overdue_ms, retention_ms = now_ms - await self._newest_ms(segment), self.config.retention_ms
+                if 0 <= retention_ms < overdue_ms:
+                    overdue_ms -= retention_ms
+                found.append(Expendable(end_offset, segment.size, overdue_ms))
+        return found
+
+    async def _expendable(self, now_ms: int, upto: int) -> AsyncIterator[tuple[Segment, int]]:
+        """The segments that retention no longer keeps, the oldest first, each with the offset at which it ends."""
+        config, size = self.config, self.size_bytes()
+        ends = [*self.bases[1:], self.end_offset]
+        for segment, end_offset in zip(list(self.segments), ends, strict=True):
+            if end_offset > upto or segment.size == 0:
+                break
+            too_much = config.retention_bytes >= 0 and size - segment.size >= config.retention_bytes
+            if not too_much and (
+                config.retention_ms < 0 or now_ms - await self._newest_ms(segment) <= config.retention_ms
+            ):
+                break
+            size -= segment.size
+            yield segment, end_offset
 
     async def _newest_ms(self, segment: Segment) -> int:
         """The highest timestamp in a segment; when it was last written where its records have no times."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from odradek.engines.interface import Found
+from odradek.engines.interface import Found, Unread
 from odradek.engines.local.checkpoints import read_file
 from odradek.engines.local.disk import Disk
 from odradek.engines.local.indexes import (
@@ -85,6 +85,25 @@ def history_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[tup
         except Damaged as damage:
             # What follows in this file cannot be found; what is in others can.
             log.warning("a log's history has a hole", path=view.segment.file.path, why=str(damage))
+
+
+def unread_from(disk: Disk, views: Sequence[View], offset: int) -> Unread | None:
+    """What lies before a reader at `offset`; None where nothing does, or nothing but ends of transactions."""
+    for number, view in enumerate(views):
+        if view.end_offset <= offset or view.size == 0:
+            continue
+        try:
+            with opened(disk, view) as read:
+                for position, header in walk(read, start_position(disk, read, view, offset), view.size):
+                    if header.last_offset >= offset and not header.is_control:
+                        later = sum(one.size for one in views[number + 1 :])
+                        return Unread(header.base_timestamp, view.size - position + later)
+        except FileNotFoundError:
+            continue
+        except Damaged as damage:
+            log.warning("what is unread cannot be told", path=view.segment.file.path, why=str(damage))
+            return None
+    return None
 
 
 def find_by_timestamp(

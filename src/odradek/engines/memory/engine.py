@@ -24,11 +24,13 @@ from odradek.engines.interface import (
     Engine,
     EngineCounters,
     EpochEnd,
+    Expendable,
     Found,
     LogIdentity,
     OffsetOutOfRange,
     PartitionLog,
     Refused,
+    Unread,
 )
 from odradek.records.batch import BatchHeader, Buffer, RecordBatch
 
@@ -45,6 +47,9 @@ class _Kept:
     size: int = 0
     headers: list[BatchHeader] = field(default_factory=list)
     batches: list[bytes] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    """Where each batch ends, in bytes from the first ever appended on."""
+    appended: int = 0
     epochs: list[tuple[int, int]] = field(default_factory=list)
     """(epoch, start offset) of every epoch that has batches, ascending in both."""
     snapshots: dict[str, dict[int, bytes]] = field(default_factory=dict)
@@ -83,6 +88,8 @@ class MemoryLog(PartitionLog):
             kept.headers.append(header)
             kept.batches.append(b"".join(batch.placed_at(offset, epoch)))
             kept.size += header.size
+            kept.appended += header.size
+            kept.ends.append(kept.appended)
             offset = header.next_offset
         self.end_offset = self.durable_end = kept.end_offset = offset
         return Appended(base_offset, offset, self._durable)
@@ -127,6 +134,14 @@ class MemoryLog(PartitionLog):
                 found = Found(header.base_offset, header.max_timestamp)
         return found
 
+    def unread_from(self, offset: int) -> Unread | None:
+        kept = self._kept
+        for index in range(self._index_of(max(offset, self.start_offset)), len(kept.headers)):
+            header = kept.headers[index]
+            if not header.is_control:
+                return Unread(header.base_timestamp, kept.appended - kept.ends[index] + header.size)
+        return None
+
     def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
         epochs = self._kept.epochs
         index = bisect_right(epochs, epoch, key=lambda entry: entry[0])
@@ -148,17 +163,22 @@ class MemoryLog(PartitionLog):
         self.start_offset = kept.start_offset = offset
         self._drop(bisect_right(kept.headers, offset, key=lambda header: header.next_offset))
 
-    async def retain(self, now_ms: int, upto: int) -> int:
+    async def expendable(self, now_ms: int, upto: int) -> list[Expendable]:
         self._check_open()
-        kept, config = self._kept, self.config
-        size, count = kept.size, 0
-        for header in kept.headers:
-            expired = config.retention_ms >= 0 and now_ms - header.max_timestamp > config.retention_ms
+        config, size = self.config, self._kept.size
+        found: list[Expendable] = []
+        for header in self._kept.headers:
+            age_ms = now_ms - header.max_timestamp
+            expired = config.retention_ms >= 0 and age_ms > config.retention_ms
             too_much = config.retention_bytes >= 0 and size - header.size >= config.retention_bytes
             if header.next_offset > upto or not (expired or too_much):
                 break
             size -= header.size
-            count += 1
+            found.append(Expendable(header.next_offset, header.size, age_ms - (config.retention_ms if expired else 0)))
+        return found
+
+    async def retain(self, now_ms: int, upto: int) -> int:
+        count, kept = len(await self.expendable(now_ms, upto)), self._kept
         if count:
             self.start_offset = kept.start_offset = max(kept.start_offset, kept.headers[count - 1].next_offset)
         return self._drop(count)
@@ -208,7 +228,7 @@ class MemoryLog(PartitionLog):
         """Drops the first batches; returns their bytes."""
         kept = self._kept
         freed = sum(header.size for header in kept.headers[:count])
-        del kept.headers[:count], kept.batches[:count]
+        del kept.headers[:count], kept.batches[:count], kept.ends[:count]
         kept.size -= freed
         # The epoch that the start lies in begins at the start now, as in Kafka.
         started = bisect_right(kept.epochs, kept.start_offset, key=lambda entry: entry[1])
