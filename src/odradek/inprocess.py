@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from odradek.clock import Clock
 from odradek.config import BROKER_SETTINGS, BrokerConfig, InvalidSetting, format_value
 from odradek.errors import KafkaError
 from odradek.faults import Faults
@@ -51,13 +52,20 @@ class Broker:
     """A broker in this process.
 
     `data_dir` keeps its data there, else they are in memory and go with it. `host` and `port` are where it listens;
-    port 0 takes a free one, which stays the same if the same object is started again. Keywords are settings, such as
+    port 0 takes a free one, which stays the same if the same object is started again. `clock` is what time it is for
+    the broker, such as an `odradek.clock.FastClock`. Keywords are settings, such as
     `num_partitions=3` or `auto_create_topics_enable=False`; settings whose names do not go as keywords come as
     `**{"name": value}`. Raises `InvalidSetting` for one that cannot be.
     """
 
     def __init__(
-        self, *, data_dir: str | Path | None = None, host: str = "127.0.0.1", port: int = 0, **settings: Any
+        self,
+        *,
+        data_dir: str | Path | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        clock: Clock | None = None,
+        **settings: Any,
     ) -> None:
         self._settings = settings_of(settings)
         if data_dir is not None:
@@ -65,6 +73,7 @@ class Broker:
         self._memory = data_dir is None
         self._host = host
         self._port = port
+        self._clock = clock
         # Mistakes are told where they were made.
         BrokerConfig(self._all_settings())
         self.faults = Faults()
@@ -151,7 +160,8 @@ class Broker:
     async def _serve(self, tell_ready: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        server = Server(BrokerConfig(self._all_settings()), memory=self._memory, handlers=self.faults.handlers())
+        config = BrokerConfig(self._all_settings())
+        server = Server(config, memory=self._memory, handlers=self.faults.handlers(), clock=self._clock)
         await server.start()
         self._server = server
         self._port = server.bound[LISTENER][1]
