@@ -154,6 +154,44 @@ _DAY_MS = 86_400_000
 GZIP_LEVELS = ("-1", *(str(level) for level in range(1, 10)))
 COMPRESSION_TYPES = ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")
 
+_GUARD = (
+    Setting(
+        "odradek.retention.guard.groups",
+        Kind.LIST,
+        [],
+        "Groups for which retention waits until they have committed what it would delete: names, or patterns with * "
+        "and ?. A group without an offset of a partition does not hold it: it has gone, or never came.",
+        synonyms=(("odradek.retention.guard.groups", 1),),
+    ),
+    Setting(
+        "odradek.retention.guard.max.bytes",
+        Kind.LONG,
+        10_737_418_240,
+        "Bytes of a partition that retention keeps for these groups, at most; -1 for no limit.",
+        minimum=-1,
+        synonyms=(("odradek.retention.guard.max.bytes", 1),),
+    ),
+    Setting(
+        "odradek.retention.guard.max.ms",
+        Kind.LONG,
+        7 * _DAY_MS,
+        "How long retention keeps a segment for these groups, at most: since retention.ms was over for its newest "
+        "record, or since that record's time where only retention.bytes is over; -1 for no limit.",
+        minimum=-1,
+        synonyms=(("odradek.retention.guard.max.ms", 1),),
+    ),
+    Setting(
+        "odradek.retention.guard.on.limit",
+        Kind.STRING,
+        "delete",
+        "What happens at these limits: delete (the loss is reported), or block: producers get NOT_ENOUGH_REPLICAS, "
+        "which they retry, until the group has caught up.",
+        choices=("delete", "block"),
+        synonyms=(("odradek.retention.guard.on.limit", 1),),
+    ),
+)
+"""The retention guard, for all topics and for one."""
+
 BROKER_SETTINGS: dict[str, Setting] = _table(
     Setting("node.id", Kind.INT, 1, "This broker's id.", minimum=0),
     Setting("listeners", Kind.LIST, ["PLAINTEXT://127.0.0.1:9092"], "Where the broker listens."),
@@ -172,6 +210,40 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         1000,
         "Topics with metrics of their own; those beyond are in the totals only.",
         minimum=0,
+    ),
+    Setting(
+        "odradek.metrics.groups.max",
+        Kind.INT,
+        1000,
+        "Groups with metrics of their own; those beyond are in the totals only.",
+        minimum=0,
+    ),
+    Setting(
+        "odradek.insight.interval.ms",
+        Kind.LONG,
+        10_000,
+        "How often the lag of groups is looked at, in time and in what is left until a loss.",
+        minimum=100,
+    ),
+    Setting(
+        "odradek.insight.offsets.max",
+        Kind.INT,
+        20_000,
+        "Committed offsets whose lag is watched; those beyond are passed over.",
+        minimum=0,
+    ),
+    Setting(
+        "odradek.insight.reads.max",
+        Kind.INT,
+        500,
+        "Batch headers that one look may read to say how old what is unread is; of the others the bytes are estimated.",
+        minimum=0,
+    ),
+    Setting(
+        "odradek.events.topic.enable",
+        Kind.BOOLEAN,
+        True,
+        "Events, such as that a group has lost records, are also written to the topic __odradek_events, made then.",
     ),
     Setting("auto.create.topics.enable", Kind.BOOLEAN, True, "Make a topic on its first use."),
     Setting("num.partitions", Kind.INT, 1, "Partitions of a topic made without a number.", minimum=1),
@@ -335,6 +407,14 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         update=Update.CLUSTER_WIDE,
     ),
     Setting("log.retention.check.interval.ms", Kind.LONG, 300_000, "How often retention is looked at.", minimum=1),
+    *(setting._replace(update=Update.CLUSTER_WIDE, synonyms=()) for setting in _GUARD),
+    Setting(
+        "odradek.retention.guard.interval.ms",
+        Kind.LONG,
+        1000,
+        "How often it is looked whether a guard with odradek.retention.guard.on.limit=block has reached its limits.",
+        minimum=10,
+    ),
     Setting(
         "log.segment.delete.delay.ms",
         Kind.LONG,
@@ -767,6 +847,7 @@ TOPIC_SETTINGS: dict[str, Setting] = _table(
         choices=("disk", "os"),
         synonyms=(("odradek.flush", 1),),
     ),
+    *_GUARD,
 )
 
 
@@ -954,6 +1035,10 @@ class LogConfig:
     segment_index_bytes: int = 10_485_760
     segment_jitter_ms: int = 0
     segment_ms: int = 7 * _DAY_MS
+    guard_groups: tuple[str, ...] = ()
+    guard_max_bytes: int = 10_737_418_240
+    guard_max_ms: int = 7 * _DAY_MS
+    guard_on_limit: str = "delete"
 
     @classmethod
     def of(cls, broker: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig:
@@ -983,4 +1068,8 @@ class LogConfig:
             segment_index_bytes=value("segment.index.bytes"),
             segment_jitter_ms=value("segment.jitter.ms"),
             segment_ms=value("segment.ms"),
+            guard_groups=tuple(value("odradek.retention.guard.groups")),
+            guard_max_bytes=value("odradek.retention.guard.max.bytes"),
+            guard_max_ms=value("odradek.retention.guard.max.ms"),
+            guard_on_limit=value("odradek.retention.guard.on.limit"),
         )

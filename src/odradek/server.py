@@ -19,6 +19,7 @@ from odradek.clock import Clock, SystemClock
 from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups import coordinator as groups
 from odradek.coordination.groups.coordinator import GroupCoordinator
+from odradek.coordination.retention_guard import RetentionGuards
 from odradek.coordination.transactions import coordinator as transactions
 from odradek.coordination.transactions.coordinator import TransactionCoordinator
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
@@ -37,14 +38,17 @@ from odradek.network.dispatch import Dispatch
 from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
+from odradek.partitions.partition import Partition
 from odradek.partitions.registry import Partitions
 from odradek.partitions.space import StorageSpace
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 
 if TYPE_CHECKING:
+    from odradek.insight.events_topic import EventsTopic
     from odradek.insight.gathering import Gathering
     from odradek.insight.http import HttpPort
     from odradek.insight.loop_delay import LoopDelay
+    from odradek.insight.watching import Watching
 
 log = get_logger("odradek.server")
 
@@ -122,6 +126,8 @@ class Server:
         space = StorageSpace(config, self.clock.monotonic)
         self.ages = Ages(self.clock, config)
         self.partitions = Partitions(self.engine, self.clock, self.executor, space, self.ages)
+        self.partitions.guards_of = RetentionGuards(lambda: self.groups).of
+        self.partitions.on_deleted = self._retention_deleted
         self.metadata: Metadata | None = None
         self.groups: GroupCoordinator | None = None
         self.transactions: TransactionCoordinator | None = None
@@ -130,6 +136,9 @@ class Server:
         self._periodic: list[asyncio.Task[None]] = []
         self._http: HttpPort | None = None
         self._gathering: Gathering | None = None
+        self.watching: Watching | None = None
+        """The lags of groups, from the first look on."""
+        self._events_topic: EventsTopic | None = None
         self._loop_delay: LoopDelay | None = None
         self._stopped = False
 
@@ -210,13 +219,16 @@ class Server:
         await self.metadata.register_broker((name, *address) for name, address in broker.advertised.items())
         self._every("odradek.disk.check.interval.ms", self.partitions.look_at_space)
         self._every("log.retention.check.interval.ms", self.partitions.retain)
+        self._every("odradek.retention.guard.interval.ms", self.partitions.look_at_guards)
         self._every("offsets.retention.check.interval.ms", self.groups.expire)
         self._every("transaction.abort.timed.out.transaction.cleanup.interval.ms", self.transactions.abort_out_of_time)
         self._every("transaction.remove.expired.transaction.cleanup.interval.ms", self.transactions.expire)
         self._every("producer.id.expiration.check.interval.ms", self._expire_producers)
         self._every("odradek.metadata.maintenance.interval.ms", self.metadata.maintain)
+        self._every("odradek.insight.interval.ms", self._look_at_lags)
         if self._gathering is not None:
             self._gathering.network, self._gathering.groups = shared, self.groups
+            self._watch()  # what it needs is imported already
         self.not_ready = None
 
     async def _start_http(self) -> None:
@@ -238,6 +250,7 @@ class Server:
             self.partitions,
             self._loop_delay.durations,
             self.config.integer("odradek.metrics.topics.max"),
+            self.config.integer("odradek.metrics.groups.max"),
         )
         http = HttpPort(self._gathering, lambda: self.not_ready, self.config.integer("odradek.http.max.connections"))
         try:
@@ -318,6 +331,30 @@ class Server:
 
         self._periodic.append(asyncio.ensure_future(repeat()))
 
+    async def _look_at_lags(self) -> None:
+        await self._watch().look()
+
+    async def _retention_deleted(self, partition: Partition) -> None:
+        if self.groups is not None:
+            await self._watch().look_at_deleted(partition)
+
+    def _watch(self) -> Watching:
+        if self.watching is None:
+            # Only now: a start does not pay for the import.
+            from odradek.insight.events_topic import EventsTopic
+            from odradek.insight.watching import Watching
+
+            assert self.groups is not None
+            self.watching = Watching(self.config, self.clock, self.ages, self.partitions, self.groups)
+            if self.config.flag("odradek.events.topic.enable"):
+                self._events_topic = EventsTopic(self.partitions, self._create_topic)
+                self.watching.on_event.append(self._events_topic.tell)
+            if self._gathering is not None:
+                self._gathering.watching = self.watching
+            if self._http is not None:
+                self._http.watching = self.watching
+        return self.watching
+
     async def _expire_producers(self) -> None:
         self.partitions.expire_producers(self.config.integer("producer.id.expiration.ms"))
 
@@ -332,6 +369,8 @@ class Server:
         for task in self._periodic:
             task.cancel()
         await asyncio.gather(*self._periodic, return_exceptions=True)
+        if self._events_topic is not None:
+            await self._events_topic.stop()
         if self.listeners is not None:
             await self.listeners.close(STOP_GRACE_S)
         if self.deadlines is not None:

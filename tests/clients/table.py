@@ -43,6 +43,7 @@ CASES = (
     "producing over a restart of the broker",
     "consuming over a restart of the broker",
     "producing while the disk is full",
+    "producing while a retention guard blocks",
     "group: rebalance in the middle",
     "group: a member killed",
     "group: resumes after a restart of the broker",

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from odradek.insight.append_history import POINTS_MAX, AppendHistory, PartitionSample
 from odradek.insight.lag import LOSSES_KEPT, STALLED_S, Lag, LagWatch, Verdict, sentence
+from odradek.insight.lag_forecast import GUARD_BYTES, GUARD_MS, GuardLimits
 from odradek.insight.reading_history import INTERVAL_UNKNOWN_S
 
 START_MS = 1_700_000_000_000
@@ -38,6 +39,7 @@ class World:
         self.markers_at_end = 0
         self.oldest_ms: Callable[[], int] = lambda: -1
         self.bytes_known = True
+        self.guard: GuardLimits | None = None
         self.appends = AppendHistory()
         self.watch = LagWatch()
 
@@ -78,6 +80,7 @@ class World:
             bytes_behind=max(0, self.end - position) * RECORD_BYTES if self.bytes_known else -1,
             stable_end=self.stable_end,
             markers_at_end=self.markers_at_end,
+            guard=self.guard,
         )
 
     def run(
@@ -467,6 +470,41 @@ def test_the_earlier_of_two_retentions_counts() -> None:
     world.retention_ms = 800_000
     lag = world.look()
     assert (lag.loss_by, lag.time_to_loss_s) == ("retention.ms", pytest.approx(400))
+
+
+@pytest.mark.parametrize(
+    ("retention_ms", "retention_bytes", "guard", "loss_by", "time_to_loss_s"),
+    [
+        # Without a guard, what follows is put off from: it is 600 s old, and has 600 kB.
+        (HOUR_MS, -1, None, "retention.ms", 3000),
+        (-1, 5_000_000, None, "retention.bytes", 4400),
+        # Longer than retention, or for ever.
+        (HOUR_MS, -1, GuardLimits(2 * HOUR_MS, -1, False), GUARD_MS, 10_200),
+        (HOUR_MS, -1, GuardLimits(-1, -1, False), "", None),
+        (-1, 5_000_000, GuardLimits(-1, 5_000_000, False), GUARD_BYTES, 9400),
+        # So much of what is too old: when there is so much, or when it is too old, if that is later.
+        (HOUR_MS, -1, GuardLimits(-1, 10_000_000, False), GUARD_BYTES, 9400),
+        (HOUR_MS, -1, GuardLimits(-1, 1_000_000, False), GUARD_BYTES, 3000),
+        # So old of what is too much.
+        (-1, 5_000_000, GuardLimits(1_000_000, -1, False), GUARD_MS, 4400),
+        (-1, 5_000_000, GuardLimits(5_000_000, -1, False), GUARD_MS, 4400),
+        (-1, 5_000_000, GuardLimits(6_000_000, -1, False), GUARD_MS, 5400),
+        # The earliest of all.
+        (HOUR_MS, 5_000_000, GuardLimits(HOUR_MS, 500_000, False), GUARD_BYTES, 3000),
+        # Producers wait instead.
+        (HOUR_MS, 5_000_000, GuardLimits(0, 0, True), "", None),
+    ],
+)
+def test_a_guard_puts_a_loss_off(
+    retention_ms: int, retention_bytes: int, guard: GuardLimits | None, loss_by: str, time_to_loss_s: float | None
+) -> None:
+    world = World(retention_ms=retention_ms, retention_bytes=retention_bytes)
+    world.guard = guard
+    world.run(100, come=10, read=10)
+    stopped_ms = world.wall_ms
+    world.oldest_ms = lambda: stopped_ms
+    lag = world.run(600, come=10, read=0)[-1]
+    assert (lag.loss_by, lag.time_to_loss_s) == (loss_by, time_to_loss_s)
 
 
 def test_what_deletes_nothing_loses_nothing() -> None:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import islice
 
 from odradek.coordination.groups.classic import GroupState
 from odradek.coordination.groups.coordinator import GroupCoordinator
@@ -23,6 +24,7 @@ from odradek.engines.interface import Engine
 from odradek.errors import ErrorCode
 from odradek.insight import metrics
 from odradek.insight.metrics import Declared, Sample, Series
+from odradek.insight.watching import GRAVITY, Watching, time_to_loss_s, worst
 from odradek.network.connection import Shared
 from odradek.partitions.counters import Traffic
 from odradek.partitions.registry import Partitions, Topic
@@ -60,13 +62,16 @@ class Gathering:
         partitions: Partitions,
         loop_delay: Durations,
         topics_max: int,
+        groups_max: int = 0,
     ) -> None:
         self.engine = engine
         self.partitions = partitions
         self.loop_delay = loop_delay
         self.topics_max = topics_max
         self.network: Shared | None = None
+        self.groups_max = groups_max
         self.groups: GroupCoordinator | None = None
+        self.watching: Watching | None = None
         self._shown: set[bytes] = set()
 
     async def gather(self) -> list[Series]:
@@ -79,6 +84,7 @@ class Gathering:
         ]
         series += await self._topics()
         series += await self._groups()
+        series += self._lags()
         return series
 
     # --- network -------------------------------------------------------------------------------------------------
@@ -123,6 +129,9 @@ class Gathering:
         yield _one(metrics.PARTITIONS_OFFLINE, len(counters.offline))
         yield _one(metrics.FETCHES_PARKED, counters.parked_fetches)
         yield _one(metrics.RETENTION_DELETED_BYTES, counters.retention_bytes)
+        yield _one(metrics.RETENTION_GUARDED_BYTES, sum(counters.guarded_bytes.values()))
+        yield _one(metrics.PARTITIONS_BLOCKED, len(counters.blocked))
+        yield _one(metrics.RETENTION_GUARD_REFUSED_BATCHES, counters.guard_refusals)
 
     def disk(self) -> list[Series]:
         """The disk's space. Asks the operating system: not for the event loop."""
@@ -197,6 +206,26 @@ class Gathering:
         ]
 
     # --- groups --------------------------------------------------------------------------------------------------
+
+    def _lags(self) -> Iterator[Series]:
+        watching = self.watching
+        if watching is None:
+            return
+        shown = dict(islice(sorted(watching.lags.items()), self.groups_max))
+        worsts = {group_id: worst(lags) for group_id, lags in shown.items()}
+
+        def each(metric: Declared, value: Callable[[str], float | None]) -> Series:
+            samples = [((group_id,), value(group_id)) for group_id in shown]
+            return Series(metric, [(labels, number) for labels, number in samples if number is not None])
+
+        yield each(metrics.GROUP_LAG_RECORDS, lambda one: sum(lag.records_behind or 0 for lag in shown[one].values()))
+        yield each(metrics.GROUP_LAG_BYTES, lambda one: sum(lag.bytes_behind or 0 for lag in shown[one].values()))
+        yield each(metrics.GROUP_LAG_SECONDS, lambda one: max(lag.seconds_behind or 0.0 for lag in shown[one].values()))
+        yield each(metrics.GROUP_TIME_TO_LOSS_SECONDS, lambda one: time_to_loss_s(shown[one]))
+        yield each(metrics.GROUP_LOST_RECORDS, lambda one: watching.lost_records.get(one, 0))
+        yield each(metrics.GROUP_VERDICT, lambda one: GRAVITY[worsts[one].verdict])
+        yield _one(metrics.GROUPS_WITHOUT_SERIES, len(watching.lags) - len(shown))
+        yield _one(metrics.OFFSETS_UNWATCHED, watching.passed_over)
 
     async def _groups(self) -> list[Series]:
         if self.groups is None:

@@ -1,4 +1,4 @@
-"""The HTTP port, on request (`odradek.http.listen`): `/metrics`, `/live` and `/ready`.
+"""The HTTP port, on request (`odradek.http.listen`): `/metrics`, `/live`, `/ready`, and the JSON of `lag_api`.
 
 Role: serve them with starlette and uvicorn on the broker's own event loop; a scrape is read on the loop
 (`gathering`) and written in a thread. It listens before the storage is opened and until it is closed, so that whoever
@@ -24,7 +24,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from odradek.insight.gathering import Gathering
+from odradek.insight.lag_api import LagApi
 from odradek.insight.metrics import exposition
+from odradek.insight.watching import Watching
 
 BACKLOG = 64
 KEEP_ALIVE_S = 30
@@ -49,11 +51,14 @@ class HttpPort:
         self._not_ready = not_ready
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="odradek-metrics")
         self._serving: asyncio.Task[None] | None = None
+        self.watching: Watching | None = None
+        """The lags of groups, once they are looked at."""
         app = Starlette(
             routes=[
                 Route("/metrics", self._metrics),
                 Route("/live", self._live),
                 Route("/ready", self._ready),
+                *LagApi(lambda: self.watching).routes,
             ]
         )
         self._server = _Server(

@@ -36,7 +36,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from odradek.insight.append_history import MINUTE_S, TEN_MINUTES_S, AppendHistory, PartitionSample
-from odradek.insight.lag_forecast import Forecast, Rates, rates
+from odradek.insight.lag_forecast import Forecast, GuardLimits, Rates, rates
 from odradek.insight.reading_history import ReadingHistory
 from odradek.insight.wording import bytes_text, counted, rate_text, time_text
 
@@ -97,7 +97,8 @@ class Lag:
     time_to_loss_s: float | None
     """Until retention reaches the first unread record, at the earliest. None: never at these rates, or not known."""
     loss_by: str
-    """The setting that takes it: `retention.ms` or `retention.bytes`; empty without a loss."""
+    """The setting that takes it: `retention.ms` or `retention.bytes`, with a guard one of its limits; empty without a
+    loss."""
     lost_records: int
     """Since the first look."""
     losses: tuple[Loss, ...]
@@ -130,12 +131,14 @@ class LagWatch:
         bytes_behind: int = -1,
         stable_end: int = -1,
         markers_at_end: int = 0,
+        guard: GuardLimits | None = None,
     ) -> Lag:
         """One look, at the time of the newest `appends.add`. -1 is for what is not known.
 
         `stable_end` is for groups that read committed data only: the last stable offset, beyond which nothing is there
         for them. `markers_at_end`: how many of the last readable offsets are transaction markers, if that is known:
-        some clients commit the offset after their last record, and never go past a marker behind it."""
+        some clients commit the offset after their last record, and never go past a marker behind it. `guard`: where
+        retention waits for the group."""
         sample = appends.sample
         assert sample is not None, "the partition is looked at first"
         committed = -1 if committed_offset is None else committed_offset
@@ -154,7 +157,7 @@ class LagWatch:
         self._reading.add(appends.now_s, sample.log_start_offset, end, position, unread, position_ms)
         estimated = unread > 0 and bytes_behind < 0
         behind = bytes_behind if bytes_behind >= 0 else _estimate(sample, position)
-        return self._lag(appends, wall_ms, unread, behind if unread else 0, estimated, oldest_unread_ms)
+        return self._lag(appends, wall_ms, unread, behind if unread else 0, estimated, oldest_unread_ms, guard)
 
     # --- losses --------------------------------------------------------------------------------------------------
 
@@ -213,6 +216,7 @@ class LagWatch:
         bytes_behind: int | None,
         bytes_estimated: bool,
         oldest_unread_ms: int,
+        guard: GuardLimits | None,
     ) -> Lag:
         reading, sample = self._reading, appends.sample
         assert sample is not None
@@ -223,7 +227,7 @@ class LagWatch:
         stalled = unread > 0 and reading.waited_s >= patience_s
         ten_minutes = rates(appends, reading, TEN_MINUTES_S)
         forecast = Forecast(sample, reading, ten_minutes, unread, bytes_behind, age_s, stalled)
-        time_to_loss_s, loss_by = forecast.loss()
+        time_to_loss_s, loss_by = forecast.loss(guard)
         if self._tells_of_loss(appends.now_s):
             verdict = Verdict.HAS_LOST
         elif time_to_loss_s is not None and time_to_loss_s <= LOSS_HORIZON_S:

@@ -142,6 +142,40 @@ GROUP_SHARDS_LOADING = _gauge(
     "group_shards_loading", "Partitions of `__consumer_offsets` whose groups are still being loaded."
 )
 
+GROUP_LAG_RECORDS = _gauge(
+    "group_lag_records", "Records that a group has not read, of all partitions with an offset of it.", "group"
+)
+GROUP_LAG_BYTES = _gauge("group_lag_bytes", "Bytes that a group has not read; estimated where not looked at.", "group")
+GROUP_LAG_SECONDS = _gauge("group_lag_seconds", "Age of the oldest record that a group has not read.", "group")
+GROUP_TIME_TO_LOSS_SECONDS = _gauge(
+    "group_time_to_loss_seconds",
+    "Until retention takes what a group has not read, at the present rates; no sample where it does not.",
+    "group",
+)
+GROUP_LOST_RECORDS = _counter("group_lost_records", "Records deleted before a group had read them.", "group")
+GROUP_VERDICT = _gauge(
+    "group_verdict",
+    "How a group stands where it is worst: 0 ok, 1 falling behind, 2 stalled, 3 will lose records, 4 has lost some.",
+    "group",
+)
+GROUPS_WITHOUT_SERIES = _gauge(
+    "groups_without_series", "Groups beyond `odradek.metrics.groups.max`, whose lag has no series here."
+)
+OFFSETS_UNWATCHED = _gauge(
+    "offsets_unwatched", "Committed offsets beyond `odradek.insight.offsets.max`, whose lag is not looked at."
+)
+
+RETENTION_GUARDED_BYTES = _gauge(
+    "retention_guarded_bytes", "What retention would have deleted, had it not to wait for groups (the retention guard)."
+)
+PARTITIONS_BLOCKED = _gauge(
+    "partitions_blocked",
+    "Partitions that refuse producers because the retention guard has reached its limits and is set to block.",
+)
+RETENTION_GUARD_REFUSED_BATCHES = _counter(
+    "retention_guard_refused_batches", "Batches that such partitions refused; clients try them again."
+)
+
 LOOP_DELAY_SECONDS = _histogram(
     "event_loop_delay_seconds",
     "How much later than asked a timer of the event loop came, four times a second: what every request waits too.",

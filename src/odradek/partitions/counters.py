@@ -33,7 +33,17 @@ class Traffic:
 class PartitionsCounters:
     """Of all partitions together."""
 
-    __slots__ = ("deleted_traffic", "log_failures", "log_reopenings", "offline", "parked_fetches", "retention_bytes")
+    __slots__ = (
+        "blocked",
+        "deleted_traffic",
+        "guard_refusals",
+        "guarded_bytes",
+        "log_failures",
+        "log_reopenings",
+        "offline",
+        "parked_fetches",
+        "retention_bytes",
+    )
 
     def __init__(self) -> None:
         self.log_failures = 0
@@ -44,6 +54,12 @@ class PartitionsCounters:
         """Those whose log is to be opened again, with the monotonic time in seconds since when."""
         self.parked_fetches = 0
         """Fetches that wait for data now."""
+        self.guarded_bytes: dict[Partition, int] = {}
+        """What retention would have deleted, had it not to wait for groups."""
+        self.blocked: set[Partition] = set()
+        """Those that refuse appends until such groups have caught up."""
+        self.guard_refusals = 0
+        """Batches that such partitions did not take."""
         self.retention_bytes = 0
         """Bytes that retention deleted."""
         self.deleted_traffic = Traffic()

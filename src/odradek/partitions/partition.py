@@ -40,6 +40,7 @@ from odradek.engines.interface import (
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters, Traffic
+from odradek.partitions.guard import Guard, Held, hold
 from odradek.partitions.preparation import Preparation, RecordsRefused
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
 from odradek.partitions.space import StorageSpace
@@ -128,6 +129,8 @@ class Partition:
         self.marker_listeners: list[Callable[[int, bool], None]] = []
         """Called with producer id and outcome when the end of a transaction has been appended."""
         self._admitting: dict[int, asyncio.Task[AppendResult]] = {}
+        self._refusal = ""
+        """Why the retention guard takes no appends; empty while it does."""
         self._appended_bytes = 0
         # Open flushes in their order, each with `_appended_bytes` after its last batch so far.
         self._flushes: deque[tuple[asyncio.Future[None], int]] = deque()
@@ -195,6 +198,7 @@ class Partition:
         self.deleted = True
         self.log = None
         self.counters.offline.pop(self, None)
+        self._hold(Held(0, 0, ""))
         self._wake()
         self._deletion.set()
         # What is under way (an opening after a failure, a snapshot) ends first: the engine deletes closed logs only.
@@ -212,9 +216,14 @@ class Partition:
         self.config = config
         self._preparation = Preparation.of(config)
         self._has_log_append_time = config.timestamp_type == "LogAppendTime"
-        self._max_message_bytes = config.max_message_bytes
+        self._max_message_bytes = self._size_limit()
         self._timestamp_after_max_ms = config.timestamp_after_max_ms
         self._timestamp_before_max_ms = config.timestamp_before_max_ms
+
+    def _size_limit(self) -> int:
+        """What batches are compared with. Those that the guard refuses are found by a question that is asked anyway, so
+        that those that are taken pay nothing."""
+        return -1 if self._refusal else self.config.max_message_bytes
 
     # --- watermarks ----------------------------------------------------------------------------------------------
 
@@ -418,6 +427,9 @@ class Partition:
         header = batch.header
         size = header.batch_length + LENGTH_OVERHEAD
         if size > self._max_message_bytes:
+            if self._refusal:
+                # An error that every client tries again; few do so with those that would say it better.
+                raise _NotAdmitted(ErrorCode.NOT_ENOUGH_REPLICAS, self._refusal)
             raise _NotAdmitted(
                 ErrorCode.MESSAGE_TOO_LARGE,
                 f"the batch has {size} bytes, max.message.bytes is {self._max_message_bytes}",
@@ -453,6 +465,7 @@ class Partition:
         try:
             batch = self._admit(batch, now_ms, in_transaction)
         except _NotAdmitted as refused:
+            self.counters.guard_refusals += refused.code is ErrorCode.NOT_ENOUGH_REPLICAS
             return AppendResult(refused.code, message=refused.message)
         header, opened = batch.header, self.log
         assert opened is not None
@@ -714,12 +727,42 @@ class Partition:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(failure)) from failure
         return opened.start_offset
 
-    async def retain(self, now_ms: int) -> int:
-        """Deletes what retention no longer keeps; returns the bytes."""
+    async def retain(self, now_ms: int, guard: Guard | None = None) -> int:
+        """Deletes what retention no longer keeps, and the guard does not hold; returns the bytes."""
+        upto = await self.look_at_guard(now_ms, guard)
+        return 0 if self.log is None or upto is None else await self.log.retain(now_ms, upto)
+
+    async def look_at_guard(self, now_ms: int, guard: Guard | None) -> int | None:
+        """Up to where retention may delete; None where it may not. From now on appends are refused where the guard is
+        at its limits and blocks, and taken again where it no longer is."""
         opened = self.log
-        if opened is None or "delete" not in self.config.cleanup_policy:
-            return 0
-        return await opened.retain(now_ms, opened.durable_end)
+        if opened is None:
+            return None
+        if "delete" not in self.config.cleanup_policy:
+            self._hold(Held(0, 0, ""))
+            return None
+        held = Held(opened.durable_end, 0, "")
+        if guard is not None:
+            held = hold(guard, await opened.expendable(now_ms, held.upto), held.upto)
+        if not self.deleted:
+            self._hold(held)
+        return held.upto
+
+    def _hold(self, held: Held) -> None:
+        if held.size_bytes:
+            self.counters.guarded_bytes[self] = held.size_bytes
+        else:
+            self.counters.guarded_bytes.pop(self, None)
+        if held.refusal:
+            self.counters.blocked.add(self)
+        else:
+            self.counters.blocked.discard(self)
+        if held.refusal and not self._refusal:
+            log.warning("appends are refused", partition=str(self.identity), why=held.refusal)
+        elif self._refusal and not held.refusal:
+            log.info("appends are taken again", partition=str(self.identity))
+        self._refusal = held.refusal
+        self._max_message_bytes = self._size_limit()
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         self.producers.expire(now_ms, expiration_ms)

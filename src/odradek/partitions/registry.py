@@ -10,7 +10,7 @@ table when the change that made them is answered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
 
 from odradek.ages import Ages
@@ -19,6 +19,7 @@ from odradek.config import LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageError
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters, Traffic
+from odradek.partitions.guard import Guard
 from odradek.partitions.partition import Partition
 from odradek.partitions.space import StorageSpace
 
@@ -38,6 +39,10 @@ class Topic:
         self.topic_id = topic_id
         self.partitions: list[Partition] = []
         self.traffic = Traffic()
+
+
+async def _nobody(partition: Partition) -> None:
+    """Whom it does not concern."""
 
 
 class Partitions:
@@ -63,6 +68,10 @@ class Partitions:
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
         self.counters = PartitionsCounters()
+        self.guards_of: Callable[[Topic], Mapping[int, Guard]] = lambda topic: {}
+        """What guards a topic's partitions from retention, by index."""
+        self.on_deleted: Callable[[Partition], Awaitable[None]] = _nobody
+        """Told when retention has deleted something of a partition."""
 
     def __iter__(self) -> Iterator[Partition]:
         for topic in list(self.topics.values()):
@@ -138,15 +147,34 @@ class Partitions:
 
     async def _retain(self) -> None:
         now_ms = self.ages.now_ms()
-        for partition in self:
-            try:
-                freed = await partition.retain(now_ms)
-            except (LogFailure, OSError) as failure:
-                log.error("retention failed", partition=str(partition.identity), why=str(failure))
+        for topic in list(self.topics.values()):
+            guards = self.guards_of(topic)
+            for partition in list(topic.partitions):
+                try:
+                    freed = await partition.retain(now_ms, guards.get(partition.identity.partition))
+                except (LogFailure, OSError) as failure:
+                    log.error("retention failed", partition=str(partition.identity), why=str(failure))
+                    continue
+                self.counters.retention_bytes += freed
+                if freed:
+                    log.info("retention deleted segments", partition=str(partition.identity), bytes=freed)
+                    await self.on_deleted(partition)
+
+    async def look_at_guards(self) -> None:
+        """Sees whether guards that refuse appends at their limits have reached them, or no longer have."""
+        now_ms = self.ages.now_ms()
+        for topic in list(self.topics.values()):
+            config = topic.partitions[0].config
+            if not (config.guard_groups and config.guard_on_limit == "block") and not any(
+                partition in self.counters.blocked for partition in topic.partitions
+            ):
                 continue
-            self.counters.retention_bytes += freed
-            if freed:
-                log.info("retention deleted segments", partition=str(partition.identity), bytes=freed)
+            guards = self.guards_of(topic)
+            for partition in list(topic.partitions):
+                try:
+                    await partition.look_at_guard(now_ms, guards.get(partition.identity.partition))
+                except (LogFailure, OSError) as failure:
+                    log.error("retention failed", partition=str(partition.identity), why=str(failure))
 
     async def look_at_space(self) -> None:
         """Asks the engine how much room there is, in a thread, and has it give back what it can where that is too

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from odradek.clock import Clock
 from odradek.coordination.groups.classic import CONSUMER_PROTOCOL, ClassicGroup, GroupState
@@ -24,6 +25,7 @@ from odradek.coordination.groups.records import (
     Committed,
     GroupKey,
     OffsetKey,
+    assigned_partitions,
     group_record,
     offset_record,
     read_committed,
@@ -45,6 +47,15 @@ from odradek.protocol.messages.sync_group import SyncGroupRequest
 log = get_logger("odradek.groups")
 
 CLASSIC_TYPE = "classic"
+
+
+class GroupMember(NamedTuple):
+    """A consumer, and which partitions of which topics it was assigned."""
+
+    member_id: str
+    client_id: str
+    client_host: str
+    partitions: Sequence[tuple[str, int]]
 
 
 class GroupShard:
@@ -383,6 +394,31 @@ class GroupShard:
             members += len(group.members)
         states[GroupState.EMPTY] += sum(1 for group_id in self.offsets if group_id not in self._groups)
         return states, members
+
+    def subscribed_topics(self) -> frozenset[str]:
+        """The topics that members of any group read."""
+        return frozenset().union(*(group.subscribed or () for group in self._groups.values() if group.members))
+
+    def consumers(self, group_id: str) -> tuple[Sequence[GroupMember], frozenset[str]] | None:
+        """A group's members with what each was assigned, and the topics that they read; None where there are none, or
+        where they are no consumers, or where it cannot be read."""
+        group = self._groups.get(group_id)
+        if group is None or not group.members or group.protocol_type != CONSUMER_PROTOCOL or not group.subscribed:
+            return None
+        members: Sequence[GroupMember] = [
+            GroupMember(
+                member.member_id,
+                member.client_id,
+                member.client_host,
+                [
+                    (topic, partition)
+                    for topic, partitions in (assigned_partitions(member.assignment) or {}).items()
+                    for partition in partitions
+                ],
+            )
+            for member in group.members.values()
+        ]
+        return members, group.subscribed
 
     def list(self) -> list[ListedGroup]:
         """Every group there is."""

@@ -1,0 +1,101 @@
+"""Events as records of the topic `__odradek_events`, for anyone who consumes.
+
+Role: write what `watching` tells, one record an event: the group's name as key, the event's JSON (`lag_api.event_json`)
+as value, the event's time as timestamp. The topic is made when there is something to write; it has one partition, so
+that the order is that of the events, and the settings of any other topic.
+
+Invariants: telling never waits: what there is no room for (`EVENTS_WAITING`) is dropped, the oldest first, and counted
+in the log. What cannot be written is tried again a few times and then dropped too, with a line in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from odradek.engines.interface import LogFailure
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.topics import EVENTS_TOPIC
+from odradek.insight.lag_api import event_json
+from odradek.insight.watching import Event
+from odradek.logs import get_logger
+from odradek.partitions.registry import Partitions
+from odradek.records.builder import NewRecord, batch_bytes, build_batch
+
+log = get_logger("odradek.insight")
+
+EVENTS_WAITING = 1000
+EVENTS_IN_A_BATCH = 100
+TRIES = 5
+RETRY_S = 1.0
+
+
+class EventsTopic:
+    """The writer. `tell` it of events; `stop` it before the partitions are closed."""
+
+    def __init__(
+        self, partitions: Partitions, create_topic: Callable[[str, int, dict[str, str]], Awaitable[None]]
+    ) -> None:
+        self._partitions = partitions
+        self._create_topic = create_topic
+        self._waiting: deque[Event] = deque()
+        self._dropped = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def tell(self, event: Event) -> None:
+        """Has an event written soon."""
+        if self._stopping:
+            return
+        if len(self._waiting) == EVENTS_WAITING:
+            self._waiting.popleft()
+            self._dropped += 1
+        self._waiting.append(event)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.ensure_future(self._write())
+
+    async def stop(self) -> None:
+        """Ends with the events that it was told of before."""
+        self._stopping = True
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    async def _write(self) -> None:
+        while self._waiting:
+            events = [self._waiting.popleft() for _ in range(min(EVENTS_IN_A_BATCH, len(self._waiting)))]
+            if self._dropped:
+                log.warning("events were not written: there were too many", events=self._dropped)
+                self._dropped = 0
+            for left in range(TRIES - 1, -1, -1):
+                try:
+                    await self._append(events)
+                    break
+                except (KafkaError, LogFailure, OSError) as error:
+                    if left == 0 or self._stopping:
+                        log.error("events were not written", events=len(events), why=str(error))
+                        break
+                    await asyncio.sleep(RETRY_S)
+
+    async def _append(self, events: list[Event]) -> None:
+        if self._partitions.get(EVENTS_TOPIC, 0) is None:
+            await self._create_topic(EVENTS_TOPIC, 1, {})
+        partition = self._partitions.get(EVENTS_TOPIC, 0)
+        if partition is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{EVENTS_TOPIC} was deleted meanwhile")
+        records = [
+            NewRecord(
+                event.group_id.encode("utf-8", "surrogatepass"),
+                json.dumps(event_json(event)).encode(),
+                event.at_ms,
+            )
+            for event in events
+        ]
+        result = partition.append(batch_bytes(build_batch(records)))
+        if isinstance(result, asyncio.Task):
+            result = await result
+        if result.error != ErrorCode.NONE:
+            raise KafkaError(result.error, result.message or "")
+        if result.durable is not None:
+            await result.durable

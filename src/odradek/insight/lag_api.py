@@ -1,0 +1,181 @@
+"""The lags of groups as JSON over HTTP: `/api/groups`, `/api/groups/NAME`, `/api/events` (as server-sent events).
+
+Role: turn what `watching` keeps into JSON. Times are milliseconds since the epoch, durations seconds; what is not known
+is null. `openapi` describes all of it, and is served as `/api/openapi.json`.
+
+Invariants: nothing is read here but what the last look has found. A reader of events that is too slow loses the oldest
+(`EVENTS_WAITING`), and sees that by their numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from odradek.insight.lag import Lag, sentence
+from odradek.insight.openapi import openapi
+from odradek.insight.watching import Event, Place, Watching, time_to_loss_s, worst
+
+EVENTS_WAITING = 1000
+# A line now and then tells both sides that the other is there.
+KEEP_ALIVE_S = 15.0
+
+
+def lag_json(lag: Lag) -> dict[str, Any]:
+    """One lag."""
+    return {
+        "verdict": lag.verdict.value,
+        "how": _how(lag),
+        "records_behind": lag.records_behind,
+        "bytes_behind": lag.bytes_behind,
+        "bytes_estimated": lag.bytes_estimated,
+        "seconds_behind": lag.seconds_behind,
+        "records_in_per_s": lag.minute.appended_records_per_s,
+        "bytes_in_per_s": lag.minute.appended_bytes_per_s,
+        "records_out_per_s": lag.minute.committed_records_per_s,
+        "time_to_catch_up_s": lag.time_to_catch_up_s,
+        "time_to_loss_s": lag.time_to_loss_s,
+        "loss_by": lag.loss_by or None,
+        "lost_records": lag.lost_records,
+        "losses": [
+            {"from_offset": one.from_offset, "to_offset": one.to_offset, "seen_ms": one.seen_ms} for one in lag.losses
+        ],
+        "looked_ms": lag.looked_ms,
+    }
+
+
+def group_json(group_id: str, lags: dict[Place, Lag]) -> dict[str, Any]:
+    """A group in one line: sums, and where it stands worst."""
+    gravest = worst(lags)
+    return {
+        "group": group_id,
+        "verdict": gravest.verdict.value,
+        "how": _how(gravest),
+        "records_behind": sum(lag.records_behind or 0 for lag in lags.values()),
+        "bytes_behind": sum(lag.bytes_behind or 0 for lag in lags.values()),
+        "seconds_behind": max(lag.seconds_behind or 0.0 for lag in lags.values()),
+        "time_to_loss_s": time_to_loss_s(lags),
+        "lost_records": sum(lag.lost_records for lag in lags.values()),
+    }
+
+
+def balance_json(watching: Watching, group_id: str) -> dict[str, Any] | None:
+    """How a group's work lies on its members."""
+    found = watching.balance(group_id)
+    if found is None:
+        return None
+    members, balance = found
+    known = {member.member_id: member for member in members}
+    return {
+        "members": [
+            {
+                "member_id": load.member_id,
+                "client_id": known[load.member_id].client_id,
+                "host": known[load.member_id].client_host,
+                "partitions": load.partitions,
+                "records_per_s": load.records_per_s,
+                "bytes_per_s": load.bytes_per_s,
+            }
+            for load in balance.members
+        ],
+        "partitions": balance.partitions,
+        "unassigned": [{"topic": topic, "partition": partition} for topic, partition in balance.unassigned],
+        "partition_skew": balance.partition_skew,
+        "record_skew": balance.record_skew,
+        "byte_skew": balance.byte_skew,
+        "advice": list(balance.advice),
+    }
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    return {
+        "number": event.number,
+        "at_ms": event.at_ms,
+        "group": event.group_id,
+        "topic": event.place.topic,
+        "partition": event.place.partition,
+        "verdict": event.verdict.value,
+        "before": event.before.value,
+        "how": event.how,
+        "lost_records": event.lost_records,
+    }
+
+
+def _how(lag: Lag) -> str:
+    return sentence(lag, datetime.fromtimestamp(lag.looked_ms / 1000, UTC).astimezone())
+
+
+class LagApi:
+    """The routes. `watching` is None until the first look."""
+
+    def __init__(self, watching: Callable[[], Watching | None]) -> None:
+        self._watching = watching
+        self.routes = [
+            Route("/api/groups", self._groups),
+            Route("/api/groups/{group:path}", self._group),
+            Route("/api/events", self._events),
+            Route("/api/openapi.json", self._openapi),
+        ]
+
+    async def _groups(self, request: Request) -> Response:
+        watching = self._watching()
+        lags = {} if watching is None else watching.lags
+        return JSONResponse([group_json(group_id, of) for group_id, of in sorted(lags.items())])
+
+    async def _group(self, request: Request) -> Response:
+        watching, group_id = self._watching(), request.path_params["group"]
+        lags = None if watching is None else watching.lags.get(group_id)
+        if lags is None:
+            return JSONResponse({"error": f"no offset of a group {group_id} has been looked at"}, 404)
+        partitions = [
+            {"topic": place.topic, "partition": place.partition, **lag_json(lag)} for place, lag in sorted(lags.items())
+        ]
+        balance = balance_json(watching, group_id) if watching is not None else None
+        return JSONResponse({**group_json(group_id, lags), "partitions": partitions, "balance": balance})
+
+    async def _openapi(self, request: Request) -> Response:
+        return JSONResponse(openapi())
+
+    async def _events(self, request: Request) -> Response:
+        watching = self._watching()
+        if watching is None:
+            return JSONResponse({"error": "nothing has been looked at yet"}, 503)
+        after = request.headers.get("last-event-id", "0")
+        number = int(after) if after.isdecimal() else 0
+        return StreamingResponse(_stream(watching, number), media_type="text/event-stream")
+
+
+async def _stream(watching: Watching, after: int) -> AsyncIterator[str]:
+    waiting: asyncio.Queue[Event] = asyncio.Queue(EVENTS_WAITING)
+
+    def tell(event: Event) -> None:
+        if waiting.full():
+            waiting.get_nowait()
+        waiting.put_nowait(event)
+
+    watching.on_event.append(tell)
+    try:
+        for event in [one for one in watching.events if one.number > after]:
+            yield _sse(event)
+            after = event.number
+        while True:
+            try:
+                event = await asyncio.wait_for(waiting.get(), KEEP_ALIVE_S)
+            except TimeoutError:
+                yield ": still here\n\n"
+                continue
+            if event.number > after:
+                yield _sse(event)
+    finally:
+        watching.on_event.remove(tell)
+
+
+def _sse(event: Event) -> str:
+    return f"id: {event.number}\nevent: lag\ndata: {json.dumps(event_json(event))}\n\n"
