@@ -9,12 +9,13 @@ Invariants: nothing is guessed: what a broker did not say, or cannot be asked fo
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
-from odradek.cli import completers
+from odradek.cli import completers, group_lag
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output, print_json, print_rows
 from odradek.cli.profiles import Bootstrap, open_client
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from odradek.cli.client import Client
     from odradek.cli.group_client import GroupClient
 
+R = TypeVar("R")
 Partition = tuple[str, int]
+Watch = Annotated[bool, Parameter(negative="")]
 
 # The states of classic groups, and of those of the newer protocol (KIP-848).
 _STATES = (
@@ -40,6 +43,8 @@ _GROUP_COLUMNS = ("group", "type", "protocol_type", "state", "assignor", "coordi
 _MEMBER_COLUMNS = ("member_id", "instance_id", "client_id", "host", "assignment")
 _OFFSET_COLUMNS = ("topic", "partition", "committed_offset", "end_offset", "lag", "owner", "metadata")
 _CLASSIC = "classic"
+# Of the newest events, on a screen that also has a table.
+_EVENTS_SHOWN = 10
 
 
 def connect(bootstrap_server: str | None, timeout: float) -> Client:
@@ -61,16 +66,25 @@ def note(text: str) -> None:
 def list_groups(
     *,
     state: Annotated[list[str] | None, Parameter(negative="")] = None,
+    watch: Watch = False,
+    every: float = 2.0,
+    http: str | None = None,
     output: Output = "auto",
     timeout: float = 30.0,
     bootstrap_server: Bootstrap = None,
 ) -> None:
-    """Lists groups.
+    """Lists groups; where the broker has an HTTP port, with how far they are behind and what they will lose.
 
     Parameters
     ----------
     state
         Only groups in this state, such as Stable or Empty; may be repeated.
+    watch
+        Again and again, with what happens to them, until Ctrl-C.
+    every
+        Seconds between, with --watch.
+    http
+        HOST:PORT of the broker's HTTP port, where its settings do not say it.
     output
         auto: a table on a terminal, else lines with tabs. json: one array.
     timeout
@@ -84,39 +98,71 @@ def list_groups(
             raise WrongUse(f"--state {name!r} is none of {', '.join(_STATES)}.")
     states = [known[name.lower()] for name in state or ()]
     from odradek.cli.group_client import list_groups as find
+    from odradek.cli.watch import repeat
 
     with connect(bootstrap_server, timeout) as client:
-        groups = find(client, states)
-    rows = [
-        {
-            "group": group.group_id,
-            # Brokers that know one type only do not name it.
-            "type": group.group_type or _CLASSIC,
-            "protocol_type": group.protocol_type,
-            "state": group.group_state,
-        }
-        for group in groups
-    ]
-    if output == "json":
-        print_json(rows)
-    else:
-        print_rows(("group", "type", "protocol_type", "state"), rows)
+        lag_client = group_lag.find(client, http, timeout)
+        if watch and lag_client is not None:
+            lag_client.follow()
+        happened: deque[str] = deque(maxlen=_EVENTS_SHOWN)
+
+        def show() -> None:
+            groups = find(client, states)
+            lags = _asked(lag_client.groups, http) if lag_client is not None else None
+            rows = [
+                {
+                    "group": group.group_id,
+                    # Brokers that know one type only do not name it.
+                    "type": group.group_type or _CLASSIC,
+                    "protocol_type": group.protocol_type,
+                    "state": group.group_state,
+                }
+                for group in groups
+            ]
+            if output == "json":
+                print_json([row | ({} if lags is None else {"lag": lags.get(row["group"])}) for row in rows])
+                return
+            columns: tuple[str, ...] = ("group", "type", "protocol_type", "state")
+            if lags is not None:
+                columns += group_lag.GROUP_COLUMNS
+                rows = [row | group_lag.columns(lags.get(row["group"])) for row in rows]
+            print_rows(columns, rows)
+            if lag_client is not None and watch:
+                happened.extend(group_lag.event_line(event) for event in lag_client.news())
+                for line in happened:
+                    print(line)
+                if not sys.stdout.isatty():
+                    happened.clear()  # on a screen they would be gone
+
+        repeat(show, every if watch else None)
 
 
 def describe(
     group: Annotated[str, Parameter(completer=completers.groups)],
     /,
     *,
+    watch: Watch = False,
+    every: float = 2.0,
+    http: str | None = None,
     output: Output = "auto",
     timeout: float = 30.0,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Describes a group: its state, members with what they read, and offsets with how far they lag behind.
 
+    Where the broker has an HTTP port: with the age of what is not read, the time until it is lost, and how evenly the
+    work lies on the members.
+
     Parameters
     ----------
     group
         Its name.
+    watch
+        Again and again, until Ctrl-C.
+    every
+        Seconds between, with --watch.
+    http
+        HOST:PORT of the broker's HTTP port, where its settings do not say it.
     output
         auto: tables on a terminal, else lines with tabs. json: one object.
     timeout
@@ -124,32 +170,57 @@ def describe(
     bootstrap_server
         HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
-    from odradek.cli.group_client import GroupClient
+    from odradek.cli.watch import repeat
 
     with connect(bootstrap_server, timeout) as client:
-        group_client = GroupClient(client, group)
-        found = existing(group_client, "describe")
-        members = [_member(member) for member in found["members"]]
-        owners = {partition: member["member_id"] for member in members for partition in member.pop("partitions")}
-        coordinator = group_client.coordinator()
-        host, port = client.brokers[coordinator]
-        whole = {
-            "group": group,
-            "type": found["type"],
-            "protocol_type": found["protocol_type"],
-            "state": found["state"],
-            "assignor": found["assignor"],
-            "coordinator": {"broker": coordinator, "host": host, "port": port},
-            "members": members if found["type"] == _CLASSIC else None,
-            "offsets": _offsets(client, group_client, owners),
-        }
+        lag_client = group_lag.find(client, http, timeout)
+
+        def show() -> None:
+            lag = _asked(lambda: [lag_client.group(group)], http) if lag_client is not None else None
+            _show(client, group, output, lag[0] if lag else None, lag is not None)
+
+        repeat(show, every if watch else None)
+
+
+def _asked(ask: Callable[[], R], http: str | None) -> R | None:
+    """What the HTTP port says. None, with a note, where the broker's settings name it and it cannot be reached, as from
+    another machine. Raises `CommandFailed`."""
+    try:
+        return ask()
+    except CommandFailed as error:
+        if http is not None:
+            raise
+        note(str(error))
+        return None
+
+
+def _show(client: Client, group: str, output: Output, lag: dict[str, Any] | None, has_lag: bool) -> None:
+    from odradek.cli.group_client import GroupClient
+
+    group_client = GroupClient(client, group)
+    found = existing(group_client, "describe")
+    members = [_member(member) for member in found["members"]]
+    owners = {partition: member["member_id"] for member in members for partition in member.pop("partitions")}
+    coordinator = group_client.coordinator()
+    host, port = client.brokers[coordinator]
+    offsets = _offsets(client, group_client, owners)
+    whole = {
+        "group": group,
+        "type": found["type"],
+        "protocol_type": found["protocol_type"],
+        "state": found["state"],
+        "assignor": found["assignor"],
+        "coordinator": {"broker": coordinator, "host": host, "port": port},
+        "members": members if found["type"] == _CLASSIC else None,
+        "offsets": offsets,
+    }
     if found["type"] != _CLASSIC:
         note(
             f"{group} is a group of type {found['type']}, whose members and assignment are asked for in a request that "
             "this command does not know: it shows its offsets only."
         )
     if output == "json":
-        print_json(whole)
+        print_json(whole | ({"lag": lag} if has_lag else {}))
         return
     head = whole | {"coordinator": f"{host}:{port} (broker {coordinator})"}
     head["members"] = len(members) if found["type"] == _CLASSIC else None
@@ -160,9 +231,23 @@ def describe(
             m | {"assignment": [f"{a['topic']}:{_joined(a['partitions'])}" for a in m["assignment"]]} for m in members
         ]
         print_rows(_MEMBER_COLUMNS, [row | {"assignment": " ".join(row["assignment"])} for row in rows])
-    if whole["offsets"]:
+    if offsets:
         print()
-        print_rows(_OFFSET_COLUMNS, whole["offsets"])
+        columns: tuple[str, ...] = _OFFSET_COLUMNS
+        if has_lag:
+            columns += group_lag.PARTITION_COLUMNS
+            of = {(one["topic"], one["partition"]): one for one in lag["partitions"]} if lag is not None else {}
+            offsets = [row | group_lag.columns(of.get((row["topic"], row["partition"]))) for row in offsets]
+        print_rows(columns, offsets)
+    if lag is None:
+        return
+    if lag["balance"] is not None:
+        print()
+        print_rows(group_lag.MEMBER_COLUMNS, group_lag.member_rows(lag["balance"]))
+    lines = list(group_lag.sentences(lag))
+    if lines:
+        print()
+        print("\n".join(lines))
 
 
 def _joined(partitions: Iterable[int]) -> str:

@@ -1,0 +1,172 @@
+"""What a broker's HTTP port says of groups: how old what they have not read is, when it is lost, who reads how much.
+
+Role: find the port, ask it, and turn the answers into columns and sentences. A broker without one (Apache Kafka, or
+Odradek without `odradek.http.listen`) says nothing of this: then there are no such columns.
+
+Invariants: answers are bounded (`ANSWER_MAX_BYTES`), and so are events that wait (`EVENTS_WAITING`, the oldest go
+first). What the broker does not know is empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import queue
+import threading
+import urllib.parse
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from odradek.cli.client import split_address
+from odradek.cli.failures import CommandFailed
+
+if TYPE_CHECKING:
+    from odradek.cli.client import Client
+
+ANSWER_MAX_BYTES = 64 << 20
+EVENTS_WAITING = 1000
+EVENT_MAX_BYTES = 1 << 20
+FOLLOW_TIMEOUT_S = 60.0
+_SETTING = "odradek.http.listen"
+_BROKER = 4
+_ANYWHERE = ("", "0.0.0.0", "::")
+
+GROUP_COLUMNS = ("records_behind", "behind_for", "time_to_loss", "verdict")
+PARTITION_COLUMNS = ("bytes_behind", "behind_for", "time_to_loss", "verdict")
+MEMBER_COLUMNS = ("client_id", "partitions", "records_per_s", "bytes_per_s")
+
+
+class LagClient:
+    """The HTTP port. Raises `CommandFailed`."""
+
+    def __init__(self, host: str, port: int, timeout_s: float) -> None:
+        self._address = host, port
+        self._timeout_s = timeout_s
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue(EVENTS_WAITING)
+
+    def groups(self) -> dict[str, dict[str, Any]]:
+        """A line for each group that has offsets, by name."""
+        _, found = self._get("/api/groups")
+        return {group["group"]: group for group in found}
+
+    def group(self, name: str) -> dict[str, Any] | None:
+        """A group in full; None where it has no offsets, or none that were looked at yet."""
+        status, found = self._get(f"/api/groups/{urllib.parse.quote(name, safe='')}")
+        return found if status == http.HTTPStatus.OK else None
+
+    def _get(self, path: str) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection(*self._address, timeout=self._timeout_s)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            body = response.read(ANSWER_MAX_BYTES + 1)
+            if len(body) > ANSWER_MAX_BYTES:
+                raise self._failed(f"its answer has more than {ANSWER_MAX_BYTES:,} bytes")
+            if response.status not in (http.HTTPStatus.OK, http.HTTPStatus.NOT_FOUND):
+                raise self._failed(f"it answers {response.status} {response.reason}")
+            return response.status, json.loads(body)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._failed(str(error) or type(error).__name__) from None
+        except ValueError:
+            raise self._failed("its answer is no JSON") from None
+        finally:
+            connection.close()
+
+    def _failed(self, why: str) -> CommandFailed:
+        host, port = self._address
+        return CommandFailed(f"cannot ask the HTTP port {host}:{port} about groups: {why}.")
+
+    def follow(self) -> None:
+        """Begins to listen to events, until the process ends or the broker goes."""
+        threading.Thread(target=self._follow, name="odradek-events", daemon=True).start()
+
+    def news(self) -> list[dict[str, Any]]:
+        """The events since the last call; the first time, those that the broker remembers too."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._events.get_nowait())
+        return found
+
+    def _follow(self) -> None:
+        connection = http.client.HTTPConnection(*self._address, timeout=FOLLOW_TIMEOUT_S)
+        try:
+            connection.request("GET", "/api/events")
+            response = connection.getresponse()
+            while line := response.readline(EVENT_MAX_BYTES):
+                if line.startswith(b"data: "):
+                    if self._events.full():
+                        self._events.get_nowait()
+                    self._events.put_nowait(json.loads(line.removeprefix(b"data: ")))
+        except (OSError, http.client.HTTPException, ValueError):
+            return  # the tables go on, and say what is wrong
+        finally:
+            connection.close()
+
+
+def find(client: Client, address: str | None, timeout_s: float) -> LagClient | None:
+    """The HTTP port at `address`, or the one that the broker's settings name; None where it has none. A port that the
+    system chose is not in the settings. Raises `CommandFailed`."""
+    if address is not None:
+        return LagClient(*split_address(address, 0), timeout_s)
+    from odradek.protocol.messages.describe_configs import (
+        DescribeConfigsRequest,
+        DescribeConfigsResource,
+        DescribeConfigsResponse,
+    )
+
+    node_id, (broker_host, _) = min(client.brokers.items())
+    wanted = DescribeConfigsResource(resource_type=_BROKER, resource_name=str(node_id), configuration_keys=[_SETTING])
+    response: DescribeConfigsResponse = client.ask(
+        node_id, DescribeConfigsRequest(resources=[wanted]), DescribeConfigsResponse
+    )
+    for config in response.results[0].configs:
+        if config.name == _SETTING and config.value:
+            host, port = split_address(config.value, 0)
+            if port:
+                return LagClient(broker_host if host in _ANYWHERE else host, port, timeout_s)
+    return None
+
+
+def columns(found: dict[str, Any] | None) -> dict[str, Any]:
+    """The columns of a group, or of one of its partitions."""
+    from odradek.insight.wording import bytes_text, time_text
+
+    if found is None:
+        return dict.fromkeys(("records_behind", *PARTITION_COLUMNS))
+    behind_s, loss_s, size = found["seconds_behind"], found["time_to_loss_s"], found["bytes_behind"]
+    return {
+        "records_behind": found["records_behind"],
+        "bytes_behind": None if size is None else bytes_text(size),
+        "behind_for": None if behind_s is None else time_text(behind_s),
+        "time_to_loss": None if loss_s is None else time_text(loss_s),
+        "verdict": found["verdict"],
+    }
+
+
+def sentences(found: dict[str, Any]) -> Iterable[str]:
+    """How a group stands where it does not stand well, and what would make it more even."""
+    for partition in found["partitions"]:
+        if partition["verdict"] != "ok":
+            yield f"{partition['topic']}, partition {partition['partition']}: {partition['how']}."
+    for advice in (found["balance"] or {}).get("advice", ()):
+        yield f"Advice: {advice}."
+
+
+def member_rows(balance: dict[str, Any]) -> list[dict[str, Any]]:
+    """How much comes in what each member reads."""
+    from odradek.insight.wording import bytes_text, rate_text
+
+    return [
+        member | {"records_per_s": rate_text(member["records_per_s"]), "bytes_per_s": bytes_text(member["bytes_per_s"])}
+        for member in balance["members"]
+    ]
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """An event in a line."""
+    from datetime import UTC, datetime
+
+    at = datetime.fromtimestamp(event["at_ms"] / 1000, UTC).astimezone().strftime("%H:%M:%S")
+    return f"{at} {event['group']} on {event['topic']}, partition {event['partition']}: {event['how']}."
