@@ -192,6 +192,14 @@ _GUARD = (
 )
 """The retention guard, for all topics and for one."""
 
+_HOT_KEYS = Setting(
+    "odradek.hot.keys.enable",
+    Kind.BOOLEAN,
+    False,
+    "Count which keys come most often, from samples: advice about hot partitions names them, the HTTP port shows them.",
+    synonyms=(("odradek.hot.keys.enable", 1),),
+)
+
 BROKER_SETTINGS: dict[str, Setting] = _table(
     Setting("node.id", Kind.INT, 1, "This broker's id.", minimum=0),
     Setting("listeners", Kind.LIST, ["PLAINTEXT://127.0.0.1:9092"], "Where the broker listens."),
@@ -407,7 +415,7 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         update=Update.CLUSTER_WIDE,
     ),
     Setting("log.retention.check.interval.ms", Kind.LONG, 300_000, "How often retention is looked at.", minimum=1),
-    *(setting._replace(update=Update.CLUSTER_WIDE, synonyms=()) for setting in _GUARD),
+    *(setting._replace(update=Update.CLUSTER_WIDE, synonyms=()) for setting in (*_GUARD, _HOT_KEYS)),
     Setting(
         "odradek.retention.guard.interval.ms",
         Kind.LONG,
@@ -848,6 +856,7 @@ TOPIC_SETTINGS: dict[str, Setting] = _table(
         synonyms=(("odradek.flush", 1),),
     ),
     *_GUARD,
+    _HOT_KEYS,
 )
 
 
@@ -1039,6 +1048,7 @@ class LogConfig:
     guard_max_bytes: int = 10_737_418_240
     guard_max_ms: int = 7 * _DAY_MS
     guard_on_limit: str = "delete"
+    hot_keys: bool = False
 
     @classmethod
     def of(cls, broker: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig:
@@ -1072,4 +1082,5 @@ class LogConfig:
             guard_max_bytes=value("odradek.retention.guard.max.bytes"),
             guard_max_ms=value("odradek.retention.guard.max.ms"),
             guard_on_limit=value("odradek.retention.guard.on.limit"),
+            hot_keys=value("odradek.hot.keys.enable"),
         )

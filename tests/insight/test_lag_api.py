@@ -236,6 +236,7 @@ def until(ask: Callable[[], Any], holds: Callable[[Any], object]) -> Any:
 
 def test_answers_are_as_the_document_says(broker: odradek.Broker) -> None:
     lost = Lost(broker, ["one", "a/b"])
+    broker.create_topic("keyed", 1, **{"odradek.hot.keys.enable": True})
     asked = lost.asked
     reader = consumer(broker, "reader")
     reader.subscribe(["t"])
@@ -262,11 +263,14 @@ def test_answers_are_as_the_document_says(broker: odradek.Broker) -> None:
         assert status == 404
         check("/api/groups/{group}", json.loads(body), "404")
         check("/api/openapi.json", document)
+        until(lambda: asked.text("/api/topics/keyed/keys")[0], lambda status: status == 200)
+        check("/api/topics/{topic}/keys", asked.json("/api/topics/keyed/keys"))
+        check("/api/topics/{topic}/keys", json.loads(asked.text("/api/topics/t/keys")[1]), "404")
         event = {"$ref": "#/components/schemas/Event", "components": document["components"]}
         for one in asked.events(2):
             Draft202012Validator(event).validate(one)
         # And nothing is served that it does not say.
         for path in document["paths"]:
-            assert path in ("/api/groups/{group}", "/api/events") or asked.text(path)[0] == 200, path
+            assert "{" in path or path == "/api/events" or asked.text(path)[0] == 200, path
     finally:
         reader.close()

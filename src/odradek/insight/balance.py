@@ -56,6 +56,14 @@ class Load(NamedTuple):
     bytes_per_s: float = 0.0
 
 
+class HotKey(NamedTuple):
+    """The key that a partition's records have most often, where that is often."""
+
+    name: str
+    """`the key acme`, or `no key`."""
+    share: float
+
+
 class MemberLoad(NamedTuple):
     """What one member carries."""
 
@@ -100,8 +108,13 @@ class Balance:
     advice: tuple[str, ...]
 
 
-def balance_of(assignment: Mapping[str, Collection[Partition]], loads: Mapping[Partition, Load]) -> Balance:
-    """Of one group: its members' partitions, and what every partition of its topics carries."""
+def balance_of(
+    assignment: Mapping[str, Collection[Partition]],
+    loads: Mapping[Partition, Load],
+    hot_key: Callable[[Partition], HotKey | None] = lambda partition: None,
+) -> Balance:
+    """Of one group: its members' partitions, and what every partition of its topics carries. `hot_key` knows the key
+    that makes a partition hot, where one does."""
     nothing = Load()
     members: list[MemberLoad] = []
     assigned: set[Partition] = set()
@@ -120,6 +133,7 @@ def balance_of(assignment: Mapping[str, Collection[Partition]], loads: Mapping[P
         members,
         {**dict.fromkeys(assigned, nothing), **loads},
         tuple(sorted(partition for partition in loads if partition not in assigned)),
+        hot_key,
     )
     return Balance(
         tuple(members),
@@ -143,6 +157,7 @@ class _Group(NamedTuple):
     members: list[MemberLoad]
     loads: dict[Partition, Load]
     unassigned: tuple[Partition, ...]
+    hot_key: Callable[[Partition], HotKey | None]
 
     def advice(self) -> list[str]:
         if not self.loads:
@@ -197,7 +212,9 @@ class _Group(NamedTuple):
 
     def _hot_sentence(self, partition: Partition, share: float, what: str, alone: bool) -> str:
         cure = "its topic needs more partitions" if alone else "its keys must be spread"
-        return f"{_name(partition)} carries {share:.0%} of the {what}: more members will not help, {cure}"
+        key = self.hot_key(partition)
+        keyed = "" if key is None else f", {key.share:.0%} of its records have {key.name}"
+        return f"{_name(partition)} carries {share:.0%} of the {what}{keyed}: more members will not help, {cure}"
 
     def _busy_member(self) -> list[str]:
         """A member that carries much more than others, and not for want of members or by their number of partitions."""

@@ -1,4 +1,5 @@
-"""The lags of groups as JSON over HTTP: `/api/groups`, `/api/groups/NAME`, `/api/events` (as server-sent events).
+"""The lags of groups as JSON over HTTP: `/api/groups`, `/api/groups/NAME`, `/api/events` (as server-sent events); and
+the keys of topics, `/api/topics/NAME/keys`.
 
 Role: turn what `watching` keeps into JSON. Times are milliseconds since the epoch, durations seconds; what is not known
 is null. `openapi` describes all of it, and is served as `/api/openapi.json`.
@@ -21,9 +22,11 @@ from starlette.routing import Route
 
 from odradek.insight.lag import Lag, sentence
 from odradek.insight.openapi import openapi
+from odradek.insight.top_keys import TopKeys
 from odradek.insight.watching import Event, Place, Watching, time_to_loss_s, worst
 
 EVENTS_WAITING = 1000
+KEYS_SHOWN = 10
 # A line now and then tells both sides that the other is there.
 KEEP_ALIVE_S = 15.0
 
@@ -94,6 +97,22 @@ def balance_json(watching: Watching, group_id: str) -> dict[str, Any] | None:
     }
 
 
+def keys_json(partition: int, keys: TopKeys) -> dict[str, Any]:
+    """The keys that come most often in a partition."""
+    return {
+        "partition": partition,
+        "sampled_records": keys.total,
+        "keys": [
+            {
+                "key": None if one.key is None else one.key.decode("utf-8", "backslashreplace"),
+                "share_at_least": one.share_at_least,
+                "share_at_most": one.share_at_most,
+            }
+            for one in keys.top(KEYS_SHOWN)
+        ],
+    }
+
+
 def event_json(event: Event) -> dict[str, Any]:
     return {
         "number": event.number,
@@ -120,6 +139,7 @@ class LagApi:
         self.routes = [
             Route("/api/groups", self._groups),
             Route("/api/groups/{group:path}", self._group),
+            Route("/api/topics/{topic}/keys", self._keys),
             Route("/api/events", self._events),
             Route("/api/openapi.json", self._openapi),
         ]
@@ -139,6 +159,15 @@ class LagApi:
         ]
         balance = balance_json(watching, group_id) if watching is not None else None
         return JSONResponse({**group_json(group_id, lags), "partitions": partitions, "balance": balance})
+
+    async def _keys(self, request: Request) -> Response:
+        watching, topic = self._watching(), request.path_params["topic"]
+        found = None if watching is None else watching.top_keys(topic)
+        if not found:
+            return JSONResponse({"error": f"no keys of a topic {topic} are counted (odradek.hot.keys.enable)"}, 404)
+        return JSONResponse(
+            {"topic": topic, "partitions": [keys_json(partition, keys) for partition, keys in found.items()]}
+        )
 
     async def _openapi(self, request: Request) -> Response:
         return JSONResponse(openapi())

@@ -109,6 +109,17 @@ SCHEMAS: dict[str, _Schema] = {
         how=_of("string", "How the group stands, in a sentence without a full stop."),
         lost_records=_of("integer", "Records that were deleted unread since the event before; mostly 0."),
     ),
+    "TopicKeys": _object(topic=_of("string", "The topic's name."), partitions=_list(_ref("PartitionKeys"))),
+    "PartitionKeys": _object(
+        partition=_of("integer", "The partition's number."),
+        sampled_records=_of("integer", "Of which the shares are; what was long ago counts less."),
+        keys=_list(_ref("Key")),
+    ),
+    "Key": _object(
+        key=_or_null("string", "As UTF-8, other bytes with a backslash; null for records without one."),
+        share_at_least=_of("number", "Its share of the records is not less."),
+        share_at_most=_of("number", "Its share of the records is not more."),
+    ),
     "Error": _object(error=_of("string", "What is wrong.")),
 }
 
@@ -164,6 +175,14 @@ def openapi() -> _Schema:
                         "schema": {"type": "integer"},
                     }
                 ],
+            ),
+            "/api/topics/{topic}/keys": _get(
+                "The keys that come most often, of a topic with odradek.hot.keys.enable",
+                {
+                    "200": _answer("The topic's partitions, each with at most ten keys.", _ref("TopicKeys")),
+                    "404": _answer("No keys of such a topic are counted.", _ref("Error")),
+                },
+                [{"name": "topic", "in": "path", "required": True, "schema": {"type": "string"}}],
             ),
             "/api/openapi.json": _get("This document", {"200": _answer("The document.", {"type": "object"})}),
             "/metrics": _get("Metrics for Prometheus", {"200": _answer("The metrics.", _TEXT, "text/plain")}),

@@ -26,9 +26,11 @@ from odradek.coordination.retention_guard import is_guarding
 from odradek.coordination.runtime import Shard, ShardState
 from odradek.engines.interface import LogFailure, Unread
 from odradek.insight.append_history import TEN_MINUTES_S, AppendHistory, PartitionSample
-from odradek.insight.balance import Balance, Load, balance_of
+from odradek.insight.balance import Balance, HotKey, Load, balance_of
+from odradek.insight.hot_keys import HotKeys
 from odradek.insight.lag import Lag, LagWatch, Verdict, sentence
 from odradek.insight.lag_forecast import GuardLimits
+from odradek.insight.top_keys import TopKeys
 from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
 from odradek.partitions.registry import Partitions
@@ -40,6 +42,9 @@ AT_ONCE = 100
 # Headers read from disk side by side: not so many that they keep consumers waiting.
 READS_AT_ONCE = 8
 EVENTS_KEPT = 1000
+# A key is told of that so many of a partition's records have, of at least so many that were sampled.
+HOT_KEY_SHARE = 0.2
+HOT_KEY_RECORDS = 100
 # A group that loses more and more has an event this often.
 LOSS_AGAIN_S = 60.0
 
@@ -131,6 +136,7 @@ class Watching:
         """Offsets that the last look had no room for."""
         self.lost_records: dict[str, int] = {}
         """By group, since the start; of groups that there are."""
+        self.hot_keys = HotKeys(config, partitions)
         self._events = 0
         self._first_read = 0
 
@@ -159,6 +165,7 @@ class Watching:
         await self._sample_read_topics(on, room)
         self._forget(seen, on)
         self.lags = lags
+        await self.hot_keys.look()
 
     def _look_at(self, partition: Partition, group_id: str, place: Place, committed: int, ahead: _Ahead) -> Lag:
         where = partition.identity.topic_id, place.partition
@@ -293,8 +300,22 @@ class Watching:
                     rates = appends.rates(TEN_MINUTES_S) if appends is not None else None
                     loads[name, partition.identity.partition] = Load(*rates) if rates is not None else Load()
             assignment = {member.member_id: member.partitions for member in members}
-            return members, balance_of(assignment, loads)
+            return members, balance_of(assignment, loads, self._hot_key)
         return None
+
+    def top_keys(self, topic: str) -> dict[int, TopKeys]:
+        """A topic's counts of keys, by partition; empty where it does not ask for them."""
+        found = self._partitions.topics.get(topic)
+        counts = [(one.identity.partition, self.hot_keys.of(one)) for one in found.partitions] if found else []
+        return {partition: keys for partition, keys in counts if keys is not None}
+
+    def _hot_key(self, place: tuple[str, int]) -> HotKey | None:
+        partition = self._partitions.get(*place)
+        keys = self.hot_keys.of(partition) if partition is not None else None
+        if keys is None or keys.total < HOT_KEY_RECORDS:
+            return None
+        (first,) = keys.top(1)
+        return HotKey(key_name(first.key), first.share_at_least) if first.share_at_least >= HOT_KEY_SHARE else None
 
     # --- telling -------------------------------------------------------------------------------------------------
 
@@ -353,6 +374,11 @@ def _sample(partition: Partition) -> PartitionSample | None:
         "compact" in config.cleanup_policy,
         "delete" in config.cleanup_policy,
     )
+
+
+def key_name(key: bytes | None) -> str:
+    """A key in a sentence."""
+    return "no key" if key is None else f"the key {key.decode('utf-8', 'backslashreplace')}"
 
 
 def time_to_loss_s(lags: dict[Place, Lag]) -> float | None:

@@ -1,0 +1,119 @@
+"""The keys of topics that ask for it (`odradek.hot.keys.enable`), sampled from their logs.
+
+Role: now and then read what came right after the last look, a little of each partition, and count its keys. What the
+counts are good for is `top_keys`'; who shows them others'.
+
+Invariants: the hot paths know nothing of this: it reads the log as a consumer would, and looks into records in a
+thread. A look reads at most `SAMPLE_BYTES` (and one batch) of a partition, and counts at most `RECORDS_A_LOOK` records
+and `RECORDS_OF_ONE` of a partition; where there are more partitions than that is good for, they take turns. Of
+`PARTITIONS_MAX` partitions there are counts at most; a topic that no longer asks, or is gone, is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from odradek.config import BrokerConfig
+from odradek.engines.interface import LogFailure
+from odradek.insight.top_keys import TopKeys
+from odradek.logs import get_logger
+from odradek.partitions.partition import Partition
+from odradek.partitions.registry import Partitions
+from odradek.records.batch import Buffer, InvalidBatch, split_batches
+from odradek.records.iteration import iterate
+
+log = get_logger("odradek.insight")
+
+SAMPLE_BYTES = 65_536
+RECORDS_A_LOOK = 10_000
+RECORDS_OF_ONE = 500
+PARTITIONS_MAX = 1000
+
+_Where = tuple[bytes, int]  # topic id, partition
+
+
+class _Sampled:
+    __slots__ = ("keys", "next_offset")
+
+    def __init__(self, next_offset: int) -> None:
+        self.keys = TopKeys()
+        self.next_offset = next_offset
+
+
+class HotKeys:
+    """The counts of one broker. `look` now and then."""
+
+    def __init__(self, config: BrokerConfig, partitions: Partitions) -> None:
+        self._config = config
+        self._partitions = partitions
+        self._sampled: dict[_Where, _Sampled] = {}
+        self._first = 0
+
+    def of(self, partition: Partition) -> TopKeys | None:
+        """A partition's counts, None where its topic does not ask for them."""
+        found = self._sampled.get(_where(partition))
+        return found.keys if found is not None else None
+
+    async def look(self) -> None:
+        """Takes a sample of each partition that asks for it, or of as many as one look is good for."""
+        asking = [
+            partition
+            for topic in self._partitions.topics.values()
+            if topic.partitions[0].config.hot_keys
+            for partition in topic.partitions
+        ][:PARTITIONS_MAX]
+        wanted = {_where(partition) for partition in asking}
+        for where in self._sampled.keys() - wanted:
+            del self._sampled[where]
+        left, first = RECORDS_A_LOOK, self._first % max(1, len(asking))
+        for number in range(len(asking)):
+            if left <= 0:
+                break
+            self._first = first + number + 1
+            partition = asking[(first + number) % len(asking)]
+            try:
+                left -= await self._sample(partition, min(left, RECORDS_OF_ONE))
+            except (LogFailure, OSError, InvalidBatch) as error:
+                log.info("keys were not counted", partition=str(partition.identity), why=str(error))
+
+    async def _sample(self, partition: Partition, records: int) -> int:
+        """Counts the keys of what came right after the last sample; returns how many."""
+        opened = partition.log
+        if opened is None:
+            return 0
+        end_offset = opened.durable_end
+        sampled = self._sampled.get(_where(partition))
+        if sampled is None:
+            # From here on: what is there was not asked for.
+            sampled = self._sampled[_where(partition)] = _Sampled(end_offset)
+        offset, sampled.next_offset = max(sampled.next_offset, opened.start_offset), end_offset
+        if offset >= end_offset:
+            return 0
+        found = opened.read(offset, SAMPLE_BYTES, end_offset)
+        pieces = found if isinstance(found, list) else await found
+        max_bytes = self._config.integer("odradek.batch.decompressed.max.bytes")
+        keys = await asyncio.get_running_loop().run_in_executor(
+            self._partitions.executor, _keys, pieces, offset, records, max_bytes
+        )
+        for key in keys:
+            sampled.keys.add(key)
+        return len(keys)
+
+
+def _where(partition: Partition) -> _Where:
+    return partition.identity.topic_id, partition.identity.partition
+
+
+def _keys(pieces: list[Buffer], offset: int, number: int, max_bytes: int) -> list[bytes | None]:
+    """The keys of the first records from `offset` on; for a thread. Raises `InvalidBatch`."""
+    found: list[bytes | None] = []
+    for piece in pieces:
+        for header, data in split_batches(piece):
+            if header.is_control:
+                continue
+            for record in iterate(header, data, max_bytes):
+                if len(found) >= number:
+                    return found
+                if record.offset >= offset:
+                    found.append(record.key)
+    return found

@@ -1,0 +1,72 @@
+"""Which keys come most often, in bounded memory: the Space-Saving sketch.
+
+Role: count keys as they come; a key that is not counted takes the place of the rarest one, with its count (Metwally,
+Agrawal, El Abbadi: "Efficient computation of frequent and top-k elements in data streams", 2005). Pure.
+
+Invariants: never more than `KEYS_MAX` keys, of `KEY_MAX_BYTES` each. A key's count is never too low, and too high by
+no more than its `error`, which is at most the total over `KEYS_MAX`: every key with a greater share is there. What was
+long ago counts less: counts are halved when the total reaches `FORGET_AT`.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+KEYS_MAX = 64
+KEY_MAX_BYTES = 128
+_DIGEST_BYTES = 16
+FORGET_AT = 100_000
+
+Key = bytes | None
+
+
+class TopKey(NamedTuple):
+    """A key and its share of all records, which is between these."""
+
+    key: Key
+    """None: records without one. Longer ones than `KEY_MAX_BYTES` are cut, and end with a digest of the whole."""
+    share_at_least: float
+    share_at_most: float
+
+
+class TopKeys:
+    """The keys of one stream of records."""
+
+    __slots__ = ("_counts", "total")
+
+    def __init__(self) -> None:
+        # Count, and how much of it may have been others'.
+        self._counts: dict[Key, tuple[int, int]] = {}
+        self.total = 0
+
+    def add(self, key: Key) -> None:
+        """Counts one record."""
+        if key is not None and len(key) > KEY_MAX_BYTES:
+            key = key[: KEY_MAX_BYTES - _DIGEST_BYTES] + blake2b(key, digest_size=_DIGEST_BYTES).digest()
+        counts = self._counts
+        found = counts.get(key)
+        if found is not None:
+            counts[key] = found[0] + 1, found[1]
+        elif len(counts) < KEYS_MAX:
+            counts[key] = 1, 0
+        else:
+            rarest = min(counts, key=lambda one: counts[one][0])
+            count, _ = counts.pop(rarest)
+            counts[key] = count + 1, count
+        self.total += 1
+        if self.total >= FORGET_AT:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._counts = {key: (count // 2, error // 2) for key, (count, error) in self._counts.items() if count > 1}
+        self.total //= 2
+
+    def top(self, number: int) -> list[TopKey]:
+        """The keys that come most often, the first of them first."""
+        total = self.total
+        if not total:
+            return []
+        found = [TopKey(key, (count - error) / total, count / total) for key, (count, error) in self._counts.items()]
+        found.sort(key=lambda one: (-one.share_at_least, -one.share_at_most, one.key or b""))
+        return found[:number]
