@@ -22,8 +22,8 @@ from benchmarks.brokers import Broker, odradek
 from tests.handlers.group_peer import GroupPeer
 
 GROUPS, PARTITIONS = 10, 10
-REQUESTS = 100_000
-FETCHES = 30_000
+REQUESTS = 200_000
+FETCHES = 60_000
 FETCH_BYTES = 65_536
 # Of Student's distribution, two-sided, for as many pairs less one.
 T_95 = {4: 2.776, 9: 2.262, 19: 2.093, 29: 2.045, 39: 2.023}
