@@ -114,6 +114,19 @@ def test_a_loss_is_seen_by_whoever_asks(broker: odradek.Broker) -> None:
         assert asked.text("/api/groups/nobody")[0] == 404
 
 
+def test_a_stream_of_events_ends_with_the_broker(caplog: pytest.LogCaptureFixture) -> None:
+    with odradek.Broker(**SETTINGS) as broker:
+        asked = Lost(broker, ["one"]).asked
+        connection = http.client.HTTPConnection(*asked.address, timeout=30)
+        connection.request("GET", "/api/events")
+        response = connection.getresponse()
+        assert response.readline() == b"id: 1\n"
+    # It ended as it should, and was not cut off.
+    assert response.read().endswith(b"\n\n")
+    connection.close()
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
 # --- the topic of events ---------------------------------------------------------------------------------------------
 
 

@@ -53,12 +53,13 @@ class HttpPort:
         self._serving: asyncio.Task[None] | None = None
         self.watching: Watching | None = None
         """The lags of groups, once they are looked at."""
+        self._lag_api = LagApi(lambda: self.watching)
         app = Starlette(
             routes=[
                 Route("/metrics", self._metrics),
                 Route("/live", self._live),
                 Route("/ready", self._ready),
-                *LagApi(lambda: self.watching).routes,
+                *self._lag_api.routes,
             ]
         )
         self._server = _Server(
@@ -91,6 +92,7 @@ class HttpPort:
 
     async def stop(self) -> None:
         """Returns when everything is given back."""
+        self._lag_api.end()
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving

@@ -136,6 +136,8 @@ class LagApi:
 
     def __init__(self, watching: Callable[[], Watching | None]) -> None:
         self._watching = watching
+        self._streams: set[asyncio.Queue[Event | None]] = set()
+        self._ended = False
         self.routes = [
             Route("/api/groups", self._groups),
             Route("/api/groups/{group:path}", self._group),
@@ -178,32 +180,40 @@ class LagApi:
             return JSONResponse({"error": "nothing has been looked at yet"}, 503)
         after = request.headers.get("last-event-id", "0")
         number = int(after) if after.isdecimal() else 0
-        return StreamingResponse(_stream(watching, number), media_type="text/event-stream")
+        return StreamingResponse(self._stream(watching, number), media_type="text/event-stream")
 
+    async def _stream(self, watching: Watching, after: int) -> AsyncIterator[str]:
+        waiting: asyncio.Queue[Event | None] = asyncio.Queue(EVENTS_WAITING)
 
-async def _stream(watching: Watching, after: int) -> AsyncIterator[str]:
-    waiting: asyncio.Queue[Event] = asyncio.Queue(EVENTS_WAITING)
+        def tell(event: Event) -> None:
+            if waiting.full():
+                waiting.get_nowait()
+            waiting.put_nowait(event)
 
-    def tell(event: Event) -> None:
-        if waiting.full():
-            waiting.get_nowait()
-        waiting.put_nowait(event)
-
-    watching.on_event.append(tell)
-    try:
-        for event in [one for one in watching.events if one.number > after]:
-            yield _sse(event)
-            after = event.number
-        while True:
-            try:
-                event = await asyncio.wait_for(waiting.get(), KEEP_ALIVE_S)
-            except TimeoutError:
-                yield ": still here\n\n"
-                continue
-            if event.number > after:
+        watching.on_event.append(tell)
+        self._streams.add(waiting)
+        try:
+            for event in [one for one in watching.events if one.number > after]:
                 yield _sse(event)
-    finally:
-        watching.on_event.remove(tell)
+                after = event.number
+            while not self._ended:
+                try:
+                    told = await asyncio.wait_for(waiting.get(), KEEP_ALIVE_S)
+                except TimeoutError:
+                    yield ": still here\n\n"
+                    continue
+                if told is not None and told.number > after:
+                    yield _sse(told)
+        finally:
+            watching.on_event.remove(tell)
+            self._streams.discard(waiting)
+
+    def end(self) -> None:
+        """Ends the streams of events: the port closes."""
+        self._ended = True
+        for waiting in self._streams:
+            if not waiting.full():
+                waiting.put_nowait(None)
 
 
 def _sse(event: Event) -> str:
