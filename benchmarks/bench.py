@@ -149,7 +149,7 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
     print(table(figures))
     if arguments.write:
-        keep(figures)
+        keep(figures, QUICK)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ matplotlib, the table nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ def described(figures: dict[str, Any]) -> str:
         f"took {idle['kafka']} % of a core and Odradek {idle['odradek']} %. Ratios are medians over pairs, with the "
         "lowest and the highest."
     )
+    for run in figures.get("others", []):
+        shapes = ", ".join(map(str, run["shapes"]))
+        head += f" Shapes {shapes}: a run of their own, {run['pairs']} pairs, {run['date']}."
     floor = ", ".join(
         f"{what.rpartition(', ')[0]} {_number(value)} {what.rpartition(', ')[2]}"
         for what, value in figures["floor"].items()
@@ -87,16 +91,35 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def keep(figures: dict[str, Any]) -> None:
-    """Keeps the figures, draws them, and puts them into the documents."""
+def _with_rows_before(figures: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The rows of both, the newer ones where there are two. What is said of the run is the greater one's; of the other,
+    its shapes."""
+    shapes = {row["shape"] for row in figures["rows"]}
+    kept = [row for row in before["rows"] if row["shape"] not in shapes]
+    rows = sorted([*figures["rows"], *kept], key=lambda row: row["shape"])
+    greater, less, apart = figures, before, {row["shape"] for row in kept}
+    if len(kept) > len(figures["rows"]):
+        greater, less, apart = before, figures, shapes
+    others = [run for run in greater.get("others", []) if not shapes & set(run["shapes"])] if greater is before else []
+    if apart:
+        others.append({"shapes": sorted(apart), "date": less["date"], "pairs": less["pairs"]})
+    return {**greater, "rows": rows, "others": others}
+
+
+def keep(figures: dict[str, Any], quick: Collection[int]) -> None:
+    """Keeps the figures, draws them, and puts them into the documents: the `quick` shapes into the README. Shapes that
+    this run left out keep the rows of the run before."""
     RESULTS.mkdir(exist_ok=True)
     slow = figures["added to each flush, ms"]
-    (RESULTS / (f"slow-flush-{slow:g}ms.json" if slow else "last.json")).write_text(
-        json.dumps(figures, indent=1) + "\n"
-    )
+    path = RESULTS / (f"slow-flush-{slow:g}ms.json" if slow else "last.json")
+    if not slow and path.exists():
+        figures = _with_rows_before(figures, json.loads(path.read_text()))
+    path.write_text(json.dumps(figures, indent=1) + "\n")
     if slow:
         put(DOCUMENT, "slow", described(figures))
         return
-    for document in (ROOT / "README.md", DOCUMENT):
-        put(document, "bench", described(figures))
+    put(DOCUMENT, "bench", described(figures))
+    rows = [row for row in figures["rows"] if row["shape"] in quick]
+    others = [run for run in figures.get("others", []) if set(run["shapes"]) & set(quick)]
+    put(ROOT / "README.md", "bench", described({**figures, "rows": rows, "others": others}))
     draw(figures, PICTURE)
