@@ -50,7 +50,7 @@ def described(figures: dict[str, Any]) -> str:
     )
     for run in figures.get("others", []):
         shapes = ", ".join(map(str, run["shapes"]))
-        head += f" Shapes {shapes}: a run of their own, {run['pairs']} pairs, {run['date']}."
+        head += f" A run of its own, of {run['pairs']} pairs, on {run['date']}: shapes {shapes}."
     floor = ", ".join(
         f"{what.rpartition(', ')[0]} {_number(value)} {what.rpartition(', ')[2]}"
         for what, value in figures["floor"].items()

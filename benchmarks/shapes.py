@@ -260,8 +260,8 @@ def _java(port: int, topic: str, count: int, value_bytes: int, codec: str) -> fl
     """Seconds that Kafka's ProducerPerformance took."""
     command = ["java", "-cp", tools_classpath(), "org.apache.kafka.tools.ProducerPerformance", "--topic", topic]
     command += ["--num-records", str(count), "--record-size", str(value_bytes), "--throughput", "-1"]
-    command += ["--command-property", f"bootstrap.servers=127.0.0.1:{port}"]
-    command += ["--command-property", f"compression.type={codec}"]
+    # One option: a second one would replace the first.
+    command += ["--command-property", f"bootstrap.servers=127.0.0.1:{port}", f"compression.type={codec}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     last = next(line for line in reversed(done.stdout.splitlines()) if "records/sec" in line)
     return count / float(last.split(" records/sec")[0].split()[-1])
