@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import os
 import threading
 import uuid
 from pathlib import Path
@@ -276,7 +277,8 @@ async def test_a_failed_write_fails_the_log_and_its_open_appends(tmp_path: Path)
         log = await engine.open(LOG, CONFIG)
         kept = await fill(log, 3)
         gate = Gate(disk)
-        open_append = log.append([make_batch(10)], 0)
+        batch = make_batch(10)
+        open_append = log.append([batch], 0)
         await gate.wait()
         disk.fail("write", where=".log")
         with pytest.raises(Unknown):
@@ -286,9 +288,105 @@ async def test_a_failed_write_fails_the_log_and_its_open_appends(tmp_path: Path)
         gate.leave.set()
         disk.heal()
         again = await engine.open(LOG, CONFIG)
+        # What was written before may have been acknowledged (acks=1): only what could not be written is gone.
+        kept.append(batch.header._replace(base_offset=30, leader_epoch=0))
         assert await read_all(again) == kept
         kept += await fill(again, 1)
     await after_restart(tmp_path, kept)
+
+
+def write(log: PartitionLog, count: int, kept: list[BatchHeader]) -> None:
+    """Appends batches without waiting for a flush, and notes their headers."""
+    for index in range(count):
+        batch = make_batch(10, timestamp=1_000 + index)
+        base_offset = log.append([batch], log.epoch).base_offset
+        kept.append(batch.header._replace(base_offset=base_offset, leader_epoch=log.epoch))
+
+
+def refuse_segments(disk: WatchedDisk, operation: str, code: int) -> None:
+    """From now on this fails for segment files; what made other operations fail goes on."""
+    before = disk.refuse
+
+    def refuse(seen: str, path: str) -> None:
+        if seen == operation and path.endswith(".log"):
+            raise OSError(code, os.strerror(code))
+        before(seen, path)
+
+    disk.refuse = refuse
+
+
+@pytest.mark.parametrize("mode", ["os", "disk"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.EFBIG, errno.EMFILE])
+@pytest.mark.parametrize(("operation", "config"), [("write", CONFIG), ("write", SEGMENTS), ("create", SEGMENTS)])
+async def test_a_failed_write_or_roll_loses_nothing_that_was_written(
+    tmp_path: Path, mode: str, code: int, operation: str, config: LogConfig
+) -> None:
+    """Acknowledged (in os mode, or with acks=1) while it is only in the page cache."""
+    disk = WatchedDisk()
+    config = dataclasses.replace(config, flush=mode)
+    async with engine_at(tmp_path, disk) as engine:
+        log = await engine.open(LOG, config)
+        kept = await fill(log, 1)
+        write(log, 12, kept)
+        if mode == "os":
+            assert await read_all(log) == kept
+        refuse_segments(disk, operation, code)
+        with pytest.raises(Unknown):
+            write(log, 12, kept)
+        disk.heal()
+        again = await engine.open(LOG, config)
+        assert await read_all(again) == kept
+        assert again.end_offset == again.durable_end == kept[-1].next_offset
+        added = await fill(again, 2)
+        assert added[-1].leader_epoch == again.epoch == 1
+    await after_restart(tmp_path, kept + added)
+
+
+@pytest.mark.parametrize("mode", ["os", "disk"])
+async def test_a_flush_that_fails_after_a_failed_write_counts(tmp_path: Path, mode: str) -> None:
+    """The round that ran when the write failed tells later that what was written is not on the disk."""
+    disk = WatchedDisk()
+    config = dataclasses.replace(CONFIG, flush=mode)
+    async with engine_at(tmp_path, disk) as engine:
+        log = await engine.open(LOG, config)
+        kept = await fill(log, 3)
+        await log.flush()
+        gate = Gate(disk)
+        write(log, 3, [])
+        flushing = asyncio.ensure_future(log.flush())
+        await gate.wait()
+        refuse_segments(disk, "write", errno.EIO)
+        with pytest.raises(Unknown):
+            write(log, 1, [])
+        gate.error = OSError(errno.EIO, "broken")
+        gate.leave.set()
+        await asyncio.wait([flushing])
+        await log.close()
+        disk.heal()
+        again = await engine.open(LOG, config)
+        assert await read_all(again) == kept
+        added = await fill(again, 2)
+    await after_restart(tmp_path, kept + added)
+
+
+async def test_what_cannot_be_flushed_after_a_failed_write_is_not_trusted(tmp_path: Path) -> None:
+    disk = WatchedDisk()
+    config = dataclasses.replace(CONFIG, flush="os")
+    async with engine_at(tmp_path, disk) as engine:
+        log = await engine.open(LOG, config)
+        kept = await fill(log, 3)
+        await log.flush()
+        write(log, 3, [])
+        refuse_segments(disk, "write", errno.EIO)
+        with pytest.raises(Unknown):
+            write(log, 1, [])
+        disk.fail("sync", where=".log", times=1)
+        with pytest.raises(Unknown, match="opening orders-0 failed"):
+            await engine.open(LOG, config)
+        again = await engine.open(LOG, config)
+        assert await read_all(again) == kept
+        added = await fill(again, 2)
+    await after_restart(tmp_path, kept + added)
 
 
 @pytest.mark.parametrize("operation", ["create", "make_folder"])

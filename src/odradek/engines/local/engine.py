@@ -39,7 +39,7 @@ from odradek.engines.local.disk import Disk, Workers
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flusher import Flusher
 from odradek.engines.local.log import LocalLog, Shared
-from odradek.engines.local.recovery import NOTHING, Cut, load_log, remove_if_there
+from odradek.engines.local.recovery import NOTHING, Cut, SyncFailed, load_log, remove_if_there
 from odradek.logs import get_logger
 
 warn = get_logger("odradek.engine").warning
@@ -381,6 +381,8 @@ class LocalEngine(Engine):
                     )
                 )
             except OSError as error:
+                if isinstance(error, SyncFailed) and state.cut is not None:
+                    state.cut = state.cut.fallback or state.cut
                 raise Unknown(f"opening {identity} failed: {error}") from error
             for note in loaded.notes:
                 warn(note, log=str(identity))
@@ -402,10 +404,10 @@ class LocalEngine(Engine):
     def _on_made(self, log: LocalLog) -> None:
         self._states[log.identity.topic, log.identity.partition].has_files = True
 
-    def _on_failed(self, log: LocalLog, failure: LogFailure, cut: Cut | None) -> None:
-        state = self._states.get((log.identity.topic, log.identity.partition))
-        if state is not None:
-            state.cut = cut
+    def _on_failed(self, log: LocalLog, cut: Cut | None) -> None:
+        key = (log.identity.topic, log.identity.partition)
+        if self._logs.get(key) is log:
+            self._states[key].cut = cut
 
     def _on_closed(self, log: LocalLog) -> None:
         key = (log.identity.topic, log.identity.partition)

@@ -10,8 +10,9 @@ Invariants:
   returns.
 - A log without batches has no files; the folder, its identity and the leader epoch are made durable in the same
   round as the first batches.
-- A failed log touches its files no more: the engine keeps where its last good flush ended (`Cut`), and opening it again
-  begins there.
+- A failed log touches its files no more: the engine keeps where it goes on (`Cut`), and opening it again begins there.
+  After a failed write or roll that is the end of what had been written, in either mode; after a failed flush the end of
+  the last good one, whatever memory shows.
 - Segments are in order; the last one is written to. What leaves `_segments` is renamed before the call that did it
   returns, so that it cannot come back.
 """
@@ -82,7 +83,8 @@ class Shared:
     random_below: Callable[[int], int]
     on_made: Callable[[LocalLog], None]
     """A log has files from now on."""
-    on_failed: Callable[[LocalLog, LogFailure, Cut | None], None]
+    on_failed: Callable[[LocalLog, Cut | None], None]
+    """Where a failed log goes on; told again where more is known."""
     on_closed: Callable[[LocalLog], None]
     save_start: Callable[[LocalLog, int], Awaitable[None]]
     """Makes a log's start offset durable. Raises `OSError`."""
@@ -341,7 +343,7 @@ class LocalLog(PartitionLog):
             if error.errno in NO_ROOM:
                 raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
         failure = Unknown(f"writing {active.file.path} failed: {error}")
-        self.fail(failure)
+        self.fail(failure, keeps_written=True)
         raise failure from error
 
     # --- segments ------------------------------------------------------------------------------------------------
@@ -374,7 +376,7 @@ class LocalLog(PartitionLog):
             if error.errno in NO_ROOM:
                 raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
             failure = Unknown(f"making {segment.file.path} failed: {error}")
-            self.fail(failure)
+            self.fail(failure, keeps_written=True)
             raise failure from error
         self._touched = True
         if sealed is None:
@@ -602,10 +604,12 @@ class LocalLog(PartitionLog):
         if error is None and self.failed is None:
             self._flusher.counters.flushed_bytes += captured
         indexes, self._captured_indexes = self._captured_indexes, []
-        if self.failed is None:
-            if error is not None:
-                self.fail(Unknown(f"flushing {self.identity} failed: {error}"))
-            elif quiet is not None:
+        if error is not None:
+            # Also of a log that a write has failed meanwhile: what had been written is not on the disk.
+            self.fail(Unknown(f"flushing {self.identity} failed: {error}"))
+            self._shared.on_failed(self, self._cut())
+        elif self.failed is None:
+            if quiet is not None:
                 for index, written in indexes:
                     if index.path in unwritten:
                         continue
@@ -633,23 +637,31 @@ class LocalLog(PartitionLog):
         if durable is not None:
             durable.set_result(None)
 
-    def fail(self, failure: LogFailure) -> None:
-        """Ends this opening: nothing that was not flushed counts as kept, and nothing is written any more."""
+    def fail(self, failure: LogFailure, keeps_written: bool = False) -> None:
+        """Ends this opening: nothing is written any more, and nothing that was not flushed counts as kept, but for what
+        was written before a write that failed (`keeps_written`)."""
         if self.failed is not None:
             return
         self.failed = failure
         self._accepts = False
         self._flusher.flushed(self._unflushed)
         self._unflushed = 0
-        self._shared.on_failed(self, failure, self._cut())
+        self._shared.on_failed(self, self._written_cut() if keeps_written else self._cut())
         for durable in (self._inflight, self._next):
             if durable is not None:
                 durable.set_exception(failure)
                 durable.exception()  # whoever cares awaits it; nobody may
         self._inflight = self._next = None
 
+    def _written_cut(self) -> Cut | None:
+        """Where the log goes on after a write that failed: before it."""
+        active, fallback = self._active, self._cut()
+        if active is None or fallback is None:
+            return fallback
+        return Cut(self.end_offset, active.base_offset, active.size, fallback)
+
     def _cut(self) -> Cut | None:
-        """Where the log goes on after a failure: at the end of the last good flush."""
+        """Where the log goes on after a flush that failed: at the end of the last good one."""
         if not self.segments:
             return None
         offset, segment, position = self._flushed_at

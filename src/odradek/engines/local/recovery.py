@@ -10,6 +10,8 @@ What is trusted:
   The log ends before the first that is not whole, or where a segment ends before the next begins (in a compacted log
   that is no sign of a loss); later segments go.
 - After a failed flush, what lies below the offset that the last good flush had reached. The rest goes unseen.
+- After a failed write or roll, what was written before it, which is treated as after a crash. If it cannot be flushed,
+  the flush has failed.
 - What was flushed, and is damaged all the same, is not cut: a flipped bit must not take what stands behind it. It is
   said; reading it fails, or the consumer's checksum does.
 - An index, never: entries must be in order and point to batches, else they are made again from the log.
@@ -60,12 +62,23 @@ NOTHING = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where a failed log's last good flush ended."""
+    """Where a failed log goes on: at the end of its last good flush, or of its last good write."""
 
     offset: int
     base_offset: int
     """The segment that was active then."""
     position: int
+    fallback: Cut | None = None
+    """The end of the last good flush, where this is that of a write: it counts when what was written cannot be
+    flushed."""
+
+    @property
+    def is_flushed(self) -> bool:
+        return self.fallback is None
+
+
+class SyncFailed(OSError):
+    """What was written could not be flushed: memory may show what the disk does not have."""
 
 
 @dataclass(slots=True)
@@ -115,7 +128,7 @@ def load_log(
         roll = _cut(disk, folder, segments, cut)
     if not segments:
         segments.append(_new_segment(disk, folder, start_offset, now_ms))
-    whole_from = NOTHING if cut is not None else recovery_point
+    whole_from = NOTHING if cut is not None and cut.is_flushed else recovery_point
     end_offset, found_epochs, is_rotten = _load_segments(
         disk, folder, segments, names, whole_from, flushed_end, cut, interval, compacted, notes
     )
@@ -254,11 +267,19 @@ def _cut(disk: Disk, folder: str, segments: list[Segment], cut: Cut) -> bool:
     fd = disk.open(last.file.path)
     try:
         disk.truncate(fd, cut.position)
-        disk.sync_data(fd)
+        _sync(disk, fd)
     finally:
         disk.close(fd)
     disk.sync_folder(folder)
     return True
+
+
+def _sync(disk: Disk, fd: int) -> None:
+    """Flushes a segment. Raises `SyncFailed`."""
+    try:
+        disk.sync_data(fd)
+    except OSError as error:
+        raise SyncFailed(error.errno, error.strerror) from error
 
 
 def _load_segments(
@@ -327,7 +348,7 @@ def _load_segments(
         if not is_last:
             _complete_indexes(disk, segment)
             end_offset = segment_end
-    if cut is not None and len(segments) and end_offset < cut.offset:
+    if cut is not None and cut.is_flushed and len(segments) and end_offset < cut.offset:
         raise Damaged(f"the log ends at {end_offset}, but was flushed up to {cut.offset}")
     return end_offset, epochs, is_rotten
 
@@ -376,7 +397,7 @@ def _recover(
     fd = disk.open(segment.file.path)
     try:
         if not is_clean:
-            disk.sync_data(fd)
+            _sync(disk, fd)
         read = reader(disk, fd)
         _trim_indexes(disk, segment, size, from_offset, read, keep_times=is_clean)
         if not is_clean:
@@ -390,7 +411,7 @@ def _recover(
         if scanned.torn is not None and scanned.next_offset >= min(segment_end, flushed_end):
             disk.truncate(fd, segment.size)
         if not is_clean or scanned.torn is not None:
-            disk.sync_data(fd)
+            _sync(disk, fd)
     finally:
         disk.close(fd)
     return scanned.torn, scanned.next_offset, scanned.epochs
