@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from odradek.engines.interface import LogFailure, LogIdentity, StorageError, StorageFull, Unknown
+from odradek.config import LogConfig
+from odradek.engines.interface import LogFailure, LogIdentity, PartitionLog, StorageError, StorageFull, Unknown
 from odradek.records.batch import BatchHeader
 from tests.batches import make_batch
 from tests.engines.disks import WatchedDisk

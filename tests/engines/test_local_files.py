@@ -21,6 +21,7 @@ from odradek.clock import SystemClock
 from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import LogIdentity, OffsetOutOfRange, StorageError
 from odradek.engines.local import LocalEngine
+from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS
 from odradek.engines.local.snapshots import parse_snapshot_name
 from odradek.records.batch import split_batches
 from tests.batches import joined, make_batch
@@ -38,7 +39,7 @@ async def test_an_idle_log_costs_no_file(tmp_path: Path) -> None:
         for index in range(1_000):
             log = await engine.open(LogIdentity("idle", uuid.UUID(int=5).bytes, index), CONFIG)
             assert log.read(0, 100, 0) == []
-        assert names(tmp_path) == before == {".lock", "meta.properties"}
+        assert names(tmp_path) == before == {".lock", "meta.properties", FLUSHED_OFFSETS}
         assert engine.identities() == []
 
 
@@ -56,6 +57,7 @@ async def test_the_directory_is_laid_out_as_kafkas(tmp_path: Path) -> None:
         "cleaner-offset-checkpoint",
         "log-start-offset-checkpoint",
         "meta.properties",
+        FLUSHED_OFFSETS,
         "orders-0",
         "recovery-point-offset-checkpoint",
         "replication-offset-checkpoint",

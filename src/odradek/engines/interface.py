@@ -174,7 +174,7 @@ class EngineCounters:
     """What an engine has done since it was made, in plain ints; `insight` reads them. Zero where an engine has nothing
     of the kind."""
 
-    __slots__ = ("flush_durations", "flush_failures", "flushed_bytes")
+    __slots__ = ("damages", "flush_durations", "flush_failures", "flushed_bytes")
 
     def __init__(self) -> None:
         self.flush_durations = Durations()
@@ -183,6 +183,8 @@ class EngineCounters:
         """Group commits after which at least one log was not flushed."""
         self.flushed_bytes = 0
         """Bytes whose durability waited for a group commit and that are durable now."""
+        self.damages = 0
+        """Places where logs were found damaged, or to lack what they once had."""
 
 
 class PartitionLog(ABC):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from odradek.clock import Clock
@@ -26,7 +26,6 @@ from odradek.engines.interface import (
     Capabilities,
     Engine,
     EngineCounters,
-    LogFailure,
     LogIdentity,
     Refused,
     StorageError,
@@ -37,17 +36,21 @@ from odradek.engines.local import checkpoints
 from odradek.engines.local.checkpoints import Partition
 from odradek.engines.local.disk import Disk, Workers
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
+from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS, Flushed, FlushedOffsets, Key
 from odradek.engines.local.flusher import Flusher
 from odradek.engines.local.log import LocalLog, Shared
 from odradek.engines.local.recovery import NOTHING, Cut, SyncFailed, load_log, remove_if_there
 from odradek.logs import get_logger
 
-warn = get_logger("odradek.engine").warning
+log = get_logger("odradek.engine")
+warn = log.warning
 
 UNKNOWN_TOPIC_ID = bytes(16)
 _FOLDER = re.compile(r"([a-zA-Z0-9._-]{1,249})-(\d{1,10})")
 _DELETED_FOLDER = re.compile(r".*\.[0-9a-f]{32}-delete")
 _NAME_BYTES_MAX = 255
+# The flushed offsets are written at most this often: what a kill leaves unknown was flushed less than this before.
+FLUSHED_OFFSETS_EVERY_S = 0.005
 
 
 @dataclass(slots=True)
@@ -62,6 +65,10 @@ class _State:
     """Whether the folder has the topic's id."""
     recovery_point: int = 0
     start_offset: int = 0
+    is_vouched: bool = False
+    """Whether the two are certain, not only what a text file says."""
+    epochs_crc: int | None = None
+    """Of the leader epochs' file, where it is known."""
     high_watermark: int = 0
     highest_epoch: int = -1
     cut: Cut | None = None
@@ -78,6 +85,7 @@ class _Found:
     recovery_points: dict[Partition, int]
     start_offsets: dict[Partition, int]
     high_watermarks: dict[Partition, int]
+    flushed: dict[Key, Flushed]
     deleted_folders: list[str]
     notes: list[str]
 
@@ -123,12 +131,18 @@ class LocalEngine(Engine):
         self._tasks: set[asyncio.Future[None]] = set()
         self._lock_fd = -1
         self._shared: Shared | None = None
+        self._flushed = FlushedOffsets(self._disk, f"{self.path}/{FLUSHED_OFFSETS}")
+        self._flushed_logs: dict[LocalLog, None] = {}
+        self._flushed_timer: asyncio.TimerHandle | None = None
+        self._flushed_at = -FLUSHED_OFFSETS_EVERY_S
+        self._flushed_is_written = True
 
     # --- start and stop ------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         assert self._lock_fd < 0, "started twice"
         disk, config = self._disk, self._config
+        self._flushed = FlushedOffsets(disk, f"{self.path}/{FLUSHED_OFFSETS}")
         background = disk.workers("odradek-disk", max(2, config.integer("num.recovery.threads.per.data.dir")))
         try:
             found = await background.run(self._take_possession)
@@ -154,6 +168,7 @@ class LocalEngine(Engine):
             config.integer("odradek.unflushed.max.bytes"),
             self._clock.monotonic,
             self.counters,
+            self._flushed_soon,
         )
         writers: dict[LogFile, LocalLog] = {}
         self._shared = Shared(
@@ -171,6 +186,7 @@ class LocalEngine(Engine):
             on_made=self._on_made,
             on_failed=self._on_failed,
             on_closed=self._on_closed,
+            on_damage=self._say_damage,
             save_start=self._save_start,
             remove_later=self._remove_later,
             writers=writers,
@@ -185,7 +201,7 @@ class LocalEngine(Engine):
         disk.make_folder(self.path)
         self._lock_fd = disk.lock(f"{self.path}/{checkpoints.LOCK}")
         names = disk.list_folder(self.path)
-        found = _Found(None, False, {}, {}, {}, {}, [], [])
+        found = _Found(None, False, {}, {}, {}, {}, {}, [], [])
         if checkpoints.META_PROPERTIES in names:
             try:
                 found.properties = checkpoints.parse_properties(
@@ -209,6 +225,8 @@ class LocalEngine(Engine):
                     table.update(checkpoints.parse_offsets(checkpoints.read_file(disk, f"{self.path}/{file_name}")))
                 except checkpoints.Garbled as error:
                     found.notes.append(f"{file_name} is not used: {error}")
+        found.notes += self._flushed.read((topic_id, key[1]) for key, topic_id in found.topics.items())
+        found.flushed = self._flushed.found
         if found.properties is None:
             self._sync_names_above()
             self._write_identity()
@@ -278,7 +296,7 @@ class LocalEngine(Engine):
     def _learn(self, found: _Found) -> None:
         self._states = {}
         for key, topic_id in found.topics.items():
-            self._states[key] = _State(
+            state = self._states[key] = _State(
                 identity=LogIdentity(key[0], topic_id, key[1]),
                 folder=f"{self.path}/{key[0]}-{key[1]}",
                 has_files=True,
@@ -288,11 +306,34 @@ class LocalEngine(Engine):
                 start_offset=found.start_offsets.get(key, 0),
                 high_watermark=found.high_watermarks.get(key, 0),
             )
+            flushed = found.flushed.get((topic_id, key[1]))
+            if flushed is not None:
+                self._compare(state, flushed, found)
         self._stale = (found.recovery_points.keys() | found.start_offsets.keys()) - self._states.keys()
         if found.topics and not found.clean:
             found.notes.append("the last stop was not clean: logs are checked as they are opened")
         for note in found.notes:
             warn(note, path=self.path)
+
+    def _compare(self, state: _State, flushed: Flushed, found: _Found) -> None:
+        """Takes over the checksummed entry of a log, which the text files may contradict: because a digit of theirs is
+        damaged, or because somebody else has written this directory since (then the recovery point has moved on)."""
+        is_older = state.recovery_point > flushed.end_offset
+        if is_older or (found.clean and state.recovery_point != flushed.end_offset):
+            found.notes.append(
+                f"{checkpoints.RECOVERY_POINTS} says {state.recovery_point} of {state.identity}, "
+                f"{FLUSHED_OFFSETS} {flushed.end_offset}: the first is damaged, or others wrote this directory"
+            )
+        if state.start_offset != flushed.start_offset:
+            believed = state.start_offset if is_older else flushed.start_offset
+            found.notes.append(
+                f"{checkpoints.LOG_STARTS} says {state.start_offset} of {state.identity}, {FLUSHED_OFFSETS} "
+                f"{flushed.start_offset}: {believed} is believed"
+            )
+            state.start_offset = believed
+        state.recovery_point = flushed.end_offset
+        state.is_vouched = not is_older
+        state.epochs_crc = flushed.epochs_crc
 
     async def stop(self) -> None:
         shared = self._shared
@@ -308,10 +349,14 @@ class LocalEngine(Engine):
             await asyncio.wait(self._tasks)
         try:
             await self._checkpoint(shared.background)
+            self._flushed.write()
+            await shared.background.run(self._flushed.sync)
             if all(state.clean for state in self._states.values()):
                 await shared.background.run(self._mark_clean)
         except OSError as error:
             warn("the stop is not marked as clean", path=self.path, why=str(error))
+        if self._flushed_timer is not None:
+            self._flushed_timer.cancel()
         shared.flusher.close()
         shared.readers.close()
         shared.background.close()
@@ -324,6 +369,7 @@ class LocalEngine(Engine):
         self._disk.sync_folder(self.path)
 
     def _release_lock(self) -> None:
+        self._flushed.close()
         if self._lock_fd >= 0:
             self._disk.close(self._lock_fd)
             self._lock_fd = -1
@@ -374,6 +420,8 @@ class LocalEngine(Engine):
                         recovery_point=NOTHING if state.clean else state.recovery_point,
                         flushed_end=state.recovery_point,
                         start_offset=state.start_offset,
+                        is_vouched=state.is_vouched,
+                        epochs_crc=state.epochs_crc,
                         cut=state.cut,
                         interval=config.index_interval_bytes,
                         compacted="compact" in config.cleanup_policy,
@@ -386,6 +434,8 @@ class LocalEngine(Engine):
                 raise Unknown(f"opening {identity} failed: {error}") from error
             for note in loaded.notes:
                 warn(note, log=str(identity))
+            self._say_damage(identity, loaded.damages)
+            state.start_offset = min(state.start_offset, loaded.start_offset)  # less where it was not believed
             state.highest_epoch = max(state.highest_epoch, loaded.highest_epoch)
         unclean = not state.clean
         state.identity = identity
@@ -398,8 +448,17 @@ class LocalEngine(Engine):
             shared, identity, config, state.folder, state.highest_epoch, loaded, adopt=adopt, unclean=unclean
         )
         state.recovery_point = opened.flushed_end
+        state.is_vouched = True
+        state.epochs_crc = opened.epochs_crc
         self._logs[key] = opened
+        if len(opened.segments) > 1 and "compact" not in config.cleanup_policy:
+            opened.look_for_holes()
         return opened
+
+    def _say_damage(self, identity: LogIdentity, damages: Sequence[str]) -> None:
+        for damage in damages:
+            log.error("a log is damaged", log=str(identity), what=damage)
+            self.counters.damages += 1
 
     def _on_made(self, log: LocalLog) -> None:
         self._states[log.identity.topic, log.identity.partition].has_files = True
@@ -421,6 +480,50 @@ class LocalEngine(Engine):
             state.recovery_point = log.flushed_end
             state.high_watermark = log.durable_end
             state.config = log.config
+            state.epochs_crc = log.epochs_crc
+            self._note_flushed(state)
+
+    # --- flushed offsets -----------------------------------------------------------------------------------------
+
+    def _note_flushed(self, state: _State) -> None:
+        if state.has_files:
+            key = (state.identity.topic_id, state.identity.partition)
+            entry = Flushed(state.recovery_point, state.start_offset, state.epochs_crc or 0)
+            self._flushed.note(key, entry)
+
+    def _flushed_soon(self, logs: Iterable[LocalLog]) -> None:
+        """These logs have been flushed; that is written at once, or with what comes in the next milliseconds."""
+        self._flushed_logs.update(dict.fromkeys(logs))
+        if self._flushed_timer is None:
+            loop = asyncio.get_running_loop()
+            wait_s = self._flushed_at + FLUSHED_OFFSETS_EVERY_S - self._clock.monotonic()
+            if wait_s > 0:
+                self._flushed_timer = loop.call_later(wait_s, self._write_flushed)
+            else:
+                self._write_flushed()
+
+    def _take_flushed(self) -> None:
+        """Notes how far logs have been flushed since the last time."""
+        logs, self._flushed_logs = self._flushed_logs, {}
+        for log in logs:
+            key = (log.identity.topic, log.identity.partition)
+            if self._logs.get(key) is log:
+                state = self._states[key]
+                state.recovery_point, state.epochs_crc = log.flushed_end, log.epochs_crc
+                self._note_flushed(state)
+
+    def _write_flushed(self) -> None:
+        self._flushed_timer = None
+        self._flushed_at = self._clock.monotonic()
+        self._take_flushed()
+        try:
+            self._flushed.write()
+        except OSError as error:
+            if self._flushed_is_written:
+                warn(f"{FLUSHED_OFFSETS} is not written: after a crash more is checked", why=str(error))
+            self._flushed_is_written = False
+        else:
+            self._flushed_is_written = True
 
     async def delete(self, identity: LogIdentity) -> None:
         key = (identity.topic, identity.partition)
@@ -440,6 +543,7 @@ class LocalEngine(Engine):
             except OSError as error:
                 raise Unknown(f"deleting {identity} failed: {error}") from error
             self._stale.add(key)
+            self._flushed.forget((state.identity.topic_id, state.identity.partition))
             delay_ms = (
                 state.config.file_delete_delay_ms if state.config else self._config["log.segment.delete.delay.ms"]
             )
@@ -528,8 +632,10 @@ class LocalEngine(Engine):
                 return
             covered = self._checkpoint_wanted
             stale = set(self._stale)
+            self._take_flushed()  # no text says more than this
             files = {name: data for name, data in self._checkpoint_files().items() if self._written.get(name) != data}
             if files:
+                self._flushed.write()
                 await background.run(self._write_checkpoints, files)
                 self._written.update(files)
             self._stale -= stale
@@ -555,6 +661,7 @@ class LocalEngine(Engine):
         }
 
     def _write_checkpoints(self, files: dict[str, bytes]) -> None:
+        self._flushed.sync()  # first: a start that it does not bear out would not be believed
         for name, data in files.items():
             checkpoints.replace_file(self._disk, f"{self.path}/{name}", data)
         self._disk.sync_folder(self.path)
@@ -564,11 +671,13 @@ class LocalEngine(Engine):
         state = self._states[log.identity.topic, log.identity.partition]
         before = state.start_offset
         state.start_offset = max(before, offset)
+        self._note_flushed(state)
         try:
             await self._checkpoint(self._shared.background)
         except OSError:
             if state.start_offset == offset:
                 state.start_offset = before
+                self._note_flushed(state)
             raise
 
     # --- the whole -----------------------------------------------------------------------------------------------

@@ -82,7 +82,9 @@ class Flusher:
         unflushed_max_bytes: int,
         now: Callable[[], float],
         counters: EngineCounters,
+        on_flushed: Callable[[Iterable[LocalLog]], None],
     ) -> None:
+        """`on_flushed` is told of the logs of each round that succeeded."""
         self._disk = disk
         self.workers = workers
         self._any_fd = any_fd
@@ -97,6 +99,7 @@ class Flusher:
         self._room: list[asyncio.Future[None]] = []
         self.unflushed_bytes = 0
         self.counters = counters
+        self._on_flushed = on_flushed
         self._now = now
         self._began = 0.0
         self._kernel_files = min(syncfs_files, KERNEL_FILES_MAX)
@@ -188,10 +191,12 @@ class Flusher:
         jobs, self._running = self._running, {}
         counters = self.counters
         counters.flush_durations.add(self._now() - self._began)
-        if failure is not None or any(job.error is not None for job in jobs.values()):
-            counters.flush_failures += 1
+        failed = failure is not None or any(job.error is not None for job in jobs.values())
+        counters.flush_failures += failed
         for log, job in jobs.items():
             log.end_flush(failure or job.error, job.unwritten)
+        if not failed:
+            self._on_flushed(jobs)
         if failure is not None:
             for log in list(self._wanted):
                 log.end_flush(failure)

@@ -25,6 +25,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from crc32c import crc32c
+
 from odradek.clock import Clock
 from odradek.config import INT_MAX, LONG_MAX, LogConfig
 from odradek.engines.interface import (
@@ -86,6 +88,7 @@ class Shared:
     on_failed: Callable[[LocalLog, Cut | None], None]
     """Where a failed log goes on; told again where more is known."""
     on_closed: Callable[[LocalLog], None]
+    on_damage: Callable[[LogIdentity, Sequence[str]], None]
     save_start: Callable[[LocalLog, int], Awaitable[None]]
     """Makes a log's start offset durable. Raises `OSError`."""
     remove_later: Callable[[list[str], int], None]
@@ -129,6 +132,9 @@ class LocalLog(PartitionLog):
         self.end_offset = loaded.end_offset if loaded is not None else 0
         self.durable_end = self.flushed_end = self.end_offset
         self._epochs: list[tuple[int, int]] = loaded.epochs if loaded is not None else []
+        self.epochs_crc = loaded.epochs_crc if loaded is not None else 0
+        """Of the leader epochs' file as it is on the disk."""
+        self._epochs_due_crc = 0
         self._aborted_index = AbortedIndex(shared.disk)
         self._snapshots: list[SnapshotName] = loaded.snapshots if loaded is not None else []
         self._roll_next = loaded is not None and loaded.roll
@@ -502,6 +508,21 @@ class LocalLog(PartitionLog):
             lookup.find_max_timestamp, self._disk, self._views(), self.start_offset, upto
         )
 
+    def look_for_holes(self) -> None:
+        """Begins to look whether every segment ends where the next one begins, and says where not."""
+
+        def told(looking: asyncio.Future[list[tuple[int, int]]]) -> None:
+            self._background.discard(looking)
+            if looking.exception() is None:
+                self._shared.on_damage(
+                    self.identity,
+                    [f"offsets {first} to {end - 1} are in no segment" for first, end in looking.result()],
+                )
+
+        looking = self._shared.background.run(lookup.find_holes, self._disk, self._views()[:-1])
+        self._background.add(looking)
+        looking.add_done_callback(told)
+
     def rewrite_index(self, segment: Segment) -> None:
         if self.failed is None and not self._closed:
             if segment is not self._active and segment not in self._sealed:
@@ -572,7 +593,9 @@ class LocalLog(PartitionLog):
         self._captured_epoch, self._epoch_due = self._epoch_due, False
         if self._captured_epoch:
             path = f"{self.folder}/{checkpoints.LEADER_EPOCHS}"
-            job.replacements.append((path, checkpoints.format_epochs(self._epochs)))
+            data = checkpoints.format_epochs(self._epochs)
+            self._epochs_due_crc = crc32c(data)
+            job.replacements.append((path, data))
             self._folders_due.append(self.folder)
         self._captured_name = bool(self._replacements_due)
         job.replacements += self._replacements_due
@@ -608,15 +631,14 @@ class LocalLog(PartitionLog):
             # Also of a log that a write has failed meanwhile: what had been written is not on the disk.
             self.fail(Unknown(f"flushing {self.identity} failed: {error}"))
             self._shared.on_failed(self, self._cut())
-        elif self.failed is None:
-            if quiet is not None:
-                for index, written in indexes:
-                    if index.path in unwritten:
-                        continue
-                    index.note_written(written)
-                    if isinstance(index, OffsetIndex):
-                        self._shared.indexes.note(index)
-                self._note_flushed()
+        elif self.failed is None and quiet is not None:
+            for index, written in indexes:
+                if index.path in unwritten:
+                    continue
+                index.note_written(written)
+                if isinstance(index, OffsetIndex):
+                    self._shared.indexes.note(index)
+            self._note_flushed()
         if quiet is not None:
             quiet.set_result(None)
 
@@ -625,6 +647,7 @@ class LocalLog(PartitionLog):
         self.flushed_end = self._captured_at[0]
         if self._captured_epoch:
             self._captured_epoch = False
+            self.epochs_crc = self._epochs_due_crc
             self.established = True
         self.named = self.named or self._captured_name
         if self._flushes:

@@ -23,7 +23,7 @@ from odradek.engines.local.indexes import (
     floor_position,
     unpack_entries,
 )
-from odradek.engines.local.segment import Damaged, Read, Segment, locate, reader, walk
+from odradek.engines.local.segment import Damaged, Read, Segment, locate, reader, walk_on
 from odradek.logs import get_logger
 from odradek.records.batch import HEADER_BYTES, BatchHeader, read_header
 
@@ -65,9 +65,22 @@ def start_position(disk: Disk, read: Read, view: View, offset: int) -> int:
             floor = floor_position(unpack_entries(read_file(disk, segment.index.path), view.size), relative)
         if floor is None or floor[0] < 0:
             return 0
-        return locate(read, view.size, floor[1], offset, expected_last=segment.base_offset + floor[0]).position
+        return locate(read, view.size, floor[1], offset, view.end_offset, segment.base_offset + floor[0]).position
     except (InsaneIndex, FileNotFoundError):
         return 0
+    except Damaged as damage:
+        # Who walks from there on passes over it.
+        return damage.position if damage.previous < 0 else damage.previous
+
+
+def _walk(read: Read, view: View, position: int) -> Iterator[tuple[int, BatchHeader]]:
+    """The batches from `position` on; what is damaged is said, and passed over."""
+    segment = view.segment
+
+    def say(damage: Damaged) -> None:
+        log.warning("a log is damaged", path=segment.file.path, why=str(damage))
+
+    return walk_on(read, position, view.size, range(segment.base_offset, view.end_offset), say)
 
 
 def history_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
@@ -77,14 +90,11 @@ def history_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[tup
             continue
         try:
             with opened(disk, view) as read:
-                for position, header in walk(read, start_position(disk, read, view, offset), view.size):
+                for position, header in _walk(read, view, start_position(disk, read, view, offset)):
                     if header.last_offset >= offset:
                         yield header, bytes(read(header.size, position)) if header.is_control else b""
         except FileNotFoundError:
             continue
-        except Damaged as damage:
-            # What follows in this file cannot be found; what is in others can.
-            log.warning("a log's history has a hole", path=view.segment.file.path, why=str(damage))
 
 
 def unread_from(disk: Disk, views: Sequence[View], offset: int) -> Unread | None:
@@ -94,15 +104,12 @@ def unread_from(disk: Disk, views: Sequence[View], offset: int) -> Unread | None
             continue
         try:
             with opened(disk, view) as read:
-                for position, header in walk(read, start_position(disk, read, view, offset), view.size):
+                for position, header in _walk(read, view, start_position(disk, read, view, offset)):
                     if header.last_offset >= offset and not header.is_control:
                         later = sum(one.size for one in views[number + 1 :])
                         return Unread(header.base_timestamp, view.size - position + later)
         except FileNotFoundError:
             continue
-        except Damaged as damage:
-            log.warning("what is unread cannot be told", path=view.segment.file.path, why=str(damage))
-            return None
     return None
 
 
@@ -121,7 +128,7 @@ def find_by_timestamp(
             with opened(disk, view) as read:
                 before = _time_floor(disk, read, view, timestamp_ms)
                 position = start_position(disk, read, view, max(from_offset, before))
-                for _, header in walk(read, position, view.size):
+                for _, header in _walk(read, view, position):
                     if header.base_offset >= upto:
                         break
                     if header.max_timestamp >= timestamp_ms and header.last_offset >= from_offset:
@@ -147,7 +154,7 @@ def find_max_timestamp(disk: Disk, views: Sequence[View], from_offset: int, upto
                 # No batch before it has so high a time. Where it lies outside, all of the others are looked at.
                 known = segment.times_known and from_offset <= segment.max_timestamp_offset < upto
                 begin = segment.max_timestamp_offset if known else from_offset
-                for _, header in walk(read, start_position(disk, read, view, begin), view.size):
+                for _, header in _walk(read, view, start_position(disk, read, view, begin)):
                     if header.base_offset >= upto:
                         break
                     if header.last_offset < begin:
@@ -159,6 +166,35 @@ def find_max_timestamp(disk: Disk, views: Sequence[View], from_offset: int, upto
         except FileNotFoundError:
             continue
     return found
+
+
+def find_holes(disk: Disk, views: Sequence[View]) -> list[tuple[int, int]]:
+    """The offsets that no segment has, (first, behind the last), between segments whose files should meet: one that is
+    missing or empty, or has lost its end. Of a log that is not compacted."""
+    holes: list[tuple[int, int]] = []
+    for view in views:
+        segment, end_offset = view.segment, view.segment.base_offset
+        try:
+            with opened(disk, view) as read:
+                position = _last_entry(disk, view)
+                for _, header in _walk(read, view, position):
+                    end_offset = header.next_offset
+        except FileNotFoundError:
+            if not segment.file.doomed:
+                holes.append((segment.base_offset, view.end_offset))
+            continue
+        if end_offset < view.end_offset:
+            holes.append((end_offset, view.end_offset))
+    return holes
+
+
+def _last_entry(disk: Disk, view: View) -> int:
+    """The position of the last batch that the index has."""
+    try:
+        positions = unpack_entries(read_file(disk, view.segment.index.path), view.size).positions
+    except (InsaneIndex, FileNotFoundError):
+        return 0
+    return positions[-1] if positions else 0
 
 
 def read_times(disk: Disk, view: View) -> tuple[int, int]:
@@ -182,7 +218,7 @@ def read_times(disk: Disk, view: View) -> tuple[int, int]:
 
 def _walk_times(read: Read, view: View) -> tuple[int, int]:
     highest, offset = -1, view.segment.base_offset
-    for _, header in walk(read, 0, view.size):
+    for _, header in _walk(read, view, 0):
         if header.max_timestamp > highest:
             highest, offset = header.max_timestamp, header.last_offset
     return highest, offset
@@ -217,7 +253,10 @@ def _holds(disk: Disk, read: Read, view: View, entry: tuple[int, int]) -> bool:
     offset = view.segment.base_offset + relative
     if relative < 0 or offset >= view.end_offset:
         return False
-    place = locate(read, view.size, start_position(disk, read, view, offset), offset)
+    try:
+        place = locate(read, view.size, start_position(disk, read, view, offset), offset, view.end_offset)
+    except Damaged:
+        return False
     if place.size == 0:
         return False
     header = read_header(read(HEADER_BYTES, place.position), 0)

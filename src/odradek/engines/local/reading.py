@@ -29,7 +29,7 @@ from odradek.engines.local.indexes import (
     no_entries,
     unpack_entries,
 )
-from odradek.engines.local.segment import Damaged, Place, Read, Segment, locate, reader, walk
+from odradek.engines.local.segment import Damaged, Place, Read, Segment, locate, position_behind, reader, walk_on
 from odradek.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, Buffer, read_header
 
 # Where reads ended at the high watermark: the next read of a consumer that keeps up begins there.
@@ -239,13 +239,19 @@ class Reads:
             self._indexes.note(index)
         last, position = floor
         try:
-            return locate(read, end, position, offset, segment.base_offset + last if last >= 0 else -1)
-        except InsaneIndex:
+            expected = segment.base_offset + last if last >= 0 else -1
+            return locate(read, end, position, offset, request.end_offset, expected)
+        except (InsaneIndex, Damaged) as error:
             if not wait:
                 raise WouldWait from None
+            if isinstance(error, Damaged):
+                return _place_behind(read, request, offset, error)
         floor = floor_position(self._rebuild_index(read, request), relative)
         assert floor is not None
-        return locate(read, end, floor[1], offset)
+        try:
+            return locate(read, end, floor[1], offset, request.end_offset)
+        except Damaged as damage:
+            return _place_behind(read, request, offset, damage)
 
     # --- indexes, in a thread ------------------------------------------------------------------------------------
 
@@ -267,11 +273,15 @@ class Reads:
         """Entries made from the log by the rule of `Segment.note`."""
         entries = no_entries()
         interval, since = self._log.index_interval, 0
-        for position, header in walk(read, 0, request.end):
-            if since > interval:
+        offsets = range(request.segment.base_offset, request.end_offset)
+        expected = 0
+        for position, header in walk_on(read, 0, request.end, offsets, _pass_over):
+            # One also behind damage, so that what comes there is found.
+            if since > interval or position > expected:
                 entries.offsets.append(header.last_offset - request.segment.base_offset)
                 entries.positions.append(position)
                 since = 0
+            expected = position + header.size
             since += header.size
         self._loop.call_soon_threadsafe(self._install_rebuilt, request.segment, request.segment.index, entries)
         return entries
@@ -289,6 +299,25 @@ class Reads:
         )
         segment.index.count = len(segment.index.entries.offsets)
         self._log.rewrite_index(segment)
+
+
+def _pass_over(damage: Damaged) -> None:
+    """Whoever asks for what is damaged is told."""
+
+
+def _place_behind(read: Read, request: Request, offset: int, damage: Damaged) -> Place:
+    """The batch that contains `offset`, behind what is damaged. Raises `Damaged` where it is in it."""
+    segment = request.segment
+    while True:
+        position = position_behind(read, damage, request.end, range(segment.base_offset, request.end_offset))
+        if position < 0 or read_header(read(HEADER_BYTES, position)).base_offset > offset:
+            raise Damaged(
+                f"{segment.file.path} is damaged at byte {damage.position}, and offset {offset} cannot be found", -1
+            )
+        try:
+            return locate(read, request.end, position, offset, request.end_offset)
+        except Damaged as another:
+            damage = another
 
 
 def _read_between(read: Read, take: Read, request: Request, place: Place, limit: int) -> list[Buffer] | None:

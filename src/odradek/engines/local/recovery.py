@@ -13,8 +13,10 @@ What is trusted:
 - After a failed write or roll, what was written before it, which is treated as after a crash. If it cannot be flushed,
   the flush has failed.
 - What was flushed, and is damaged all the same, is not cut: a flipped bit must not take what stands behind it. It is
-  said; reading it fails, or the consumer's checksum does.
+  said, and the scan goes on with the next sound batch; reading it fails, or the consumer's checksum does.
 - An index, never: entries must be in order and point to batches, else they are made again from the log.
+- A number in a text checkpoint, as far as the log, or the checksummed entry of `flushed_offsets`, bears it out: nothing
+  is deleted and no end is moved because of a number alone.
 
 Corruption below the recovery point is not looked for: that is for whoever reads the batch.
 """
@@ -22,8 +24,10 @@ Corruption below the recovery point is not looked for: that is for whoever reads
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+
+from crc32c import crc32c
 
 from odradek.engines.local import checkpoints
 from odradek.engines.local.disk import NO_ROOM, Disk
@@ -50,12 +54,14 @@ from odradek.engines.local.segment import (
     Read,
     Segment,
     locate,
+    position_behind,
     reader,
     scan,
     walk,
+    walk_on,
 )
 from odradek.engines.local.snapshots import PRODUCER, SnapshotName, parse_snapshot_name
-from odradek.records.batch import HEADER_BYTES, read_header
+from odradek.records.batch import HEADER_BYTES, BatchHeader, read_header
 
 NOTHING = 2**63 - 1
 
@@ -95,8 +101,12 @@ class Loaded:
     snapshots: list[SnapshotName]
     roll: bool = False
     """Whether the next append must go into a new segment."""
+    epochs_crc: int = 0
+    """Of the leader epochs' file, where it is as it should be."""
     notes: list[str] = field(default_factory=list)
     """What a person should know: sentences for the log."""
+    damages: list[str] = field(default_factory=list)
+    """What of the log's flushed data is damaged or missing: sentences, too."""
 
 
 def load_log(
@@ -106,14 +116,18 @@ def load_log(
     recovery_point: int,
     flushed_end: int,
     start_offset: int,
+    is_vouched: bool,
+    epochs_crc: int | None,
     cut: Cut | None,
     interval: int,
     compacted: bool,
     now_ms: int,
 ) -> Loaded:
     """Reads the log in `folder`, which exists. `recovery_point` is `NOTHING` after a clean stop; below `flushed_end`
-    all is known to have been on the disk. Raises `OSError`."""
+    all is known to have been on the disk, for certain where that is `is_vouched`, as `start_offset` is. `epochs_crc` is
+    the checksum of the leader epochs' file, where it is known. Raises `OSError`."""
     notes: list[str] = []
+    damages: list[str] = []
     names = _remove_leftovers(disk, folder, set(disk.list_folder(folder)), notes)
     bases = sorted(int(name[: -len(LOG)]) for name in names if _is_segment_name(name, LOG))
     for name in names:
@@ -130,9 +144,12 @@ def load_log(
         segments.append(_new_segment(disk, folder, start_offset, now_ms))
     whole_from = NOTHING if cut is not None and cut.is_flushed else recovery_point
     end_offset, found_epochs, is_rotten = _load_segments(
-        disk, folder, segments, names, whole_from, flushed_end, cut, interval, compacted, notes
+        disk, folder, segments, names, whole_from, flushed_end, is_vouched, cut, interval, compacted, notes, damages
     )
     roll = roll or is_rotten
+    if start_offset > end_offset and not is_vouched:
+        notes.append(f"{checkpoints.LOG_STARTS} says {start_offset}, but the log ends at {end_offset}: not believed")
+        start_offset = 0
     if start_offset > end_offset:
         # The disk lost records that were deleted anyway.
         notes.append(f"the log ended at {end_offset}, before its start {start_offset}: it is empty now")
@@ -140,7 +157,9 @@ def load_log(
         segments[:] = [_new_segment(disk, folder, start_offset, now_ms)]
         end_offset = start_offset
     start_offset = max(start_offset, segments[0].base_offset)
-    epochs = _load_epochs(disk, folder, segments, found_epochs, notes)
+    epochs, epochs_crc = _load_epochs(
+        disk, folder, segments, end_offset, found_epochs, epochs_crc, compacted, notes, damages
+    )
     highest_epoch = epochs[-1][0] if epochs else -1
     return Loaded(
         segments=segments,
@@ -150,7 +169,9 @@ def load_log(
         highest_epoch=highest_epoch,
         snapshots=_load_snapshots(disk, folder, names, end_offset),
         roll=roll,
+        epochs_crc=epochs_crc,
         notes=notes,
+        damages=damages,
     )
 
 
@@ -222,7 +243,7 @@ def _complete_swap(disk: Disk, folder: str, names: set[str], base_offset: int) -
     fd = disk.open(path + LOG + SWAP)
     try:
         end_offset = base_offset
-        for _, header in walk(reader(disk, fd), 0, disk.size(path + LOG + SWAP)):
+        for _, header in walk(reader(disk, fd), 0, disk.size(path + LOG + SWAP), range(base_offset, NOTHING)):
             end_offset = header.next_offset
     finally:
         disk.close(fd)
@@ -289,10 +310,12 @@ def _load_segments(
     names: set[str],
     recovery_point: int,
     flushed_end: int,
+    is_vouched: bool,
     cut: Cut | None,
     interval: int,
     compacted: bool,
     notes: list[str],
+    damages: list[str],
 ) -> tuple[int, list[tuple[int, int]], bool]:
     """Fills in the segments; cuts the log before the first bad batch, unless that was flushed: then the disk has
     damaged it since, and what stands behind it is left. Returns the end offset, the epochs seen, and whether the last
@@ -311,28 +334,40 @@ def _load_segments(
             and segment_end < recovery_point  # at it, a failed write's truncation may not have been flushed
             and (size == 0 or (has_indexes and _open_indexes(disk, segment)))
         ):
+            if size == 0:
+                damages.append(
+                    f"{segment.file.path} is empty: offsets {segment.base_offset} to {segment_end - 1} are lost"
+                )
             segment.size = size
             segment.times_known = size == 0
             end_offset = segment_end
             continue
         from_offset = recovery_point if has_indexes else -1
         torn, next_offset, found = _recover(
-            disk, segment, segment_end, size, from_offset, recovery_point, flushed_end, interval
+            disk, segment, segment_end, size, from_offset, recovery_point, flushed_end, interval, compacted, damages
         )
         epochs += found
         end_offset = next_offset
-        if torn is None and is_last and next_offset < flushed_end:
-            torn = "the file ends there"
-        if torn is not None and next_offset < min(segment_end, flushed_end):
+        if is_last and next_offset < flushed_end and torn is None and not is_vouched:
             notes.append(
-                f"{segment.file.path} is damaged at byte {segment.size}, offset {next_offset} ({torn}): what is behind "
-                "that in the file is left, but may not be found"
+                f"{checkpoints.RECOVERY_POINTS} says {flushed_end}, but {segment.file.path} ends at offset "
+                f"{next_offset}: not believed"
             )
-            is_rotten = is_last
-            segment.size, end_offset = size, min(segment_end, max(flushed_end, next_offset))
+        elif is_last and next_offset < flushed_end:
+            damages.append(
+                f"{segment.file.path} ends at byte {segment.size}, offset {next_offset} "
+                f"({torn or 'the file ends there'}), but was flushed up to offset {flushed_end}: the rest is lost"
+            )
+            # What readers have seen keeps its offsets to itself; bytes behind are left.
+            segment.size, end_offset, is_rotten = size, flushed_end, True
+            break
+        if torn is not None and next_offset < min(segment_end, flushed_end):
+            damages.append(
+                f"{segment.file.path} is damaged from byte {segment.size}, offset {next_offset}, to its end ({torn}): "
+                "what was there cannot be found"
+            )
+            segment.size, end_offset = size, segment_end
             torn = None
-            if is_last:
-                break
         if torn is not None and next_offset == segment_end:
             notes.append(f"cut {size - segment.size} bytes between offsets {next_offset - 1} and {next_offset}: {torn}")
             torn = None  # the rest of a write that had failed
@@ -389,10 +424,12 @@ def _recover(
     recovery_point: int,
     flushed_end: int,
     interval: int,
+    compacted: bool,
+    damages: list[str],
 ) -> tuple[str | None, int, list[tuple[int, int]]]:
     """Walks a segment from the last index entry at or below `from_offset` to its end, or to where the next one begins
-    (`segment_end`), CRCs from `recovery_point` on; what comes after the last good batch is cut off. Returns (why it was
-    cut, next offset, epochs)."""
+    (`segment_end`), CRCs from `recovery_point` on; what comes after the last good batch is cut off, unless it was
+    flushed. Damage with something sound behind it is passed over. Returns (why it was cut, next offset, epochs)."""
     is_clean = recovery_point == NOTHING
     fd = disk.open(segment.file.path)
     try:
@@ -406,7 +443,21 @@ def _recover(
         if segment.size:
             next_offset = read_header(read(HEADER_BYTES, segment.size), 0).base_offset
             segment.rolling_timestamp = read_header(read(HEADER_BYTES, 0), 0).max_timestamp
-        scanned = scan(read, segment, size, interval, next_offset, recovery_point, segment_end)
+        scanned = scan(read, segment, size, interval, next_offset, recovery_point, segment_end, compacted)
+        epochs = scanned.epochs
+        while scanned.torn is not None and scanned.next_offset < min(segment_end, flushed_end):
+            damage = Damaged(scanned.torn, segment.size, scanned.last_position)
+            behind = position_behind(read, damage, size, range(scanned.next_offset, segment_end))
+            if behind < 0:
+                break
+            next_offset = read_header(read(HEADER_BYTES, behind), 0).base_offset
+            damages.append(
+                f"{segment.file.path} is damaged from byte {segment.size} to {behind} ({scanned.torn}): of what was "
+                f"flushed, offsets {scanned.next_offset} to {next_offset - 1} cannot be served"
+            )
+            segment.pass_over(behind)
+            scanned = scan(read, segment, size, interval, next_offset, recovery_point, segment_end, compacted)
+            epochs += scanned.epochs
         segment.times_known = True
         if scanned.torn is not None and scanned.next_offset >= min(segment_end, flushed_end):
             disk.truncate(fd, segment.size)
@@ -414,7 +465,7 @@ def _recover(
             _sync(disk, fd)
     finally:
         disk.close(fd)
-    return scanned.torn, scanned.next_offset, scanned.epochs
+    return scanned.torn, scanned.next_offset, epochs
 
 
 def _trim_indexes(disk: Disk, segment: Segment, size: int, from_offset: int, read: Read, *, keep_times: bool) -> None:
@@ -430,7 +481,7 @@ def _trim_indexes(disk: Disk, segment: Segment, size: int, from_offset: int, rea
         assert floor is not None
         last, position = floor
         if last >= 0:
-            locate(read, size, position, base_offset + last, expected_last=base_offset + last)
+            locate(read, size, position, base_offset + last, NOTHING, expected_last=base_offset + last)
     except (InsaneIndex, Damaged, FileNotFoundError):
         index_data = time_data = bytearray(1)  # of a length that no kept entries have
         entries, times, last, position = no_entries(), [], -1, 0
@@ -466,39 +517,104 @@ def _resize(disk: Disk, path: str, size: int) -> None:
 
 
 def _load_epochs(
-    disk: Disk, folder: str, segments: list[Segment], found: list[tuple[int, int]], notes: list[str]
-) -> list[tuple[int, int]]:
-    """The leader epochs: those of the checkpoint, and those of batches that a scan saw and the checkpoint lacks.
-    Without a checkpoint, those of all batches. What the checkpoint lacks is written before anybody goes on: the next
-    start may not scan as far back, and would use an epoch twice."""
+    disk: Disk,
+    folder: str,
+    segments: list[Segment],
+    end_offset: int,
+    found: list[tuple[int, int]],
+    expected_crc: int | None,
+    compacted: bool,
+    notes: list[str],
+    damages: list[str],
+) -> tuple[list[tuple[int, int]], int]:
+    """The leader epochs, and their file's checksum: those of the checkpoint, if it has the checksum it should have or
+    the log bears it out, and those of batches that a scan saw and the checkpoint lacks. Without a checkpoint, those of
+    all batches. What the checkpoint lacks is written before anybody goes on: the next start may not scan as far back,
+    and would use an epoch twice."""
     epochs: list[tuple[int, int]] = []
-    known = 0
+    known, crc = 0, 0
+    path = f"{folder}/{checkpoints.LEADER_EPOCHS}"
     try:
-        epochs = checkpoints.parse_epochs(checkpoints.read_file(disk, f"{folder}/{checkpoints.LEADER_EPOCHS}"))
-        known = len(epochs)
+        data = checkpoints.read_file(disk, path)
+        epochs = checkpoints.parse_epochs(data)
+        known, crc = len(epochs), crc32c(data)
+        if crc != expected_crc:
+            _check_epochs(disk, segments, end_offset, epochs, compacted)
     except (FileNotFoundError, checkpoints.Garbled) as error:
+        epochs, known = [], 0
         if any(segment.size for segment in segments):
             notes.append(f"leader epochs made again from the batches: {error}")
             found = []
             for segment in segments:
-                fd = disk.open(segment.file.path)
-                try:
-                    for _, header in walk(reader(disk, fd), 0, segment.size):
-                        if not found or header.leader_epoch > found[-1][0]:
-                            found.append((header.leader_epoch, header.base_offset))
-                finally:
-                    disk.close(fd)
+                for _, header in _batches(disk, segment, end_offset, damages):
+                    if not found or header.leader_epoch > found[-1][0]:
+                        found.append((header.leader_epoch, header.base_offset))
     for epoch, start in found:
         if epoch >= 0 and (not epochs or (epoch > epochs[-1][0] and start >= epochs[-1][1])):
             epochs.append((epoch, start))
     if len(epochs) > known:
+        written = checkpoints.format_epochs(epochs)
         try:
-            checkpoints.replace_file(disk, f"{folder}/{checkpoints.LEADER_EPOCHS}", checkpoints.format_epochs(epochs))
+            checkpoints.replace_file(disk, path, written)
             disk.sync_folder(folder)
+            crc = crc32c(written)
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-    return epochs
+    return epochs, crc
+
+
+def _batches(
+    disk: Disk, segment: Segment, end_offset: int, damages: list[str], position: int = 0
+) -> Iterator[tuple[int, BatchHeader]]:
+    """The batches of a segment from `position` on, damage passed over."""
+    fd = disk.open(segment.file.path)
+    try:
+        offsets = range(segment.base_offset, end_offset)
+        yield from walk_on(
+            reader(disk, fd), position, segment.size, offsets, lambda damage: damages.append(str(damage))
+        )
+    finally:
+        disk.close(fd)
+
+
+def _check_epochs(
+    disk: Disk, segments: list[Segment], end_offset: int, epochs: list[tuple[int, int]], compacted: bool
+) -> None:
+    """Compares each epoch's start with the batch there. Raises `Garbled`."""
+    bases = [segment.base_offset for segment in segments]
+    for number, (epoch, start) in enumerate(epochs):
+        offset = max(start, bases[0])
+        if offset >= end_offset:
+            continue
+        later = epochs[number + 1][1] if number + 1 < len(epochs) else end_offset
+        if later <= offset:
+            continue  # none of its batches is left
+        header = _batch_at(disk, segments[bisect_right(bases, offset) - 1], offset)
+        if header is None or compacted:
+            continue
+        begins = header.base_offset == start or start <= bases[0] or number == 0
+        if header.leader_epoch != epoch or not begins:
+            raise checkpoints.Garbled(f"epoch {epoch} is said to begin at offset {start}, and the log says otherwise")
+
+
+def _batch_at(disk: Disk, segment: Segment, offset: int) -> BatchHeader | None:
+    """The header of the batch that contains `offset`, None where it cannot be found."""
+    try:
+        index = checkpoints.read_file(disk, segment.index.path)
+        floor = floor_position(unpack_entries(index, segment.size), offset - segment.base_offset)
+        position = floor[1] if floor is not None else 0
+    except (InsaneIndex, FileNotFoundError):
+        position = 0
+    fd = disk.open(segment.file.path)
+    try:
+        read = reader(disk, fd)
+        place = locate(read, segment.size, position, offset, NOTHING)
+        return read_header(read(HEADER_BYTES, place.position)) if place.size else None
+    except Damaged:
+        return None
+    finally:
+        disk.close(fd)
 
 
 def _load_snapshots(disk: Disk, folder: str, names: set[str], end_offset: int) -> list[SnapshotName]:

@@ -22,7 +22,7 @@ from odradek.engines.local import aborted_index
 from odradek.engines.local.disk import Disk
 from odradek.engines.local.files import LogFile
 from odradek.engines.local.indexes import InsaneIndex, OffsetIndex, TimeIndex
-from odradek.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, BatchHeader, read_header
+from odradek.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, PREFIX_BYTES, BatchHeader, read_header
 
 LOG = ".log"
 INDEX = ".index"
@@ -33,7 +33,7 @@ CLEANED = ".cleaned"
 SWAP = ".swap"
 INT_MAX = 2**31 - 1
 
-_PLACE = struct.Struct(">qi11xi")  # base_offset, batch_length, last_offset_delta
+_PLACE = struct.Struct(">qi4xb6xi")  # base_offset, batch_length, magic, last_offset_delta
 _PLACE_BYTES = _PLACE.size
 _CRC = struct.Struct(">I")
 _CRC_POSITION = 17
@@ -48,7 +48,13 @@ Read = Callable[[int, int], bytearray]
 
 
 class Damaged(Unknown):
-    """A log's bytes are no batches where they should be."""
+    """A log's bytes are no batches where they should be: at `position` of the file, behind the batch at `previous` (-1
+    where that was not looked at), whose length may be what is wrong."""
+
+    def __init__(self, message: str, position: int = -1, previous: int = -1) -> None:
+        super().__init__(message)
+        self.position = position
+        self.previous = previous
 
 
 class Segment:
@@ -102,6 +108,11 @@ class Segment:
         self.bytes_since_index += size
         self.size += size
 
+    def pass_over(self, position: int) -> None:
+        """What lies before `position` is damaged: the batch there gets an index entry, so that it is found."""
+        self.size = position
+        self.bytes_since_index = INT_MAX
+
     def finish_times(self) -> None:
         """The time index's last entry, when the segment is rolled or closed."""
         if self.times_known and self.size:
@@ -118,29 +129,36 @@ class Place(NamedTuple):
     size: int
 
 
-def locate(read: Read, end: int, position: int, offset: int, expected_last: int = -1) -> Place:
-    """The first batch at or after `position` that ends at or above `offset`; `end` is where the batches end.
+def locate(read: Read, end: int, position: int, offset: int, end_offset: int, expected_last: int = -1) -> Place:
+    """The first batch at or after `position` that ends at or above `offset`; `end` is where the batches end, and
+    `end_offset` their offsets.
 
     `expected_last` is the last offset that an index promised for the batch at `position`. Raises `InsaneIndex` where it
     does not stand there, `Damaged` where there are no batches."""
+    previous, next_offset = -1, 0
     while position < end:
         chunk = read(min(LOCATE_BYTES, end - position), position)
         at, last = 0, len(chunk) - _PLACE_BYTES
         if last < 0:
-            if expected_last >= 0:
-                raise InsaneIndex("an entry points behind the last batch")
-            raise Damaged(f"the batch at position {position} is cut short")
+            raise Damaged(f"the batch at position {position} is cut short", position, previous)
         while at <= last:
-            base_offset, length, delta = _PLACE.unpack_from(chunk, at)
+            base_offset, length, magic, delta = _PLACE.unpack_from(chunk, at)
             if expected_last >= 0:
                 if base_offset + delta != expected_last:
                     raise InsaneIndex("an entry's offset is not that of its batch")
                 expected_last = -1
             size = length + LENGTH_OVERHEAD
-            if size < HEADER_BYTES or delta < 0:
-                raise Damaged(f"no batch at position {position + at}")
+            if (
+                magic != 2
+                or size < HEADER_BYTES
+                or delta < 0
+                or position + at + size > end
+                or not next_offset <= base_offset < end_offset
+            ):
+                raise Damaged(f"no batch at position {position + at}", position + at, previous)
             if base_offset + delta >= offset:
                 return Place(position + at, size)
+            previous, next_offset = position + at, base_offset + delta + 1
             at += size
         position += at
     return Place(end, 0)
@@ -151,43 +169,96 @@ def reader(disk: Disk, fd: int) -> Read:
     return lambda size, position: disk.read_at(fd, size, position)
 
 
-def walk(read: Read, position: int, end: int) -> Iterator[tuple[int, BatchHeader]]:
-    """(position, header) of all batches from `position` to `end`. Blocks. Raises `Damaged`."""
+def walk(read: Read, position: int, end: int, offsets: range) -> Iterator[tuple[int, BatchHeader]]:
+    """(position, header) of all batches from `position` to `end`, whose offsets are among `offsets`. Blocks. Raises
+    `Damaged`."""
+    previous, next_offset = -1, offsets.start
     while position < end:
         chunk = read(min(WALK_BYTES, end - position), position)
         at, last = 0, len(chunk) - HEADER_BYTES
         if last < 0:
-            raise Damaged(f"the batch at position {position} is cut short")
+            raise Damaged(f"the batch at position {position} is cut short", position, previous)
         while at <= last:
             header = read_header(chunk, at)
-            if header.size < HEADER_BYTES or header.last_offset_delta < 0:
-                raise Damaged(f"no batch at position {position + at}")
+            size = header.size
+            if (
+                header.magic != 2
+                or size < HEADER_BYTES
+                or header.last_offset_delta < 0
+                or position + at + size > end
+                or not next_offset <= header.base_offset < offsets.stop
+            ):
+                raise Damaged(f"no batch at position {position + at}", position + at, previous)
             yield position + at, header
-            at += header.size
+            previous, next_offset = position + at, header.next_offset
+            at += size
         position += at
 
 
+def walk_on(
+    read: Read, position: int, end: int, offsets: range, on_damage: Callable[[Damaged], None]
+) -> Iterator[tuple[int, BatchHeader]]:
+    """`walk` that goes on behind what is damaged, with the next sound batch."""
+    while True:
+        try:
+            yield from walk(read, position, end, offsets)
+            return
+        except Damaged as damage:
+            on_damage(damage)
+            position = position_behind(read, damage, end, offsets)
+            if position < 0:
+                return
+
+
+def position_behind(read: Read, damage: Damaged, end: int, offsets: range) -> int:
+    """Where the next sound batch is whose offsets are among `offsets`; -1 where there is none. Blocks, and reads all
+    that it passes."""
+    if damage.previous >= 0 and not is_sound(read, damage.previous, end):
+        return find_batch(read, damage.previous + 1, end, offsets.start, offsets.stop)
+    return find_batch(read, damage.position + 1, end, offsets.start, offsets.stop)
+
+
+def is_sound(read: Read, position: int, end: int) -> bool:
+    """Whether a whole batch stands there, with its checksum. Blocks."""
+    head = read(HEADER_BYTES, position)
+    if len(head) < HEADER_BYTES:
+        return False
+    header = read_header(head)
+    return (
+        HEADER_BYTES <= header.size <= end - position
+        and _crc_of(read, position + _CRC_START, header.size - _CRC_START) == header.crc
+    )
+
+
 class Scanned(NamedTuple):
-    """What a scan found: the offset after the last good batch, the epochs in the order they began, and why it ended
-    before the end of the file, if it did."""
+    """What a scan found: the offset after the last good batch, the epochs in the order they began, why it ended before
+    the end of the file, if it did, and the position of the last good batch (-1 for none)."""
 
     next_offset: int
     epochs: list[tuple[int, int]]
     torn: str | None
+    last_position: int
 
 
 def scan(
-    read: Read, segment: Segment, end: int, interval: int, next_offset: int, check_from: int, end_offset: int
+    read: Read,
+    segment: Segment,
+    end: int,
+    interval: int,
+    next_offset: int,
+    check_from: int,
+    end_offset: int,
+    compacted: bool,
 ) -> Scanned:
     """Walks a segment from its `size` to the file's `end`, noting every good batch, and stops at the first that is not:
-    cut short, out of order, at or above `end_offset`, not magic 2, or (from offset `check_from` on) with a wrong CRC.
-    Blocks."""
+    cut short, out of order, at or above `end_offset`, not magic 2, or (from offset `check_from` on) with a wrong CRC,
+    or offsets missing before it (in a log that is not compacted; no CRC covers a batch's offset). Blocks."""
     epochs: list[tuple[int, int]] = []
-    epoch = -1
+    epoch = last_position = -1
     limit = min(segment.base_offset + INT_MAX, end_offset - 1)
 
     def done(torn: str | None) -> Scanned:
-        return Scanned(next_offset, epochs, torn)
+        return Scanned(next_offset, epochs, torn, last_position)
 
     while segment.size < end:
         position = segment.size
@@ -206,6 +277,8 @@ def scan(
             if position + at + size > end:
                 return done("a batch is cut short")
             if header.last_offset >= check_from:
+                if header.base_offset > next_offset and not compacted:
+                    return done(f"offsets jump to {header.base_offset}")
                 if at + size <= len(chunk):
                     crc = crc32c(view[at + _CRC_START : at + size])
                 else:
@@ -217,10 +290,31 @@ def scan(
                 epochs.append((epoch, header.base_offset))
             if segment.size == 0:
                 segment.rolling_timestamp = header.max_timestamp
+            last_position = position + at
             segment.note(size, header.last_offset, header.max_timestamp, interval)
             next_offset = header.last_offset + 1
             at += size
     return done(None)
+
+
+def find_batch(read: Read, position: int, end: int, next_offset: int, end_offset: int) -> int:
+    """The position of the first sound batch at or after `position` whose offsets lie in `next_offset` to `end_offset`;
+    -1 where there is none. For what lies behind damage. Blocks, and reads all that it passes."""
+    while position + HEADER_BYTES <= end:
+        chunk = read(min(WALK_BYTES, end - position), position)
+        magic = chunk.find(2, PREFIX_BYTES)
+        while magic >= 0 and (at := magic - PREFIX_BYTES) + HEADER_BYTES <= len(chunk):
+            header = read_header(chunk, at)
+            if (
+                next_offset <= header.base_offset < end_offset
+                and 0 <= header.last_offset_delta < end_offset - header.base_offset
+                and HEADER_BYTES <= header.size <= end - position - at
+                and _crc_of(read, position + at + _CRC_START, header.size - _CRC_START) == header.crc
+            ):
+                return position + at
+            magic = chunk.find(2, magic + 1)
+        position += max(1, len(chunk) - HEADER_BYTES + 1)
+    return -1
 
 
 def _crc_of(read: Read, position: int, size: int) -> int:

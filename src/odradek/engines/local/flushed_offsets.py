@@ -1,0 +1,147 @@
+"""How far each log is flushed, kept closer than Kafka's checkpoints are and with a checksum: `odradek-flushed-offsets`.
+
+    header  magic "odrkflsh" | version int32 | slot size int32
+    slot    topic id 16 bytes | partition int32 | flushed end int64 | start offset int64 | CRC-32C of the log's
+            leader-epoch-checkpoint uint32 | CRC-32C of the slot before it uint32
+
+Kafka writes its recovery points once a minute, as text that nothing checks. A slot is written a few milliseconds after
+each flush, into memory only: what a killed broker had flushed is known, and after a power cut the slot is as old as the
+system's last write-back, which only makes a recovery check more. It also bears witness for the numbers in Kafka's text
+files: one that a slot contradicts is not believed.
+
+Role: bytes of slots, and which slot is whose. Invariants: a slot never says more than what was on the disk when it was
+written; one whose checksum is wrong says nothing. Used on the event loop, but for `read` and `sync`. Everything works
+without the file, as with a directory of Apache Kafka's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from crc32c import crc32c
+
+from odradek.engines.local.checkpoints import read_file, write_all
+from odradek.engines.local.disk import Disk
+
+FLUSHED_OFFSETS = "odradek-flushed-offsets"
+_MAGIC = b"odrkflsh"
+_VERSION = 1
+_HEADER = struct.Struct(">8sii")
+_SLOT = struct.Struct(">16siqqI")
+_CRC = struct.Struct(">I")
+SLOT_BYTES = _SLOT.size + _CRC.size
+# Slots that lie closer together than this are written in one go with what is between them.
+_GAP_BYTES = 4096
+
+Key = tuple[bytes, int]
+"""Topic id and partition."""
+
+
+class Flushed(NamedTuple):
+    """What is known of one log."""
+
+    end_offset: int
+    start_offset: int
+    epochs_crc: int
+
+
+def pack_slot(key: Key, flushed: Flushed) -> bytes:
+    body = _SLOT.pack(*key, *flushed)
+    return body + _CRC.pack(crc32c(body))
+
+
+class FlushedOffsets:
+    """The file of one data directory. `found` is what it said at the start, for the logs that there are."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._disk = disk
+        self._path = path
+        self._image = bytearray(_HEADER.pack(_MAGIC, _VERSION, SLOT_BYTES))
+        self._positions: dict[Key, int] = {}
+        self._free: list[int] = []
+        self._due: set[int] = {0}
+        """Positions of slots that the file does not have yet; 0 is the header's."""
+        self._fd = -1
+        self.found: dict[Key, Flushed] = {}
+
+    def read(self, wanted: Iterable[Key]) -> list[str]:
+        """Reads and opens the file; returns what is odd about it. In a thread. Raises `OSError` where it can neither be
+        opened nor made."""
+        notes: list[str] = []
+        try:
+            data = read_file(self._disk, self._path)
+        except FileNotFoundError:
+            self._fd = self._disk.open(self._path, create=True)
+            return notes
+        self._fd = self._disk.open(self._path)
+        if data[: _HEADER.size] != self._image:
+            if data:
+                notes.append(f"{FLUSHED_OFFSETS} is not used: its header is not that of version {_VERSION}")
+            self._disk.truncate(self._fd, 0)
+            return notes
+        self._due.clear()
+        there = set(wanted)
+        self._image = data[: len(data) - (len(data) - _HEADER.size) % SLOT_BYTES]
+        for position in range(_HEADER.size, len(self._image), SLOT_BYTES):
+            body = self._image[position : position + _SLOT.size]
+            topic_id, partition, *numbers = _SLOT.unpack(body)
+            key = (topic_id, partition)
+            is_sound = _CRC.unpack_from(self._image, position + _SLOT.size)[0] == crc32c(body)
+            if not is_sound and any(body):
+                notes.append(f"{FLUSHED_OFFSETS} is damaged at byte {position}: a log is checked as if it had no entry")
+            if is_sound and key in there and key not in self.found:
+                self.found[key] = Flushed(*numbers)
+                self._positions[key] = position
+            else:
+                self._free.append(position)
+        return notes
+
+    def note(self, key: Key, flushed: Flushed) -> None:
+        """Takes over what is on the disk for certain; `write` tells the file."""
+        position = self._positions.get(key)
+        if position is None:
+            if self._free:
+                position = self._free.pop()
+            else:
+                position = len(self._image)
+                self._image += bytes(SLOT_BYTES)
+            self._positions[key] = position
+        self._image[position : position + SLOT_BYTES] = pack_slot(key, flushed)
+        self._due.add(position)
+
+    def forget(self, key: Key) -> None:
+        """A log was deleted."""
+        position = self._positions.pop(key, None)
+        if position is not None:
+            self._image[position : position + SLOT_BYTES] = bytes(SLOT_BYTES)
+            self._free.append(position)
+            self._due.add(position)
+
+    def write(self) -> None:
+        """Writes what is new into memory: some microseconds. Raises `OSError`; then it is still due."""
+        if self._due and self._fd >= 0:
+            for begin, end in self._pieces():
+                write_all(self._disk, self._fd, bytes(self._image[begin:end]), begin)
+            self._due.clear()
+
+    def _pieces(self) -> list[tuple[int, int]]:
+        pieces: list[tuple[int, int]] = []
+        for position in sorted(self._due):
+            end = position + (SLOT_BYTES if position else _HEADER.size)
+            if pieces and position - pieces[-1][1] <= _GAP_BYTES:
+                pieces[-1] = (pieces[-1][0], end)
+            else:
+                pieces.append((position, end))
+        return pieces
+
+    def sync(self) -> None:
+        """Makes what was written durable. In a thread. Raises `OSError`."""
+        if self._fd >= 0:
+            self._disk.sync_data(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._disk.close(self._fd)
+            self._fd = -1
