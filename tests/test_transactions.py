@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from odradek.protocol.messages.create_topics import (
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+)
+from odradek.protocol.messages.produce import ProduceResponse
+from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from tests.adversity.transactions import campaign, read_all
 from tests.broker import BrokerProcess
 from tests.clients.driver_go import GO
-from tests.handlers.txn_peer import TxnPeer
+from tests.handlers.txn_peer import NOW_MS, TxnPeer
 from tests.pipelines.pipeline import KINDS
-from tests.raw_client import Closed
+from tests.raw_client import Closed, produce_request
 from tests.reference import has_java
 
 PARTITIONS = 2
@@ -126,3 +137,79 @@ def test_a_broker_that_dies_at_any_write_of_a_commit(tmp_path: Path, when: str) 
     assert ends[-1] == (True, True)
     assert ends[0] == (False, when == "after")
     assert all(is_committed for _, is_committed in ends[1:])
+
+
+# Topics whose batches pass through a thread before they have their place.
+LOOKED_INTO = {
+    "gzip": {"compression.type": "gzip", "compression.gzip.level": "9"},
+    "zstd": {"compression.type": "zstd", "compression.zstd.level": "15"},
+    "compacted": {"cleanup.policy": "compact"},
+    "times": {"message.timestamp.before.max.ms": "86400000"},
+}
+MANY_RECORDS = 10_000
+# How much is asked of the broker between a batch and the end of its transaction.
+MOMENTS = (0, 1, 2, 4, 8, 16)
+PRODUCE_VERSION = 11
+
+
+def _make(peer: TxnPeer, topic: str, configs: dict[str, str]) -> None:
+    made = CreatableTopic(
+        name=topic,
+        num_partitions=1,
+        replication_factor=1,
+        configs=[CreatableTopicConfig(name=name, value=value) for name, value in configs.items()],
+    )
+    assert peer.client.call(CreateTopicsRequest(topics=[made]), CreateTopicsResponse, 5).topics[0].error_code == 0
+
+
+def _race(peer: TxnPeer, other: TxnPeer, topic: str, how: str, records: list[NewRecord], moment: int) -> bool:
+    """Sends a batch, and on the other connection what ends its transaction; whether the batch was taken."""
+    name = topic
+    pid, epoch = producer = peer.begin(name)
+    peer.add(name, producer, {topic: [0]})
+    assert peer.write(topic, producer, 0, name, PRODUCE_VERSION)["error_code"] == 0
+    batch = build_batch(records, producer_id=pid, producer_epoch=epoch, base_sequence=1, transactional=True)
+    request = produce_request(topic, batch_bytes(batch))
+    request.transactional_id = name
+    peer.client.send(request, PRODUCE_VERSION)
+    for _ in range(moment):
+        other.described(name)
+    if how == "init":
+        assert other.init(name)["error_code"] == 0
+    elif how == "marker":
+        assert "'error_code': 0" in str(other.mark(producer, topic, False, 0, 1))
+    else:
+        assert other.end(name, producer, how == "commit", 4)["error_code"] == 0
+    answer = peer.client.receive(ProduceResponse, PRODUCE_VERSION).responses[0].partition_responses[0]
+    if how == "marker":
+        # The coordinator knows nothing of it: what came behind it is of the same transaction, and has an end, too.
+        assert other.end(name, producer, False, 4)["error_code"] == 0
+    if how != "init":
+        peer.until_described(name, "CompleteCommit" if how == "commit" else "CompleteAbort")
+    return answer.error_code == 0
+
+
+@pytest.mark.parametrize("kind", LOOKED_INTO)
+def test_an_end_that_comes_while_a_batch_is_looked_into(tmp_path: Path, kind: str) -> None:
+    """No batch is behind its transaction's marker, whoever asks for that; so nothing hangs."""
+    chance = random.Random(7)
+    records = [NewRecord(b"k", chance.randbytes(16).hex().encode(), NOW_MS) for _ in range(MANY_RECORDS)]
+    taken = Counter[str]()
+    with (
+        BrokerProcess(tmp_path) as broker,
+        TxnPeer(broker.port, is_kafka=False) as peer,
+        TxnPeer(broker.port, is_kafka=False) as other,
+    ):
+        for how, moment in product(("commit", "abort", "init", "marker"), MOMENTS):
+            topic = f"{how}-{moment}"
+            _make(peer, topic, LOOKED_INTO[kind])
+            is_taken = _race(peer, other, topic, how, records, moment)
+            taken[how] += is_taken
+            seen = peer.read(topic, False)
+            assert seen["last_stable_offset"] == seen["high_watermark"], (topic, seen)
+            order = ["marker" if len(one) == 4 else "batch" for one in seen["records"]]
+            if how == "marker":
+                assert (order[0], order[-1], order.count("marker")) == ("batch", "marker", 2), topic
+            else:
+                assert order == ["batch"] * (1 + is_taken) + ["marker"], topic
+    assert len(+taken) == 4, f"this test shows nothing: {taken}"

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 from confluent_kafka import (
@@ -49,6 +50,13 @@ SETTINGS = (
     "transaction.state.log.num.partitions=2",
     "odradek.coordinator.snapshot.min.records=50",
     "transaction.abort.timed.out.transaction.cleanup.interval.ms=500",
+)
+# What is written passes through a thread on all but the second.
+OUT_CONFIGS: tuple[dict[str, str], ...] = (
+    {"compression.type": "gzip", "compression.gzip.level": "9"},
+    {},
+    {"message.timestamp.before.max.ms": "86400000"},
+    {"compression.type": "zstd"},
 )
 
 
@@ -201,7 +209,9 @@ def rounds(
     said = threading.Event()
     with broker, contextlib.ExitStack() as stack:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
-        topics = [NewTopic(name, PARTITIONS) for name in ("in", *(f"out-{kind}" for kind in kinds))]
+        topics = [NewTopic("in", PARTITIONS)]
+        outs = zip(kinds, cycle(OUT_CONFIGS), strict=False)
+        topics += [NewTopic(f"out-{kind}", PARTITIONS, config=configs) for kind, configs in outs]
         for made in admin.create_topics(topics).values():
             made.result()
         feeder = Feeder(broker.bootstrap)

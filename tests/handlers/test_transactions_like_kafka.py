@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 
 import pytest
 
@@ -171,6 +172,32 @@ def test_transactions_of_the_second_version(compare: Compare, version: int, comm
             peer.end(name, (pid, epoch + 3), True, NEW_END),
             peer.described(name),
         ]
+        return answers
+
+    compare(scenario)
+
+
+@pytest.mark.parametrize("again", [OLD_END, NEW_END])
+@pytest.mark.parametrize("version", [OLD_END, NEW_END])
+def test_an_end_behind_one_that_is_being_completed(compare: Compare, version: int, again: int) -> None:
+    """Either way, by the epoch the producer had, and the one that it has from the first: what it comes to is what a
+    complete transaction makes of it."""
+
+    def scenario(peer: TxnPeer) -> Plain:
+        topic = f"behind-{version}-{again}"
+        peer.make_topics(**{topic: 40})
+        answers: list[Plain] = []
+        for first, second in product((True, False), repeat=2):
+            for risen in (0, 1):
+                name = f"{topic}-{first}-{second}-{risen}"
+                pid, epoch = producer = peer.begin(name)
+                answers += [
+                    peer.add(name, producer, {topic: range(40)}),
+                    peer.end_twice(name, producer, (first, version), (pid, epoch + risen), (second, again)),
+                ]
+                is_commit = first if answers[-1][1]["error_code"] else second
+                answers.append(peer.until_described(name, "CompleteCommit" if is_commit else "CompleteAbort"))
+                answers[-1]["transaction_start_time_ms"] = 0
         return answers
 
     compare(scenario)

@@ -151,6 +151,26 @@ class TxnPeer(GroupPeer):
         )
         return self.patient(lambda: self.call(request, EndTxnResponse, version))
 
+    def end_twice(
+        self,
+        transactional_id: str,
+        producer: Producer,
+        first: tuple[bool, int],
+        later: Producer,
+        second: tuple[bool, int],
+    ) -> list[dict[str, Any]]:
+        """Ends, and ends again without waiting for the answer; commit or not and version of each. Both answers: here
+        the second has waited until the first was complete."""
+        for who, (commit, version) in ((producer, first), (later, second)):
+            request = EndTxnRequest(
+                transactional_id=transactional_id, producer_id=who[0], producer_epoch=who[1], committed=commit
+            )
+            self.client.send(request, version)
+        answers = [self.plain(self.client.receive(EndTxnResponse, version)) for _, version in (first, second)]
+        if self.is_kafka and _is_busy(answers[1]):
+            answers[1] = self.end(transactional_id, later, *second)
+        return answers
+
     def write(
         self,
         topic: str,

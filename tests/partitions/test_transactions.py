@@ -6,6 +6,8 @@ import asyncio
 import random
 import shutil
 import struct
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ import pytest
 from crc32c import crc32c
 
 from odradek.config import BrokerConfig, LogConfig
-from odradek.engines.interface import AbortedTransaction, LogIdentity
+from odradek.engines.interface import AbortedTransaction, LogIdentity, Unknown
 from odradek.engines.local import LocalEngine
 from odradek.errors import ErrorCode, KafkaError
-from odradek.partitions.partition import Partition
+from odradek.partitions.partition import AppendResult, Partition
+from odradek.partitions.preparation import Preparation
 from odradek.partitions.transactions import Transactions
-from odradek.records.batch import BatchHeader, split_batches
+from odradek.records.batch import BatchHeader, RecordBatch, split_batches
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from tests.partitions.test_partition import HeldEngine, StillClock, now, run
 
@@ -163,7 +166,7 @@ def test_a_marker_ends_it_and_raises_the_epoch() -> None:
             (1, 2, ErrorCode.TRANSACTION_COORDINATOR_FENCED),
         ):
             with pytest.raises(KafkaError) as refusal:
-                partition.end_transaction(7, epoch, coordinator_epoch, committed=True)
+                await partition.end_transaction(7, epoch, coordinator_epoch, committed=True)
             assert refusal.value.code == code
         (data,) = partition.read(1, 1000, True)  # type: ignore[misc]
         ((header, _),) = split_batches(data)
@@ -184,6 +187,203 @@ def test_its_end_is_stable_when_it_is_durable() -> None:
         engine.flush()
         await durable
         assert partition.offsets() == (2, 2, 0)
+
+    run(work)
+
+
+# --- a marker's place among what is being prepared -------------------------------------------------------------------
+
+HOLD_TIMEOUT_S = 5.0
+LOOKS = {
+    "gzip": {"compression_type": "gzip"},
+    "zstd": {"compression_type": "zstd"},
+    "keys": {"cleanup_policy": ("compact",)},
+    "times": {"timestamp_before_max_ms": 3_600_000},
+}
+
+
+@pytest.fixture
+def go(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Preparations go on while this is set, as it is at first."""
+    may_go = threading.Event()
+    may_go.set()
+    prepare = Preparation.prepare
+
+    def held(self: Preparation, batch: RecordBatch, now_ms: int) -> RecordBatch:
+        assert may_go.wait(HOLD_TIMEOUT_S)
+        return prepare(self, batch, now_ms)
+
+    monkeypatch.setattr(Preparation, "prepare", held)
+    yield may_go
+    may_go.set()
+
+
+async def done(result: AppendResult | asyncio.Task[AppendResult]) -> AppendResult:
+    return await result if isinstance(result, asyncio.Task) else result
+
+
+async def all_that_can() -> None:
+    """Lets tasks come as far as they come by themselves."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def is_over(header: BatchHeader) -> ErrorCode:
+    return ErrorCode.INVALID_TXN_STATE
+
+
+def written(partition: Partition) -> list[str]:
+    """What the log has: sequence numbers, and markers."""
+    assert partition.log is not None
+    data = b"".join(partition.read(0, 1 << 20, True))  # type: ignore[arg-type]
+    return ["marker" if header.is_control else str(header.base_sequence) for header, _ in split_batches(data)]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("looks", LOOKS)
+def test_a_marker_is_behind_what_came_before_it_and_before_what_comes_later(
+    go: threading.Event, looks: str, committed: bool
+) -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make(**LOOKS[looks])
+        await done(partition.append(in_transaction(0), welcome))
+        go.clear()
+        before = [partition.append(in_transaction(sequence), welcome) for sequence in (1, 2)]
+        ended = partition.end_transaction(7, 0, 0, committed)
+        late = partition.append(in_transaction(3), is_over)
+        other = partition.append(in_transaction(0, producer_id=9, transactional=False))
+        go.set()
+        assert [(await done(one)).base_offset for one in before] == [1, 2]
+        await ended
+        assert (await done(late)).error == ErrorCode.INVALID_TXN_STATE
+        assert (await done(other)).error == ErrorCode.NONE
+        assert written(partition) == ["0", "1", "2", "marker", "0"]
+        assert partition.offsets().last_stable_offset == 5
+        assert partition.producers.transactions.aborted == ([] if committed else [AbortedTransaction(7, 0, 3)])
+
+    run(work)
+
+
+@pytest.mark.parametrize("looks", LOOKS)
+def test_a_marker_is_behind_a_first_batch_that_the_coordinator_has_let_in(go: threading.Event, looks: str) -> None:
+    """And behind those that came after it, which the coordinator need not be asked of for long."""
+
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make(**LOOKS[looks])
+        go.clear()
+        first, second = [partition.append(in_transaction(sequence), welcome) for sequence in (0, 1)]
+        await all_that_can()
+        ended = partition.end_transaction(7, 0, 0, committed=True)
+        assert not ended.done()
+        go.set()
+        await ended
+        assert [(await done(one)).base_offset for one in (first, second)] == [0, 1]
+        assert written(partition) == ["0", "1", "marker"]
+        assert partition.offsets().last_stable_offset == 3
+
+    run(work)
+
+
+def test_a_marker_does_not_wait_for_the_coordinators_word() -> None:
+    """Which, of a batch of the next transaction, waits for the marker."""
+
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make(compression_type="gzip")
+        await done(partition.append(in_transaction(0), welcome))
+        first = partition.append(in_transaction(1), welcome)
+        ended = partition.end_transaction(7, 1, 0, committed=True)
+
+        async def when_ended(header: BatchHeader) -> ErrorCode:
+            await ended
+            return ErrorCode.NONE
+
+        following = partition.append(in_transaction(0, epoch=1), when_ended)
+        assert [(await done(one)).base_offset for one in (first, following)] == [1, 3]
+        assert written(partition) == ["0", "1", "marker", "0"]
+        assert partition.producers.transactions.open == {7: 3}
+
+    run(work)
+
+
+def test_markers_keep_their_order_over_a_producers_transactions(go: threading.Event) -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make(compression_type="gzip")
+        go.clear()
+        ends = []
+        for sequence, committed in enumerate((True, False, True, False)):
+            partition.append(in_transaction(sequence), welcome)
+            await all_that_can()
+            ends.append(partition.end_transaction(7, 0, 0, committed))
+        assert partition.offsets().high_watermark == 0
+        go.set()
+        await asyncio.gather(*ends)
+        assert written(partition) == ["0", "marker", "1", "marker", "2", "marker", "3", "marker"]
+        assert partition.producers.transactions.aborted == [AbortedTransaction(7, 2, 3), AbortedTransaction(7, 6, 7)]
+        assert partition.offsets().last_stable_offset == 8
+        assert not partition._ending
+
+    run(work)
+
+
+def test_what_ends_a_marker_that_waits_for_its_place(go: threading.Event) -> None:
+    """A marker that is older than another, a log that fails, a deletion: who asked for it is told."""
+
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make(compression_type="gzip")
+        await done(partition.append(in_transaction(0, epoch=3), welcome))
+
+        async def waiting(sequence: int, epoch: int) -> asyncio.Future[None]:
+            go.clear()
+            partition.append(in_transaction(sequence, epoch=3), welcome)
+            await all_that_can()
+            ended = partition.end_transaction(7, epoch, 0, committed=False)
+            await all_that_can()
+            assert not ended.done()
+            return ended
+
+        async def code_of(ended: asyncio.Future[None]) -> ErrorCode:
+            go.set()
+            with pytest.raises(KafkaError) as refusal:
+                await ended
+            return refusal.value.code
+
+        assert await code_of(await waiting(1, 2)) == ErrorCode.INVALID_PRODUCER_EPOCH
+        assert partition.producers.transactions.open == {7: 0}
+        ended = await waiting(2, 3)
+        engine.refuse = Unknown("the write failed")
+        assert await code_of(ended) == ErrorCode.KAFKA_STORAGE_ERROR
+        engine.refuse = None
+        await asyncio.gather(*partition._background)
+        await partition.end_transaction(7, 3, 0, committed=False)
+        assert written(partition) == ["0", "1", "marker"]
+        assert partition.offsets().last_stable_offset == 3
+        ended = await waiting(2, 3)
+        await partition.delete()
+        assert await code_of(ended) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    run(work)
+
+
+def test_a_log_with_a_batch_behind_its_marker_can_be_ended() -> None:
+    """As an earlier broker may have left it: it is open again, and an administrator's marker ends it."""
+
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        engine.hold = False
+        partition: Partition = await make(compression_type="gzip")
+        await done(partition.append(in_transaction(0), welcome))
+        await partition.end_transaction(7, 0, 0, committed=False)
+        await done(partition.append(in_transaction(1), welcome))
+        await partition.close()
+        again: Partition = await make(compression_type="gzip")
+        assert again.offsets().last_stable_offset == 2
+        await again.end_transaction(7, 0, 0, committed=False)
+        assert again.offsets().last_stable_offset == 4
+        assert again.producers.transactions.aborted == [AbortedTransaction(7, 0, 1), AbortedTransaction(7, 2, 3)]
 
     run(work)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 
-from odradek.engines.interface import LogFailure
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.protocol.messages.write_txn_markers import (
@@ -40,8 +39,9 @@ async def handle(request: WriteTxnMarkersRequest, context: RequestContext) -> Wr
     if durables:
         await asyncio.wait([durable for _, durable in durables])
     for result, durable in durables:
-        if durable.cancelled() or durable.exception() is not None:
-            result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
+        error = asyncio.CancelledError() if durable.cancelled() else durable.exception()
+        if error is not None:
+            result.error_code = error.code if isinstance(error, KafkaError) else ErrorCode.KAFKA_STORAGE_ERROR
     return response
 
 
@@ -52,12 +52,6 @@ def _write(
     if partition is None:
         result.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         return None
-    try:
-        return partition.end_transaction(
-            marker.producer_id, marker.producer_epoch, marker.coordinator_epoch, marker.transaction_result
-        )
-    except KafkaError as error:
-        result.error_code = error.code
-    except LogFailure:
-        result.error_code = ErrorCode.KAFKA_STORAGE_ERROR
-    return None
+    return partition.end_transaction(
+        marker.producer_id, marker.producer_epoch, marker.coordinator_epoch, marker.transaction_result
+    )

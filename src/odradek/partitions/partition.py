@@ -7,7 +7,9 @@ Invariants:
 - The high watermark is the log's durable end: nothing above it is ever handed out. The last stable offset is below it
   as long as a transaction is open, or its end not durable.
 - Appends are placed in the order in which `append` was called, also when a topic's settings make a batch pass through
-  a thread first (recompression, key checks).
+  a thread first (recompression, key checks). A marker has its place among them: no batch of a transaction is placed
+  behind its marker. (What waits for the coordinator's word has no place yet; that word says whether the transaction is
+  still open.)
 - State derived from the log (producer state) never outlives an opening of it: after a failure the log is opened
   again, at its durable end and under a higher epoch, and the state is made anew from it.
 
@@ -22,7 +24,7 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from odradek.clock import Clock
 from odradek.config import LONG_MAX, LogConfig
@@ -128,7 +130,8 @@ class Partition:
         self._waiters: set[Callable[[], None]] = set()
         self.marker_listeners: list[Callable[[int, bool], None]] = []
         """Called with producer id and outcome when the end of a transaction has been appended."""
-        self._admitting: dict[int, asyncio.Task[AppendResult]] = {}
+        # By producer: done when its newest batch that waits for the coordinator's word has its place, or was refused.
+        self._admitting: dict[int, asyncio.Future[None]] = {}
         self._refusal = ""
         """Why the retention guard takes no appends; empty while it does."""
         self._appended_bytes = 0
@@ -136,7 +139,10 @@ class Partition:
         self._flushes: deque[tuple[asyncio.Future[None], int]] = deque()
         self._segment_base = 0
         self._snapshot_offset = -1
-        self._preparing: asyncio.Task[AppendResult] | None = None
+        # The newest of the batches and markers that wait to be placed, each behind the one before it.
+        self._preparing: asyncio.Task[Any] | None = None
+        # By producer: its newest marker among them.
+        self._ending: dict[int, asyncio.Task[asyncio.Future[None]]] = {}
         self._preparation: Preparation | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._configure(config)
@@ -339,38 +345,76 @@ class Partition:
         if earlier is None and self.producers.has_open_transaction(header.producer_id, header.producer_epoch):
             if self._preparing is None and (self._preparation is None or not self._preparation.wanted(batch)):
                 return self._append_checked(batch, in_transaction=True)
-            return self._append_prepared(batch, in_transaction=True)
-        task = asyncio.ensure_future(self._admit_then_append(batch, admission, earlier))
-        self._admitting[header.producer_id] = task
-        task.add_done_callback(lambda done: self._admitted(header.producer_id, done))
-        return task
-
-    def _admitted(self, producer_id: int, task: asyncio.Task[AppendResult]) -> None:
-        if self._admitting.get(producer_id) is task:
-            del self._admitting[producer_id]
+            if header.producer_id not in self._ending:
+                return self._append_prepared(batch, in_transaction=True)
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._admitting[header.producer_id] = admitted
+        return asyncio.ensure_future(self._admit_then_append(batch, admission, earlier, admitted))
 
     async def _admit_then_append(
         self,
         batch: RecordBatch,
         admission: Callable[[BatchHeader], Awaitable[ErrorCode]],
-        earlier: asyncio.Task[AppendResult] | None,
+        earlier: asyncio.Future[None] | None,
+        admitted: asyncio.Future[None],
     ) -> AppendResult:
         header = batch.header
-        if earlier is not None:
-            await asyncio.wait([earlier])
-        if not self.producers.has_open_transaction(header.producer_id, header.producer_epoch):
-            code = await admission(header)
-            if code != ErrorCode.NONE:
-                return AppendResult(code)
-        if self._preparing is not None or (self._preparation is not None and self._preparation.wanted(batch)):
-            return await self._append_prepared(batch, in_transaction=True)
-        return self._append_checked(batch, in_transaction=True)
+        producer_id = header.producer_id
+        try:
+            if earlier is not None:
+                await asyncio.wait([earlier])
+            is_open = self.producers.has_open_transaction(producer_id, header.producer_epoch)
+            if not is_open or producer_id in self._ending:
+                code = await admission(header)
+                if code != ErrorCode.NONE:
+                    return AppendResult(code)
+            # Nothing may wait between the coordinator's word and here: a marker is asked for after that word only.
+            if self._preparing is None and (self._preparation is None or not self._preparation.wanted(batch)):
+                return self._append_checked(batch, in_transaction=True)
+            placing = self._append_prepared(batch, in_transaction=True)
+        finally:
+            admitted.set_result(None)
+            if self._admitting.get(producer_id) is admitted:
+                del self._admitting[producer_id]
+        return await placing
 
     def end_transaction(
         self, producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
     ) -> asyncio.Future[None]:
-        """Appends the marker that ends a producer's transaction; what is durable when it is. Raises `KafkaError`:
-        INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, or as `opened`; and `LogFailure`."""
+        """Appends the marker that ends a producer's transaction, behind what waits to be placed; done when that is
+        durable. It fails with `KafkaError`: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, or as `opened`; or
+        with `LogFailure`."""
+        marker = producer_id, producer_epoch, coordinator_epoch, committed
+        if self._preparing is None:
+            try:
+                return self._append_marker(*marker)
+            except (KafkaError, LogFailure) as error:
+                failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                failed.set_exception(error)
+                return failed
+        placing = asyncio.ensure_future(self._append_marker_behind(self._preparing, *marker))
+        self._preparing = self._ending[producer_id] = placing
+        ended = asyncio.ensure_future(_durable(placing))
+        # Whoever asked may have gone.
+        ended.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return ended
+
+    async def _append_marker_behind(
+        self, earlier: asyncio.Task[Any], producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
+    ) -> asyncio.Future[None]:
+        this = asyncio.current_task()
+        try:
+            await asyncio.wait([earlier])
+            return self._append_marker(producer_id, producer_epoch, coordinator_epoch, committed)
+        finally:
+            if self._preparing is this:
+                self._preparing = None
+            if self._ending.get(producer_id) is this:
+                del self._ending[producer_id]
+
+    def _append_marker(
+        self, producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
+    ) -> asyncio.Future[None]:
         opened = self.opened()
         self.producers.check_marker(producer_id, producer_epoch, coordinator_epoch)
         now_ms = self.clock.now_ms()
@@ -397,7 +441,7 @@ class Partition:
         return task
 
     async def _prepare_then_append(
-        self, batch: RecordBatch, earlier: asyncio.Task[AppendResult] | None, in_transaction: bool
+        self, batch: RecordBatch, earlier: asyncio.Task[Any] | None, in_transaction: bool
     ) -> AppendResult:
         """Prepares a batch in a thread; appends it when the one before it has been."""
         this = asyncio.current_task()
@@ -768,6 +812,10 @@ class Partition:
         self.producers.expire(now_ms, expiration_ms)
         if self.log is not None:
             self.producers.transactions.forget_before(self.log.start_offset)
+
+
+async def _durable(placing: asyncio.Task[asyncio.Future[None]]) -> None:
+    await asyncio.shield(await placing)
 
 
 def _resolved() -> asyncio.Future[None]:

@@ -25,7 +25,6 @@ from odradek.coordination.operation import Outcome
 from odradek.coordination.runtime import Shard
 from odradek.coordination.transactions.records import NO_PRODUCER_ID, State, TopicPartition, Transaction
 from odradek.coordination.transactions.shard import TransactionShard
-from odradek.engines.interface import LogFailure
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
 from odradek.partitions.registry import Partitions
@@ -52,6 +51,18 @@ def _init(
     outcome: Outcome,
 ) -> tuple[int, int] | None:
     return machine.init(transactional_id, timeout_ms, expected, new_producer_id, outcome)
+
+
+def _is_owed(place: TopicPartition, ended: asyncio.Future[None]) -> bool:
+    """Whether a marker has to be written again."""
+    error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
+    if isinstance(error, KafkaError):
+        if error.code in (ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.TRANSACTION_COORDINATOR_FENCED):
+            # The partition knows of a later one: this one's end was written before.
+            log.info("a marker is not needed any more", partition=f"{place[0]}-{place[1]}", why=str(error))
+            return False
+        return error.code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION  # deleted
+    return error is not None
 
 
 class TransactionCoordinator:
@@ -208,6 +219,7 @@ class TransactionCoordinator:
         self, transactional_id: str, producer_id: int, epoch: int, commit: bool, version: int
     ) -> tuple[int, int]:
         """Commits or aborts: the producer id and epoch to go on with, when that is certain. Raises `KafkaError`."""
+        await self._completed(transactional_id)
         shard = self._shard(transactional_id)
         new_id = NO_PRODUCER_ID
         if version >= 2 and shard.active().needs_producer_id(transactional_id):
@@ -283,29 +295,17 @@ class TransactionCoordinator:
         self, prepared: Transaction, wanted: list[TopicPartition], coordinator_epoch: int
     ) -> list[TopicPartition]:
         """Writes them; where it failed."""
-        failed: list[TopicPartition] = []
-        written: list[tuple[TopicPartition, asyncio.Future[None]]] = []
+        asked: list[tuple[TopicPartition, asyncio.Future[None]]] = []
         committed = prepared.state is State.PREPARE_COMMIT
         for name, index in wanted:
             partition = self.partitions.get(name, index)
             if partition is None:
                 continue  # deleted, with all that the transaction wrote
-            try:
-                durable = partition.end_transaction(prepared.producer_id, prepared.epoch, coordinator_epoch, committed)
-            except LogFailure:
-                failed.append((name, index))
-            except KafkaError as error:
-                if error.code in (ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.TRANSACTION_COORDINATOR_FENCED):
-                    # The partition knows of a later one: this one's end was written before.
-                    log.info("a marker is not needed any more", partition=f"{name}-{index}", why=str(error))
-                elif error.code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
-                    failed.append((name, index))
-            else:
-                written.append(((name, index), durable))
-        if written:
-            await asyncio.wait([durable for _, durable in written])
-        failed += [place for place, durable in written if durable.cancelled() or durable.exception() is not None]
-        return failed
+            ended = partition.end_transaction(prepared.producer_id, prepared.epoch, coordinator_epoch, committed)
+            asked.append(((name, index), ended))
+        if asked:
+            await asyncio.wait([ended for _, ended in asked])
+        return [place for place, ended in asked if _is_owed(place, ended)]
 
     # --- now and then --------------------------------------------------------------------------------------------
 

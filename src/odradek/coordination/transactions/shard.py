@@ -102,6 +102,13 @@ class TransactionShard:
         outcome.records.append(record(transactional_id, transaction, now_ms))
         return transaction
 
+    def _refuse_while_prepared(self, transactional_id: str) -> None:
+        """Before an epoch is looked at: a producer may have been given its next one, and its next producer id, with an
+        end that is not complete. Raises `KafkaError` with CONCURRENT_TRANSACTIONS."""
+        transaction = self.transactions.get(transactional_id)
+        if transaction is not None and transaction.state.is_prepared:
+            raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
+
     def _of(self, transactional_id: str, producer_id: int, epoch: int) -> Transaction:
         transaction = self.transactions.get(transactional_id)
         if transaction is None or transaction.producer_id != producer_id:
@@ -127,6 +134,7 @@ class TransactionShard:
     ) -> tuple[int, int] | None:
         """A producer begins, or begins again: its producer id and epoch. `expected` is what it had before (KIP-360).
         None where a transaction is open: it has to be fenced and aborted first."""
+        self._refuse_while_prepared(transactional_id)
         transaction = self.transactions.get(transactional_id)
         if transaction is None:
             transaction = Transaction(new_producer_id, NO_EPOCH, timeout_ms)
@@ -136,8 +144,6 @@ class TransactionShard:
             or (expected[0] == transaction.previous_producer_id and expected[1] >= LAST_EPOCH)
         ):
             raise KafkaError(ErrorCode.PRODUCER_FENCED)
-        if transaction.state.is_prepared:
-            raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
         if transaction.state is State.ONGOING:
             if expected is not None and expected[1] != transaction.epoch:
                 raise KafkaError(ErrorCode.PRODUCER_FENCED)
@@ -177,6 +183,7 @@ class TransactionShard:
         outcome: Outcome,
     ) -> None:
         """Partitions become part of the transaction, which begins with the first."""
+        self._refuse_while_prepared(transactional_id)
         transaction = self._of(transactional_id, producer_id, epoch)
         if transaction.state is State.ONGOING:
             if partitions <= transaction.partitions:
@@ -203,12 +210,14 @@ class TransactionShard:
         self, transactional_id: str, producer_id: int, epoch: int, commit: bool, version: int, new_id: int, out: Outcome
     ) -> tuple[int, int]:
         """Prepares the end of a transaction; what the producer is to be from then on. Raises `KafkaError`: with
-        CONCURRENT_TRANSACTIONS also where it is prepared already, and not complete."""
+        CONCURRENT_TRANSACTIONS where it is prepared already, and not complete, either way."""
+        raises = version >= VERSION_2
+        if raises:
+            self._refuse_while_prepared(transactional_id)
         transaction = self.transactions.get(transactional_id)
         if transaction is None:
             raise KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
-        raises = version >= VERSION_2
-        ended = transaction.state in (State.COMPLETE_COMMIT, State.COMPLETE_ABORT) or transaction.state.is_prepared
+        ended = transaction.state in (State.COMPLETE_COMMIT, State.COMPLETE_ABORT)
         # The answer to an earlier one was lost: the epoch has risen since.
         again = raises and ended and (producer_id, epoch + 1) == (transaction.producer_id, transaction.epoch)
         again = again or (
@@ -218,14 +227,9 @@ class TransactionShard:
             and transaction.epoch == 0
         )
         if not again:
-            if transaction.producer_id != producer_id:
-                raise KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
-            if transaction.epoch != epoch:
-                raise KafkaError(ErrorCode.PRODUCER_FENCED)
-        was_commit = transaction.state in (State.COMPLETE_COMMIT, State.PREPARE_COMMIT)
-        if transaction.state.is_prepared:
-            raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS if was_commit == commit else ErrorCode.INVALID_TXN_STATE)
+            self._of(transactional_id, producer_id, epoch)
         if transaction.state is not State.ONGOING:
+            was_commit = transaction.state is State.COMPLETE_COMMIT
             if ended and was_commit == commit and (again or not raises):
                 return transaction.producer_id, transaction.epoch
             if commit or not raises or again:
