@@ -37,6 +37,9 @@ def test_clients_talk_to_it_and_nothing_is_left() -> None:
         assert [one.value for one in records_of(client.fetch("t", 0, partition=2).records)] == [b"hello"]
         with pytest.raises(odradek.BrokerFailed, match="'t' already exists"):
             broker.create_topic("t")
+        broker.create_topic("__mine")
+        broker.create_topic("__consumer_offsets")
+        assert broker.topics() == ["__mine", "t"], "those of the broker's own are left out, whatever they begin with"
     assert used() == before
     with pytest.raises(RuntimeError, match="not running"):
         _ = broker.bootstrap_servers

@@ -24,6 +24,7 @@ from odradek.clock import Clock
 from odradek.config import BROKER_SETTINGS, BrokerConfig, InvalidSetting, format_value
 from odradek.errors import KafkaError
 from odradek.faults import Faults
+from odradek.internal_topics import INTERNAL_TOPICS
 from odradek.metadata.changes import Outcome, Policy, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
@@ -263,7 +264,7 @@ class Broker:
 
         async def find() -> list[str]:
             assert self._server is not None
-            return sorted(name for name in self._server.partitions.topics if not name.startswith("__"))
+            return sorted(name for name in self._server.partitions.topics if name not in INTERNAL_TOPICS)
 
         return self._run_on_loop(find())
 

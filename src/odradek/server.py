@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING
 from odradek.ages import Ages
 from odradek.clock import Clock, SystemClock
 from odradek.config import BrokerConfig, InvalidSetting
-from odradek.coordination.groups import coordinator as groups
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.retention_guard import RetentionGuards
-from odradek.coordination.transactions import coordinator as transactions
 from odradek.coordination.transactions.coordinator import TransactionCoordinator
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
@@ -29,8 +27,9 @@ from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
 from odradek.handlers.unread_responses import UnreadResponses
+from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
-from odradek.metadata.changes import Outcome, Policy, create_topics
+from odradek.metadata.changes import Outcome, Policy, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
 from odradek.network.connection import ConnectionLimits, Shared
@@ -41,7 +40,6 @@ from odradek.network.request_memory import RequestMemory
 from odradek.partitions.partition import Partition
 from odradek.partitions.registry import Partitions
 from odradek.partitions.space import StorageSpace
-from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 
 if TYPE_CHECKING:
     from odradek.insight.events_topic import EventsTopic
@@ -294,25 +292,23 @@ class Server:
         for name in delta.configured:
             self.partitions.configure(name, self.metadata.log_config(name))
         if self.groups is not None:
-            if groups.TOPIC in delta.deleted or groups.TOPIC in delta.enlarged:
+            if OFFSETS_TOPIC in delta.deleted or OFFSETS_TOPIC in delta.enlarged:
                 self.groups.load()
             if self.transactions is not None and (
-                transactions.TOPIC in delta.deleted or transactions.TOPIC in delta.enlarged
+                TRANSACTIONS_TOPIC in delta.deleted or TRANSACTIONS_TOPIC in delta.enlarged
             ):
                 self.transactions.load()
             if delta.deleted:
                 await self.groups.topics_deleted(frozenset(delta.deleted))
 
-    async def _create_topic(self, name: str, partitions: int, configs: dict[str, str]) -> None:
-        """Makes an internal topic, with as many replicas as the engine keeps. Raises `KafkaError`."""
+    async def _create_topic(self, name: str) -> None:
+        """Makes an internal topic. Raises `KafkaError`."""
         assert self.metadata is not None
-        replicas = -1 if self.engine.capabilities.replicated else 1
-        entries = [CreatableTopicConfig(name=key, value=value) for key, value in configs.items()]
-        topic = CreatableTopic(name=name, num_partitions=partitions, replication_factor=replicas, configs=entries)
         node_id, replicated = self.config.integer("node.id"), self.engine.capabilities.replicated
+        policy = Policy(self.config, node_id, replicated, self.choose)
 
         def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-            return create_topics(image, [topic], Policy(self.config, node_id, replicated, self.choose))
+            return create_topics(image, [default_topic(name, policy)], policy)
 
         (outcome,) = await self.metadata.change(create)
         if outcome.error not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):

@@ -24,7 +24,7 @@ from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.messages.heartbeat import HeartbeatResponse
 from odradek.records.batch import split_batches
-from odradek.records.builder import NewRecord, build_batch
+from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from tests.engines.disks import WatchedDisk
 from tests.engines.test_local_recovery import engine_at
 from tests.partitions.test_partition import HeldEngine, StillClock
@@ -238,6 +238,44 @@ def test_who_has_gone_away_harms_nobody() -> None:
         engine.flush()
         assert number_of(await here) == 1
         serving.shard.close()
+
+    run(work)
+
+
+# --- what others write -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asks_first", ["get", "put", "end of a transaction"])
+def test_what_somebody_else_writes_is_part_of_the_state(asks_first: str) -> None:
+    """Whoever comes next is refused, for the little time that the state is made again."""
+
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        written = serving.put((b"a", b"1"))
+        engine.flush()
+        await written
+        foreign = [NewRecord(b"a", b"5", 0), NewRecord(b"b", b"2", 0)]
+        partition.append(batch_bytes(build_batch(foreign)))
+        if asks_first == "end of a transaction":
+            partition.end_transaction(9, 0, 0, True)
+        engine.flush()
+        refused = await (serving.put((b"b", b"3")) if asks_first == "put" else serving.get(b"b"))
+        assert error_of(refused) == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        await serving.serving()
+        assert [number_of(await serving.get(key)) for key in (b"a", b"b")] == [5, 2]
+
+    run(work)
+
+
+def test_the_ends_of_transactions_alone_are_followed() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        for number in range(3):
+            written = serving.put((b"a", b"%d" % number))
+            partition.end_transaction(9, 0, 0, True)
+            engine.flush()
+            await written
+        machine = serving.shard.machine
+        assert number_of(await serving.get(b"a")) == 2
+        assert serving.shard.machine is machine, "it was not made again"
 
     run(work)
 

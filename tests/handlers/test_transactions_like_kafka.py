@@ -302,6 +302,39 @@ def test_offsets_in_transactions(compare: Compare, version: int, commit: bool) -
     compare(scenario)
 
 
+@pytest.mark.parametrize("version", range(3, VERSIONS["TxnOffsetCommit"].stop))
+def test_offsets_of_a_group_that_does_not_exist(compare: Compare, version: int) -> None:
+    """A member of an unknown group is told so from version 6 on."""
+    name = f"nobody-{version}"
+    members: list[tuple[int, str, str | None]] = [
+        (3, "who", None),
+        (3, "", None),
+        (0, "who", "instance"),
+        (-1, "who", None),
+        (-1, "", "instance"),
+        (-1, "", None),
+    ]
+
+    def scenario(peer: TxnPeer) -> Plain:
+        ids = peer.make_topics(**{name: 1})
+        topic: str | bytes = ids[name] if version >= 6 else name
+        producer = peer.begin(name)
+        answers = []
+        for number, (generation, member, instance) in enumerate(members):
+            group = f"{name}-{number}"
+            peer.until_served(group)
+            if version < 5:
+                peer.add_offsets(name, producer, group)
+            more = {"member": member, "generation": generation, "instance": instance, "version": version}
+            answers.append(peer.commit_in(name, producer, group, {topic: {0: 1}}, **more))  # type: ignore[arg-type]
+        peer.end(name, producer, False, OLD_END)
+        return answers
+
+    answers = compare(scenario)
+    codes = [answer["topics"][0]["partitions"][0]["error_code"] for answer in answers]
+    assert codes == [69 if version >= 6 else 22] * 3 + [0] * 3
+
+
 @pytest.mark.parametrize("version", VERSIONS["AddOffsetsToTxn"])
 def test_groups_are_added(compare: Compare, version: int) -> None:
     name = f"added-{version}"

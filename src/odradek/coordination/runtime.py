@@ -8,6 +8,8 @@ Invariants:
   next operation sees them; nothing waits for anything in between.
 - An answer that says something of the durable state leaves when the last append before it is durable. Nobody is told
   what a crash could take back.
+- Whatever somebody else writes to the log (an administrator may), the state is made again from the log, before the next
+  operation: it never misses a batch below one of its own. Ends of transactions alone are followed as they come.
 - A failed append or flush ends the shard: everyone who waits is refused, and the state is made again from the log
   before it serves. State never outlives the opening of the log that it was made from.
 - A snapshot holds what the log below its offset says, and is only saved when all of that is durable. It is never
@@ -95,6 +97,8 @@ class Shard(Generic[S]):
         self.state = ShardState.LOADING
         self.machine = make()
         self._opened: PartitionLog | None = None
+        self._known_end = 0
+        """Of the log: behind the last batch that the state machine knows."""
         self._last_append: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -109,11 +113,16 @@ class Shard(Generic[S]):
 
     def active(self) -> S:
         """The state machine, for what changes nothing and waits for nothing. Raises `KafkaError`."""
-        if self.state is ShardState.ACTIVE and self.partition.log is not self._opened:
+        if self.state is ShardState.ACTIVE and not self._is_current():
             self._begin_again()
         if self.state is not ShardState.ACTIVE:
             raise KafkaError(self.state.value)
         return self.machine
+
+    def _is_current(self) -> bool:
+        """Whether the state is what the log says: it is that opening of it, and nobody else has written since."""
+        opened = self._opened
+        return opened is not None and self.partition.log is opened and opened.end_offset == self._known_end
 
     def ask(
         self, operation: Callable[[S, Reply, Outcome], None], refusal: Callable[[ErrorCode], Message]
@@ -182,6 +191,7 @@ class Shard(Generic[S]):
                 log.error("a coordinator's append failed", partition=str(self.partition.identity), why=str(failure))
             self._begin_again()
             return ErrorCode.NOT_COORDINATOR
+        self._known_end = opened.end_offset
         for record in records:
             assert record.key is not None
             if outcome.producer is None:
@@ -203,6 +213,7 @@ class Shard(Generic[S]):
     def _transaction_ended(self, producer_id: int, committed: bool) -> None:
         """The marker of a transaction was appended to this shard's log."""
         if self.state is ShardState.ACTIVE and self.partition.log is self._opened:
+            self._known_end += 1  # which it is not where somebody else has written before
             self.machine.end_transaction(producer_id, committed)
 
     def _on_durable(self, durable: asyncio.Future[None]) -> None:
@@ -225,7 +236,10 @@ class Shard(Generic[S]):
 
     def _time(self) -> None:
         self._timer = None
-        if self.state is not ShardState.ACTIVE or self.partition.log is not self._opened:
+        if self.state is not ShardState.ACTIVE:
+            return
+        if not self._is_current():
+            self._begin_again()
             return
         machine = self.machine
         for key in machine.timers.due(self.clock.monotonic()):
@@ -249,6 +263,7 @@ class Shard(Generic[S]):
     def _activate(self, opened: PartitionLog, machine: S, replayed: int) -> None:
         self.machine = machine
         self._opened = opened
+        self._known_end = opened.end_offset
         self._last_append = None
         self._records_since_snapshot = replayed
         self.state = ShardState.ACTIVE
@@ -368,7 +383,7 @@ class Shard(Generic[S]):
         if self._saving is not None:
             await asyncio.wait([self._saving])
         opened = self._opened
-        serves = self.state is ShardState.ACTIVE and self.partition.log is opened
+        serves = self.state is ShardState.ACTIVE and self._is_current()
         if serves and opened is not None and self._records_since_snapshot and not self.machine.has_pending():
             await self._save_snapshot(opened, opened.end_offset, self._last_append)
         self.close()

@@ -2,7 +2,8 @@
 
 Card: 0-3 are a producer's (2: PRODUCER_FENCED where it was INVALID_PRODUCER_EPOCH); 4 and 5 a broker's, for several
 transactions, and to verify only (KIP-890); 5 a producer of transactions version 2 never sends: its writes say it.
-One partition that does not exist keeps all others of the request out: OPERATION_NOT_ATTEMPTED.
+One partition that does not exist, or a producer's of an internal topic (TOPIC_AUTHORIZATION_FAILED), keeps all others
+of the request out: OPERATION_NOT_ATTEMPTED.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.transactions import for_old_producers
+from odradek.internal_topics import check_add_to_transaction
 from odradek.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnPartitionResult,
     AddPartitionsToTxnRequest,
@@ -35,6 +37,7 @@ async def handle(request: AddPartitionsToTxnRequest, context: RequestContext) ->
             request.v3_and_below_producer_epoch,
             request.v3_and_below_topics,
             verify_only=False,
+            of_producer=True,
         )
         return AddPartitionsToTxnResponse(results_by_topic_v3_and_below=results)
     return AddPartitionsToTxnResponse(
@@ -42,7 +45,13 @@ async def handle(request: AddPartitionsToTxnRequest, context: RequestContext) ->
             AddPartitionsToTxnResult(
                 transactional_id=one.transactional_id,
                 topic_results=await _add(
-                    context, one.transactional_id, one.producer_id, one.producer_epoch, one.topics, one.verify_only
+                    context,
+                    one.transactional_id,
+                    one.producer_id,
+                    one.producer_epoch,
+                    one.topics,
+                    one.verify_only,
+                    of_producer=False,
                 ),
             )
             for one in request.transactions
@@ -57,13 +66,19 @@ async def _add(
     epoch: int,
     topics: Sequence[AddPartitionsToTxnTopic],
     verify_only: bool,
+    of_producer: bool,
 ) -> list[AddPartitionsToTxnTopicResult]:
     broker = context.broker
     places = [(topic.name, index) for topic in topics for index in topic.partitions]
-    unknown = {place for place in places if broker.partitions.get(*place) is None}
-    codes = dict.fromkeys(places, ErrorCode.OPERATION_NOT_ATTEMPTED if unknown else ErrorCode.NONE)
-    codes.update(dict.fromkeys(unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
-    if not unknown:
+    refused: dict[tuple[str, int], ErrorCode] = {}
+    for place in places:
+        code = check_add_to_transaction(place[0]) if of_producer else ErrorCode.NONE
+        if code == ErrorCode.NONE and broker.partitions.get(*place) is None:
+            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        if code != ErrorCode.NONE:
+            refused[place] = code
+    codes = dict.fromkeys(places, ErrorCode.OPERATION_NOT_ATTEMPTED if refused else ErrorCode.NONE) | refused
+    if not refused:
         try:
             if not transactional_id:
                 raise KafkaError(ErrorCode.INVALID_REQUEST)

@@ -2,6 +2,8 @@
 
 Card: moves a partition's start; -1 means up to the high watermark (KIP-107). An offset above it is refused with
 OFFSET_OUT_OF_RANGE, one below the start changes nothing. Answered when the new start is durable.
+- Internal topics keep their records (INVALID_TOPIC_EXCEPTION), and so does a topic whose `cleanup.policy` is only
+  `compact` (POLICY_VIOLATION).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
+from odradek.internal_topics import check_delete_records
 from odradek.partitions.partition import Partition
 from odradek.protocol.messages.delete_records import (
     DeleteRecordsPartitionResult,
@@ -32,6 +35,8 @@ async def handle(request: DeleteRecordsRequest, context: RequestContext) -> Dele
             partition = context.broker.partitions.get(topic.name, wanted.partition_index)
             if partition is None:
                 result.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            elif refusal := check_delete_records(topic.name):
+                result.error_code = refusal
             else:
                 work.append(_delete(partition, wanted.offset, result))
     await asyncio.gather(*work)

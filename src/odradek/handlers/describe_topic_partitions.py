@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.handlers.topics import INTERNAL_TOPICS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, leader_epoch
+from odradek.handlers.topics import OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, leader_epoch
+from odradek.internal_topics import INTERNAL_TOPICS
 from odradek.metadata.changes import check_name
 from odradek.protocol.messages.describe_topic_partitions import (
     Cursor,

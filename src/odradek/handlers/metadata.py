@@ -15,16 +15,15 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.topics import (
     CLUSTER_OPERATIONS,
-    INTERNAL_TOPICS,
     OPERATIONS_NOT_ASKED,
     TOPIC_OPERATIONS,
     leader_epoch,
     policy,
 )
-from odradek.metadata.changes import check_name, create_topics
+from odradek.internal_topics import INTERNAL_TOPICS, check_create
+from odradek.metadata.changes import check_name, create_topics, default_topic
 from odradek.metadata.image import MetadataImage, MetadataRecord, TopicImage
 from odradek.protocol.fields import ZERO_UUID
-from odradek.protocol.messages.create_topics import CreatableTopic
 from odradek.protocol.messages.metadata import (
     MetadataRequest,
     MetadataRequestTopic,
@@ -61,7 +60,10 @@ def handle(request: MetadataRequest, context: RequestContext) -> MetadataRespons
     missing = [
         topic.name
         for topic in topics
-        if topic.name is not None and topic.topic_id == ZERO_UUID and topic.name not in broker.metadata.image.topics
+        if topic.name is not None
+        and topic.topic_id == ZERO_UUID
+        and topic.name not in broker.metadata.image.topics
+        and not check_create(topic.name)
     ]
     allowed = request.allow_auto_topic_creation or version < AUTO_CREATION_FIELD_SINCE
     if missing and allowed and broker.config.flag("auto.create.topics.enable"):
@@ -85,12 +87,9 @@ async def _create_then_answer(names: list[str], request: MetadataRequest, contex
     failed: dict[str, ErrorCode] = {}
 
     def create(image: MetadataImage) -> tuple[list[MetadataRecord], None]:
-        asked = [
-            CreatableTopic(name=name, num_partitions=-1, replication_factor=-1)
-            for name in names
-            if name not in image.topics
-        ]
-        records, outcomes = create_topics(image, asked, policy(broker))
+        rules = policy(broker)
+        asked = [default_topic(name, rules) for name in names if name not in image.topics]
+        records, outcomes = create_topics(image, asked, rules)
         if records:
             broker.partitions.space.check()
         failed.update({outcome.name or "": outcome.error for outcome in outcomes if outcome.error})

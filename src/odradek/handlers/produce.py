@@ -6,7 +6,7 @@ Card:
 - acks=all is answered when the batch is durable; acks=1 when it is written, which is before it can be read; acks=0
   not at all: where something was wrong, the connection is closed, the only sign such a producer understands.
 - A request open longer than its `timeout_ms` gets REQUEST_TIMED_OUT; what it wrote may still become durable.
-- Internal topics are the broker's own: INVALID_TOPIC_EXCEPTION. (Kafka lets clients named `__admin_client` write them.)
+- Internal topics are the broker's own: INVALID_TOPIC_EXCEPTION, but for who calls itself `__admin_client`.
 - Transactional batches (3) need their producer's transaction to have the partition: from 12 on they say so themselves
   (KIP-890), before, the coordinator is asked whether it was told; else INVALID_TXN_STATE.
 
@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, Broker, RequestContext
-from odradek.handlers.topics import INTERNAL_TOPICS
+from odradek.internal_topics import INTERNAL_TOPICS, check_produce
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.fields import Buffer
 from odradek.protocol.messages.produce import (
@@ -65,20 +65,19 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
             answers.append(answer)
             result: Any = None
             partition: Partition | None = None
-            if acks not in (ACKS_ALL, 0, 1):
-                result = AppendResult(ErrorCode.INVALID_REQUIRED_ACKS)
-            elif found is None or not 0 <= data.index < len(found.partitions):
+            if found is None or not 0 <= data.index < len(found.partitions):
                 unknown = (
                     ErrorCode.UNKNOWN_TOPIC_ID if by_id and found is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
                 )
                 result = AppendResult(unknown)
-            elif found.name in INTERNAL_TOPICS:
-                # Their logs are what the coordinators make of requests; nobody else writes them.
-                result = AppendResult(ErrorCode.INVALID_TOPIC_EXCEPTION, message="the topic is the broker's own")
             elif not data.records:
                 result = AppendResult(ErrorCode.INVALID_RECORD, message="the request has no record batch")
             elif context.api_version < ZSTD_SINCE and _is_zstd(data.records):
                 result = AppendResult(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE)
+            elif acks not in (ACKS_ALL, 0, 1):
+                result = AppendResult(ErrorCode.INVALID_REQUIRED_ACKS)
+            elif found.name in INTERNAL_TOPICS and (refusal := check_produce(found.name, context.client_id)):
+                result = AppendResult(refusal, message="the topic is the broker's own")
             else:
                 partition = found.partitions[data.index]
                 result = partition.append(

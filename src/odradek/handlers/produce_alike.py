@@ -18,7 +18,7 @@ from typing import NamedTuple
 from odradek.errors import ErrorCode
 from odradek.handlers import produce
 from odradek.handlers.context import Answer, Broker
-from odradek.handlers.topics import INTERNAL_TOPICS
+from odradek.internal_topics import INTERNAL_TOPICS
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.compiler import read_uvarint
 from odradek.protocol.framing import encode_response

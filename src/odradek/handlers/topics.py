@@ -9,8 +9,6 @@ from odradek.metadata.changes import Policy
 TOPIC_OPERATIONS = 3576
 CLUSTER_OPERATIONS = 8096
 OPERATIONS_NOT_ASKED = -(2**31)
-EVENTS_TOPIC = "__odradek_events"
-INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state", EVENTS_TOPIC})
 
 
 def policy(broker: Broker) -> Policy:

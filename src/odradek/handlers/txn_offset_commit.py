@@ -1,8 +1,9 @@
 """TxnOffsetCommit (API key 28), versions 0-6: offsets that count when a producer's transaction is committed.
 
 Card: 2 leader epochs (KIP-320), 3 the member that read what they stand for, which fences others (KIP-447), 5
-transactions version 2: the commit itself makes the group part of the transaction (KIP-890), 6 topic ids. Answered when
-durable. Before 5 the group must have been added by AddOffsetsToTxn.
+transactions version 2: the commit itself makes the group part of the transaction (KIP-890), 6 topic ids, and a member
+of an unknown group is told GROUP_ID_NOT_FOUND, before ILLEGAL_GENERATION (KIP-1319). Answered when durable. Before 5
+the group must have been added by AddOffsetsToTxn.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from odradek.protocol.messages.txn_offset_commit import (
 ABORTABLE_SINCE = 4
 IMPLICIT_SINCE = 5
 BY_ID_SINCE = 6
+GROUP_NOT_FOUND_SINCE = 6
 
 # A partition asked for, its topic's name and id, and its place in the answer.
 _Wanted = tuple[TxnOffsetCommitRequestPartition, str, bytes, TxnOffsetCommitResponsePartition]
@@ -61,8 +63,11 @@ async def handle(request: TxnOffsetCommitRequest, context: RequestContext) -> Tx
             raise KafkaError(code)
         await broker.groups.call(request.group_id, commit)
     except KafkaError as error:
+        code = error.code
+        if code == ErrorCode.GROUP_ID_NOT_FOUND and context.api_version < GROUP_NOT_FOUND_SINCE:
+            code = ErrorCode.ILLEGAL_GENERATION
         for _, _, _, answer in wanted:
-            answer.error_code = error.code
+            answer.error_code = code
     return response
 
 

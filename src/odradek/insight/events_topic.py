@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable
 
 from odradek.engines.interface import LogFailure
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.topics import EVENTS_TOPIC
 from odradek.insight.lag_api import event_json
 from odradek.insight.watching import Event
+from odradek.internal_topics import EVENTS_TOPIC
 from odradek.logs import get_logger
 from odradek.partitions.registry import Partitions
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
@@ -35,9 +35,7 @@ RETRY_S = 1.0
 class EventsTopic:
     """The writer. `tell` it of events; `stop` it before the partitions are closed."""
 
-    def __init__(
-        self, partitions: Partitions, create_topic: Callable[[str, int, dict[str, str]], Awaitable[None]]
-    ) -> None:
+    def __init__(self, partitions: Partitions, create_topic: Callable[[str], Awaitable[None]]) -> None:
         self._partitions = partitions
         self._create_topic = create_topic
         self._waiting: deque[Event] = deque()
@@ -80,7 +78,7 @@ class EventsTopic:
 
     async def _append(self, events: list[Event]) -> None:
         if self._partitions.get(EVENTS_TOPIC, 0) is None:
-            await self._create_topic(EVENTS_TOPIC, 1, {})
+            await self._create_topic(EVENTS_TOPIC)
         partition = self._partitions.get(EVENTS_TOPIC, 0)
         if partition is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{EVENTS_TOPIC} was deleted meanwhile")

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from odradek.config import TOPIC_SETTINGS, BrokerConfig, InvalidSetting, check_topic_settings, parse_value
 from odradek.errors import ErrorCode, KafkaError
+from odradek.internal_topics import INTERNAL_TOPICS, check_create, made_with
 from odradek.metadata.image import (
     PARTITION_VERSION,
     TOPIC_RESOURCE,
@@ -24,14 +25,13 @@ from odradek.metadata.image import (
 )
 from odradek.protocol.fields import ZERO_UUID
 from odradek.protocol.messages.create_partitions import CreatePartitionsAssignment, CreatePartitionsTopic
-from odradek.protocol.messages.create_topics import CreatableReplicaAssignment, CreatableTopic
+from odradek.protocol.messages.create_topics import CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig
 from odradek.protocol.messages.delete_topics import DeleteTopicState
 from odradek.protocol.records.metadata import ConfigRecord, PartitionRecord, RemoveTopicRecord, TopicRecord
 
 T = TypeVar("T")
 NAME = re.compile(r"[a-zA-Z0-9._-]+")
 NAME_MAX_LENGTH = 249
-METADATA_TOPIC = "__cluster_metadata"
 MAX_PARTITIONS_PER_REQUEST = 10_000
 # In KRaft's records: replicas live in a directory that the broker chooses.
 UNASSIGNED_DIRECTORY = ZERO_UUID
@@ -107,6 +107,15 @@ def create_topics(
     return records, outcomes
 
 
+def default_topic(name: str, policy: Policy) -> CreatableTopic:
+    """A topic as it is made where nobody says how: on first use, or by the broker itself."""
+    partitions, configs = made_with(name, policy.config)
+    # Of an internal topic as many replicas as the engine keeps, whatever is the default of others.
+    replicas = 1 if name in INTERNAL_TOPICS and not policy.replicated else -1
+    entries = [CreatableTopicConfig(name=key, value=value) for key, value in configs.items()]
+    return CreatableTopic(name=name, num_partitions=partitions, replication_factor=replicas, configs=entries)
+
+
 def _once(items: Sequence[T], key: Callable[[T], object]) -> list[T]:
     """The items with their repetitions left out."""
     first: dict[object, T] = {}
@@ -120,8 +129,8 @@ def _create(
 ) -> tuple[list[MetadataRecord], Outcome]:
     name = topic.name
     check_name(name)
-    if name == METADATA_TOPIC:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Creation of internal topic {name} is prohibited.")
+    if refusal := check_create(name):
+        raise KafkaError(refusal, f"Creation of internal topic {name} is prohibited.")
     if name in image.topics:
         raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
     collision = folded.get(name.replace(".", "_"))

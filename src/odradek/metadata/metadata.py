@@ -22,6 +22,7 @@ from odradek.clock import Clock
 from odradek.config import INT_MAX, BrokerConfig, LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, PartitionLog, Refused, StorageError
 from odradek.errors import ErrorCode, KafkaError
+from odradek.internal_topics import METADATA_TOPIC
 from odradek.logs import get_logger
 from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
 from odradek.metadata.snapshots import SnapshotDamaged, batch_of, read_snapshot, records_in, snapshot_batches
@@ -36,7 +37,6 @@ from odradek.records.batch import InvalidBatch, split_batches
 
 log = get_logger("odradek.metadata")
 
-TOPIC = "__cluster_metadata"
 TOPIC_ID = (1).to_bytes(16, "big")
 METADATA_VERSION = 33  # of Apache Kafka 4.4
 PRODUCER_ID_BLOCK = 1000
@@ -63,7 +63,7 @@ class Metadata:
         self.image = MetadataImage()
         self.is_new = False
         """Whether this start found no metadata at all."""
-        self.identity = LogIdentity(TOPIC, TOPIC_ID, 0)
+        self.identity = LogIdentity(METADATA_TOPIC, TOPIC_ID, 0)
         self._log: PartitionLog | None = None
         self._lock = asyncio.Lock()
         self._listeners: list[Listener] = []
@@ -145,7 +145,7 @@ class Metadata:
 
     def is_own(self, identity: LogIdentity) -> bool:
         """Whether a log is the metadata's own."""
-        return identity.topic == TOPIC
+        return identity.topic == METADATA_TOPIC
 
     # --- what others ask -----------------------------------------------------------------------------------------
 

@@ -758,6 +758,8 @@ class Partition:
     async def delete_records(self, offset: int) -> int:
         """Moves the start to `offset` (-1: the high watermark); returns the new start. Raises `KafkaError`."""
         opened = self.opened()
+        if "compact" in self.config.cleanup_policy and "delete" not in self.config.cleanup_policy:
+            raise KafkaError(ErrorCode.POLICY_VIOLATION, "a topic that is only compacted keeps its records")
         high_watermark = opened.durable_end
         if offset == -1:
             offset = high_watermark

@@ -22,13 +22,13 @@ from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
 from odradek.coordination.runtime import FutureReply, Shard
 from odradek.errors import ErrorCode, KafkaError
+from odradek.internal_topics import OFFSETS_TOPIC
 from odradek.logs import get_logger
 from odradek.partitions.registry import Partitions
 from odradek.protocol.fields import Message
 
 log = get_logger("odradek.groups")
 
-TOPIC = "__consumer_offsets"
 T = TypeVar("T")
 
 
@@ -51,7 +51,7 @@ class GroupCoordinator:
         clock: Clock,
         choose: random.Random,
         partitions: Partitions,
-        create_topic: Callable[[str, int, dict[str, str]], Awaitable[None]],
+        create_topic: Callable[[str], Awaitable[None]],
         ages: Ages,
     ) -> None:
         self.config = config
@@ -80,7 +80,7 @@ class GroupCoordinator:
     def load(self) -> None:
         """Begins to serve the partitions of the offsets topic that there are now; those it serves already go on,
         unless their number has changed: then every group may belong to another."""
-        topic = self.partitions.topics.get(TOPIC)
+        topic = self.partitions.topics.get(OFFSETS_TOPIC)
         found = [] if topic is None else topic.partitions
         if [shard.partition for shard in self._shards] == found:
             return
@@ -139,12 +139,7 @@ class GroupCoordinator:
     async def ready(self) -> None:
         """Makes the offsets topic if there is none. Raises `KafkaError`."""
         if not self._shards:
-            configs = {
-                "cleanup.policy": "compact",
-                "compression.type": "producer",
-                "segment.bytes": str(self.config.integer("offsets.topic.segment.bytes")),
-            }
-            await self._create_topic(TOPIC, self.config.integer("offsets.topic.num.partitions"), configs)
+            await self._create_topic(OFFSETS_TOPIC)
             self.load()
 
     def _shard(self, group_id: str) -> Shard[GroupShard]:

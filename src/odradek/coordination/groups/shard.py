@@ -284,7 +284,7 @@ class GroupShard:
         if group is None:
             if generation >= 0:
                 is_known = group_id in self.offsets
-                raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID if is_known else ErrorCode.ILLEGAL_GENERATION)
+                raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID if is_known else ErrorCode.GROUP_ID_NOT_FOUND)
             self._begin_group(group_id)
             return
         if generation < 0 and (group.state is GroupState.EMPTY or (not member_id and instance_id is None)):

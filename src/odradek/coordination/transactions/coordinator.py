@@ -26,12 +26,12 @@ from odradek.coordination.runtime import Shard
 from odradek.coordination.transactions.records import NO_PRODUCER_ID, State, TopicPartition, Transaction
 from odradek.coordination.transactions.shard import TransactionShard
 from odradek.errors import ErrorCode, KafkaError
+from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
 from odradek.partitions.registry import Partitions
 
 log = get_logger("odradek.transactions")
 
-TOPIC = "__transaction_state"
 # A marker that could not be written is tried again after this long, doubled each time up to the maximum.
 RETRY_FIRST_DELAY_S = 0.05
 RETRY_MAX_DELAY_S = 10.0
@@ -73,7 +73,7 @@ class TransactionCoordinator:
         config: BrokerConfig,
         clock: Clock,
         partitions: Partitions,
-        create_topic: Callable[[str, int, dict[str, str]], Awaitable[None]],
+        create_topic: Callable[[str], Awaitable[None]],
         next_producer_id: Callable[[], Awaitable[int]],
         ages: Ages,
     ) -> None:
@@ -90,7 +90,7 @@ class TransactionCoordinator:
 
     def load(self) -> None:
         """Begins to serve the partitions of the transactions' topic that there are now."""
-        topic = self.partitions.topics.get(TOPIC)
+        topic = self.partitions.topics.get(TRANSACTIONS_TOPIC)
         found = [] if topic is None else topic.partitions
         if [shard.partition for shard in self._shards] == found:
             return
@@ -117,12 +117,7 @@ class TransactionCoordinator:
     async def ready(self) -> None:
         """Makes the transactions' topic if there is none. Raises `KafkaError`."""
         if not self._shards:
-            configs = {
-                "cleanup.policy": "compact",
-                "compression.type": "uncompressed",
-                "segment.bytes": str(self.config.integer("transaction.state.log.segment.bytes")),
-            }
-            await self._create_topic(TOPIC, self.config.integer("transaction.state.log.num.partitions"), configs)
+            await self._create_topic(TRANSACTIONS_TOPIC)
             self.load()
 
     async def stop(self) -> None:
@@ -192,10 +187,10 @@ class TransactionCoordinator:
 
     def offsets_partition(self, group_id: str) -> TopicPartition:
         """Where a group's offsets are. Raises `KafkaError` while there is no such place."""
-        topic = self.partitions.topics.get(groups.TOPIC)
+        topic = self.partitions.topics.get(OFFSETS_TOPIC)
         if topic is None or not topic.partitions:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        return groups.TOPIC, groups.partition_of(group_id, len(topic.partitions))
+        return OFFSETS_TOPIC, groups.partition_of(group_id, len(topic.partitions))
 
     async def add_group(
         self, transactional_id: str, producer_id: int, epoch: int, group_id: str, implicit: bool
