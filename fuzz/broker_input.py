@@ -3,8 +3,8 @@
     python -m fuzz.broker_input [--seed 1] [--requests 20000]
 
 Invariant: whatever arrives, the broker answers or closes that connection; no handler fails (a line "a request failed"
-is our own mistake), memory held for requests returns to nothing, and a bystander's produce and fetch go on. A seed that
-breaks it is run again by number.
+is our own mistake), memory held for requests returns to nothing, and a bystander's produce and fetch go on,
+whatever its headers say of time. A seed that breaks it is run again by number.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from odradek.protocol.compiler import encode, resolve_fields
 from odradek.protocol.fields import Struct
 from odradek.protocol.framing import RequestHeader
 from odradek.protocol.registry import APIS
+from odradek.records.batch import read_header
+from tests.batches import with_header
 from tests.protocol.random_messages import random_message
 from tests.raw_client import Closed, RawClient, batch, records_of
 from tests.serving import Serving
@@ -28,6 +30,8 @@ from tests.serving import Serving
 # What a request refers to, so that it gets past the first check now and then.
 TOPICS = ("fuzz", "fuzz", "bystander", "other", "__x", "a.b", "a_b")
 ANSWER_TIMEOUT_S = 5.0
+# Max timestamps that cannot be those of a batch of now: its records are asked.
+LIES_ABOUT_TIME = (-(2**63), -2, -1, 0, 1, 2**62, 2**63 - 1)
 
 
 def plausible(value: Any, choose: random.Random, topic_id: bytes) -> None:
@@ -151,10 +155,14 @@ def _send_all(
         assert not failures, f"request {number}, {api.name} version {version}: {failures[0]}\n{message}"
         if number % 50 == 0:
             bystander.call(MetadataRequest(topics=topics), MetadataResponse, 10)
-            written = bystander.produce("bystander", batch(b"%d" % number))
+            good = batch(b"%d" % number)
+            lie = choose.choice((None, *LIES_ABOUT_TIME))
+            written = bystander.produce("bystander", good if lie is None else with_header(good, max_timestamp=lie))
             assert written.error_code == 0, f"request {number}: {written}"
-            (record,) = records_of(bystander.fetch("bystander", written.base_offset).records)
+            kept = bystander.fetch("bystander", written.base_offset).records
+            (record,) = records_of(kept)
             assert record.value == b"%d" % number
+            assert read_header(kept).max_timestamp == record.timestamp, f"request {number}, max timestamp {lie}"
     if client is not None:
         client.socket.close()
 

@@ -1049,6 +1049,7 @@ class LogConfig:
     guard_max_ms: int = 7 * _DAY_MS
     guard_on_limit: str = "delete"
     hot_keys: bool = False
+    decompressed_max_bytes: int = 134_217_728
 
     @classmethod
     def of(cls, broker: BrokerConfig, overrides: Mapping[str, str]) -> LogConfig:
@@ -1083,4 +1084,5 @@ class LogConfig:
             guard_max_ms=value("odradek.retention.guard.max.ms"),
             guard_on_limit=value("odradek.retention.guard.on.limit"),
             hot_keys=value("odradek.hot.keys.enable"),
+            decompressed_max_bytes=broker.integer("odradek.batch.decompressed.max.bytes"),
         )

@@ -144,7 +144,7 @@ class Server:
         if self.memory:
             from odradek.engines.memory.engine import MemoryEngine
 
-            return MemoryEngine()
+            return MemoryEngine(self.clock)
         from odradek.engines.local.engine import LocalEngine
 
         directories = self.config.names("log.dirs")

@@ -34,7 +34,8 @@ from odradek.engines.local import LocalEngine, lookup
 from odradek.engines.local.log import LocalLog
 from odradek.engines.memory import MemoryEngine
 from odradek.records.batch import PREFIX_BYTES, BatchHeader, RecordBatch, check_batch, split_batches
-from odradek.records.builder import CONTROL_COMMIT, build_control_batch
+from odradek.records.builder import CONTROL_COMMIT, NewRecord, build_batch, build_control_batch
+from odradek.records.compression import Codec
 from tests.batches import joined, make_batch
 
 Place = Callable[[], Engine]
@@ -420,6 +421,54 @@ async def test_records_without_a_time_are_never_found_by_one(place: Place) -> No
         assert await log.find_max_timestamp(130) == Found(120, 7)
 
 
+def spread_batch(times: list[int], max_timestamp: int, codec: Codec = Codec.NONE) -> RecordBatch:
+    """Records at these times under a header that says `max_timestamp`."""
+    batch = build_batch([NewRecord(b"k", b"v" * 30, time) for time in times], codec=codec)
+    return batch.with_header(batch.header._replace(max_timestamp=max_timestamp))
+
+
+@pytest.mark.parametrize("max_timestamp", [-1, 0])
+@pytest.mark.parametrize("codec", [Codec.NONE, Codec.GZIP])
+async def test_headers_that_contradict_themselves_are_looked_into(
+    place: Place, max_timestamp: int, codec: Codec
+) -> None:
+    """Logs hold batches whose max timestamp is below their base timestamp: producers leave it unset."""
+    async with running(place) as engine:
+        log = await engine.open(LOG, SMALL_SEGMENTS)
+        for index in range(20):
+            begin = 10_000 + 100 * index
+            await add(log, spread_batch([begin, begin + 50, begin + 20], max_timestamp, codec))
+
+        async def check() -> None:
+            for index in range(20):
+                begin = 10_000 + 100 * index
+                for wanted in (begin - 49, begin, begin + 1, begin + 50):
+                    found = await log.find_by_timestamp(wanted, 60)
+                    assert found is not None and found.base_offset == 3 * index, wanted
+                assert await unread(log, 3 * index) == Unread(begin, log.size_bytes() * (20 - index) // 20)
+            assert await log.find_by_timestamp(11_951, 60) is None
+            found = await log.find_max_timestamp(60)
+            assert found is not None and found.base_offset == 57
+
+        # As any log is found: partitions append true headers only.
+        await log.close()
+        log = await engine.open(LOG, SMALL_SEGMENTS)
+        await check()
+        await add(log, spread_batch([30_000], 30_000))
+        assert await log.find_by_timestamp(11_950, 63) == Found(57, 11_950)
+        assert await log.find_by_timestamp(11_951, 63) == Found(60, 30_000)
+
+
+async def test_the_time_of_what_is_unread_is_the_records(place: Place) -> None:
+    async with running(place) as engine:
+        log = await engine.open(LOG, SMALL_SEGMENTS)
+        # The first has no time, a later one has; the topic's time is that of the append; none has any.
+        await add(log, spread_batch([-1, 7_000], 7_000))
+        await add(log, make_batch(1, timestamp=5).with_log_append_time(8_000))
+        await add(log, spread_batch([-1, -1], -1))
+        assert [(await unread(log, offset) or Unread(0, 0)).timestamp_ms for offset in (0, 2, 3)] == [7_000, 8_000, -1]
+
+
 # --- epochs and reopening -----------------------------------------------------------------------------------------
 
 
@@ -556,6 +605,36 @@ async def test_retention_by_time(place: Place) -> None:
         assert log.size_bytes() == 0
         assert await add(log, make_batch(10, timestamp=10_000)) == 300
         assert await log.retain(10_000, log.durable_end) == 0
+
+
+@pytest.mark.parametrize("max_timestamp", [-1, 0])
+async def test_retention_does_not_believe_a_header_that_contradicts_itself(place: Place, max_timestamp: int) -> None:
+    config = dataclasses.replace(SMALL_SEGMENTS, retention_ms=1_000)
+    async with running(place) as engine:
+        log = await engine.open(LOG, config)
+        for _ in range(12):
+            await add(log, spread_batch([9_000, 10_000, 9_500], max_timestamp))
+        await log.close()
+        log = await engine.open(LOG, config)
+        assert await log.expendable(11_000, 36) == []
+        assert await log.retain(11_000, 36) == 0 and log.start_offset == 0
+        assert await log.retain(11_001, 36) > 0 and log.start_offset == 36
+
+
+async def test_records_without_a_time_are_as_old_as_their_append(place: Place) -> None:
+    config = dataclasses.replace(SMALL_SEGMENTS, retention_ms=60_000)
+    async with running(place) as engine:
+        began_ms = SystemClock().now_ms()
+        log = await engine.open(LOG, config)
+        for _ in range(12):
+            await add(log, make_batch(10, timestamp=-1))
+        ended_ms = SystemClock().now_ms()
+        assert await log.expendable(began_ms + 60_000, 120) == []
+        assert await log.retain(began_ms + 60_000, 120) == 0 and log.start_offset == 0
+        # A file's time may be a little behind the clock's, never by a second.
+        gone = await log.expendable(ended_ms + 62_000, 120)
+        assert gone and all(0 < one.overdue_ms < 10_000 for one in gone)
+        assert await log.retain(ended_ms + 62_000, 120) > 0 and log.start_offset == 120
 
 
 async def test_retention_by_size(place: Place) -> None:

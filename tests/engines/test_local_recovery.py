@@ -21,6 +21,8 @@ from odradek.engines.interface import LogIdentity, PartitionLog, Unknown
 from odradek.engines.local import Disk, LocalEngine
 from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS
 from odradek.records.batch import BatchHeader, check_batch, split_batches
+from odradek.records.builder import NewRecord, build_batch
+from odradek.records.compression import Codec
 from tests.batches import joined, make_batch
 from tests.engines.disks import ForgetfulDisk, WatchedDisk
 
@@ -239,6 +241,33 @@ async def test_a_damaged_index_is_never_trusted(tmp_path: Path, damage: str, suf
         for offset in (0, 55, 399):
             assert await loop.run_in_executor(None, lambda at=offset: list(log.headers(at))) == headers[offset // 10 :]
     assert await reopened(folder, SEGMENTS) == headers
+
+
+@pytest.mark.parametrize("max_timestamp", [-1, 0])
+@pytest.mark.parametrize("stop", ["clean", "crash"])
+async def test_times_that_headers_leave_unset_are_read_from_the_records(
+    tmp_path: Path, stop: str, max_timestamp: int
+) -> None:
+    async with engine_at(tmp_path / "clean") as engine:
+        log = await engine.open(LOG, SEGMENTS)
+        for index in range(40):
+            records = [NewRecord(b"k", b"v" * 50, 10_000 + 100 * index + time) for time in (0, 70, 30)]
+            header = (batch := build_batch(records, codec=Codec.GZIP)).header
+            log.append([batch.with_header(header._replace(max_timestamp=max_timestamp))], log.epoch)
+        await log.flush()
+        shutil.copytree(tmp_path / "clean", tmp_path / "crash")
+    async with engine_at(tmp_path / stop) as engine:
+        log = await engine.open(LOG, dataclasses.replace(SEGMENTS, retention_ms=1_000))
+        for index in range(40):
+            found = await log.find_by_timestamp(10_001 + 100 * index, log.durable_end)
+            assert found is not None and found.base_offset == 3 * index
+        found = await log.find_max_timestamp(log.durable_end)
+        assert found is not None and found.base_offset == 117
+        # The first segments have expired, what is in the last ones has not.
+        assert await log.retain(12_500, log.durable_end) > 0
+        assert 0 < log.start_offset <= 3 * 15
+        assert await log.retain(14_970, log.durable_end) > 0 and log.start_offset < log.end_offset
+        assert await log.retain(14_971, log.durable_end) > 0 and log.start_offset == log.end_offset
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ from odradek.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceData,
 )
+from odradek.records.batch import read_header, split_batches
 from odradek.server import Server
+from tests.batches import with_header
 from tests.network.test_connection import fetch_request, until
 from tests.partitions.test_partition import HeldEngine, StillClock
 from tests.raw_client import RawClient, batch, produce_request
@@ -239,7 +241,9 @@ def test_many_in_one_read(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
                 frames = []
                 for number in range(chance.choice((5, 70, 100))):
                     partition = chance.choice((0, 0, 0, 0, 0, 0, 1))
-                    kind = chance.choice(("plain",) * 12 + ("several", "long", "corrupt", "sequenced", "repeated"))
+                    kind = chance.choice(
+                        ("plain",) * 12 + ("several", "long", "corrupt", "sequenced", "repeated", "unset")
+                    )
                     if kind == "plain":
                         data = batch(b"x" * chance.choice((1, 300)))
                     elif kind == "several":
@@ -248,6 +252,12 @@ def test_many_in_one_read(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
                         data = batch(b"x" * 600)
                     elif kind == "corrupt":
                         data = corrupted(batch(b"x"))
+                    elif kind == "unset":
+                        # Looked into: at once, or in a thread.
+                        codec = chance.choice((0, 0, 3))
+                        data = with_header(
+                            batch(b"x", b"y", codec=codec), max_timestamp=chance.choice((-1, 0, 1 << 50))
+                        )
                     else:
                         sequence += kind == "sequenced"
                         data = batch(b"s", producer_id=7 + partition, producer_epoch=0, base_sequence=sequence)
@@ -265,9 +275,11 @@ def test_many_in_one_read(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
                     for one in broker.server.partitions.topics["t"].partitions
                 ]
             )
-            assert broker.look(lambda: broker.server.partitions.topics["t"].traffic.appended_batches) > 100
+            assert broker.look(lambda: broker.server.partitions.topics["t"].traffic.appended_batches) > 50
             assert broker.look(lambda: broker.shared.memory.used_bytes) == 0
     assert seen[0] == seen[1] and logs[0] == logs[1]
+    times = {header.max_timestamp for log in logs[0] for header, _ in split_batches(log)}
+    assert times == {read_header(batch(b"x")).max_timestamp}
 
 
 def test_versions_mixed_in_one_read(monkeypatch: pytest.MonkeyPatch) -> None:

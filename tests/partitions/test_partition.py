@@ -245,9 +245,10 @@ def test_a_compacted_topic_wants_keys_and_names_the_records_without() -> None:
     async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
         engine.hold = False
         partition = await make(cleanup_policy=("compact",))
-        mixed = build_batch([NewRecord(b"k", b"v", NOW_MS), NewRecord(None, b"v", NOW_MS)])
-        refused = await partition.append(batch_bytes(mixed))
-        assert refused.error == ErrorCode.INVALID_RECORD and [index for index, _ in refused.record_errors] == [1]
+        mixed = [NewRecord(key, b"v", NOW_MS) for key in (b"k", None, b"", None)]
+        for codec in (Codec.NONE, Codec.LZ4):
+            refused = await partition.append(batch_bytes(build_batch(mixed, codec=codec)))
+            assert refused.error == ErrorCode.INVALID_RECORD and [index for index, _ in refused.record_errors] == [1, 3]
         good = await partition.append(batch_bytes(build_batch([NewRecord(b"k", b"v", NOW_MS)])))
         assert (good.error, good.base_offset) == (ErrorCode.NONE, 0)
 

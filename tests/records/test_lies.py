@@ -27,9 +27,9 @@ from odradek.records.iteration import (
     MalformedRecords,
     first_at_or_after,
     iterate,
+    max_timestamp_inside,
     max_timestamp_record,
     recompress,
-    require_keys,
 )
 
 RECORDS = [
@@ -85,9 +85,7 @@ def test_the_log_s_own_fields_are_outside_the_checksum() -> None:
     assert check_batch(_patched(12, ">i", 6, resum=False)).header.leader_epoch == 6
 
 
-def _with_body(
-    body: bytes, count: int, codec: Codec = Codec.NONE, base_timestamp: int = 0
-) -> tuple[BatchHeader, bytes]:
+def with_body(body: bytes, count: int, codec: Codec = Codec.NONE, base_timestamp: int = 0) -> tuple[BatchHeader, bytes]:
     """A batch that passes `check_batch` around any body."""
     body = compress(codec, body)
     header = read_header(GOOD)._replace(
@@ -119,7 +117,7 @@ def _record(
 
 
 def test_the_hand_made_record_is_good() -> None:
-    header, data = _with_body(_record() + _record(1, 5, (-1, b""), (-1, b"")), 2)
+    header, data = with_body(_record() + _record(1, 5, (-1, b""), (-1, b"")), 2)
     assert [(r.offset, r.timestamp, r.key, r.value) for r in iterate(header, data)] == [
         (0, 0, b"k", b"v"),
         (1, 5, None, None),
@@ -166,28 +164,28 @@ LIES: list[tuple[str, bytes, int]] = [
 @pytest.mark.parametrize(("body", "count"), [pytest.param(body, count, id=name) for name, body, count in LIES])
 @pytest.mark.parametrize("codec", [Codec.NONE, Codec.LZ4])
 def test_lies_inside(body: bytes, count: int, codec: Codec) -> None:
-    header, data = _with_body(body, count, codec)
+    header, data = with_body(body, count, codec)
     with pytest.raises(MalformedRecords):
         list(iterate(header, data))
-    with pytest.raises(MalformedRecords):
-        require_keys(header, data)
     with pytest.raises(MalformedRecords):
         max_timestamp_record(header, data)
     with pytest.raises(MalformedRecords):
         first_at_or_after(header, data, 2**62)
+    unset = header._replace(max_timestamp=-7)
+    assert max_timestamp_inside(unset, data) == unset.base_timestamp
 
 
 def test_a_timestamp_outside_64_bits_is_a_lie() -> None:
-    header, data = _with_body(_record(timestamp_delta=1), 1, base_timestamp=2**63 - 1)
+    header, data = with_body(_record(timestamp_delta=1), 1, base_timestamp=2**63 - 1)
     with pytest.raises(MalformedRecords, match="timestamp"):
         list(iterate(header, data))
 
 
 def test_compaction_may_leave_gaps_and_nothing() -> None:
-    header, data = _with_body(_record(2) + _record(7), 2)
+    header, data = with_body(_record(2) + _record(7), 2)
     gapped = header._replace(last_offset_delta=9)
     assert [record.offset for record in iterate(gapped, data)] == [2, 7]
-    emptied, data = _with_body(b"", 1)
+    emptied, data = with_body(b"", 1)
     emptied = emptied._replace(record_count=0)
     assert list(iterate(emptied, data)) == []
     assert max_timestamp_record(emptied, data) is None
@@ -195,7 +193,7 @@ def test_compaction_may_leave_gaps_and_nothing() -> None:
 
 @pytest.mark.parametrize("codec", [Codec.GZIP, Codec.SNAPPY, Codec.LZ4, Codec.ZSTD])
 def test_a_body_that_does_not_decompress(codec: Codec) -> None:
-    header, _ = _with_body(_record(), 1)
+    header, _ = with_body(_record(), 1)
     header = header._replace(attributes=codec)
     batch = RecordBatch(header, (bytes(HEADER_BYTES), _record())).with_header(header)
     with pytest.raises(MalformedRecords):
@@ -226,7 +224,7 @@ def test_a_damaged_body_raises_one_error(draw: st.DataObject, codec: Codec) -> N
     body = bytearray(bytes(good.buffers[1]))
     for _ in range(draw.draw(st.integers(1, 4))):
         body[draw.draw(st.integers(0, len(body) - 1))] = draw.draw(st.integers(0, 255))
-    header, data = _with_body(bytes(body), 3, codec)
+    header, data = with_body(bytes(body), 3, codec)
     with contextlib.suppress(MalformedRecords):
         assert [record.offset for record in iterate(header, data)] == [0, 1, 2]
 
@@ -234,7 +232,7 @@ def test_a_damaged_body_raises_one_error(draw: st.DataObject, codec: Codec) -> N
 @settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 2**31 - 1))
 def test_any_body_raises_one_error(body: bytes, count: int) -> None:
-    header, data = _with_body(body, count)
+    header, data = with_body(body, count)
     with contextlib.suppress(MalformedRecords):
         assert len(list(iterate(header, data))) == count
 

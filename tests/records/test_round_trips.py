@@ -19,13 +19,12 @@ from odradek.records.builder import (
 )
 from odradek.records.compression import Codec
 from odradek.records.iteration import (
-    MissingKeys,
     Record,
     first_at_or_after,
     iterate,
+    max_timestamp_inside,
     max_timestamp_record,
     recompress,
-    require_keys,
 )
 
 optional_bytes = st.none() | st.binary(max_size=200)
@@ -127,13 +126,16 @@ def test_questions_by_timestamp() -> None:
     assert max_timestamp_record(batch.header, data) == (101, 30)
 
 
-def test_compacted_topics_need_keys() -> None:
-    good = build_batch([NewRecord(b"k", None)])
-    require_keys(good.header, batch_bytes(good))
-    bad = build_batch([NewRecord(None, b"v"), NewRecord(b"", b"v"), NewRecord(None, None)], codec=Codec.LZ4)
-    with pytest.raises(MissingKeys) as caught:
-        require_keys(bad.header, batch_bytes(bad))
-    assert caught.value.indexes == [0, 2]
+@pytest.mark.parametrize("codec", list(Codec))
+def test_what_a_header_says_of_time(codec: Codec) -> None:
+    batch = build_batch([NewRecord(None, b"", t) for t in (10, 30, 20)], codec=codec)
+    header, data = batch.header, batch_bytes(batch)
+    assert (header.contradicts_its_times, header.least_max_timestamp, header.first_timestamp) == (False, 30, 10)
+    for unset in (header._replace(max_timestamp=time) for time in (-1, 0, 9)):
+        assert (unset.contradicts_its_times, unset.least_max_timestamp, unset.first_timestamp) == (True, 10, 10)
+        assert max_timestamp_inside(unset, data) == 30
+    own = batch.with_log_append_time(7).header
+    assert (own.contradicts_its_times, own.least_max_timestamp, own.first_timestamp) == (False, 7, 7)
 
 
 def test_header_keys_that_are_not_utf8_keep_their_bytes() -> None:

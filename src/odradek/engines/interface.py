@@ -213,7 +213,9 @@ class PartitionLog(ABC):
 
         Raises `Refused` where `epoch` is not the log's, or `expected_end` is given and is not `end_offset`;
         `StorageFull` or `Unknown` where the write failed; the earlier failure where the log has `failed`.
-        Rolls segments as the settings say. A batch is never split."""
+        Rolls segments as the settings say. A batch is never split. Max timestamps are true here; in a log that is
+        opened they may be unset or too low, and a header that contradicts itself is believed by neither lookups nor
+        retention."""
 
     @abstractmethod
     def read(
@@ -285,7 +287,8 @@ class PartitionLog(ABC):
     @abstractmethod
     async def retain(self, now_ms: int, upto: int) -> int:
         """Deletes segments that `retention.ms` and `retention.bytes` no longer keep and that end at or below `upto`;
-        rolls the active one when it has expired. Returns how many bytes went."""
+        rolls the active one when it has expired. Returns how many bytes went. Records without a time are as old as
+        their append."""
 
     @abstractmethod
     def size_bytes(self) -> int:

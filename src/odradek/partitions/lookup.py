@@ -13,7 +13,7 @@ from typing import NamedTuple
 from odradek.engines.interface import PartitionLog
 from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
-from odradek.records.batch import BatchHeader, Buffer, split_batches
+from odradek.records.batch import NO_TIMESTAMP, BatchHeader, Buffer, split_batches
 from odradek.records.iteration import MalformedRecords, first_at_or_after, max_timestamp_record
 
 log = get_logger("odradek.partition")
@@ -57,7 +57,8 @@ async def find_by_timestamp(partition: Partition, timestamp_ms: int) -> FoundRec
             return None
 
         def search(header: BatchHeader, data: bytes) -> tuple[int, int] | None:
-            return first_at_or_after(header, data, timestamp_ms, from_offset=opened.start_offset)
+            max_bytes = partition.config.decompressed_max_bytes
+            return first_at_or_after(header, data, timestamp_ms, opened.start_offset, max_bytes)
 
         header, record = await _search(partition, opened, found.base_offset, search)
         if record is not None:
@@ -67,16 +68,23 @@ async def find_by_timestamp(partition: Partition, timestamp_ms: int) -> FoundRec
 
 
 async def find_max_timestamp(partition: Partition) -> FoundRecord | None:
-    """The first record with the highest time. Raises `KafkaError`, `LogFailure`."""
+    """The first record with the highest time; among records without one the first, as in Kafka. Raises `KafkaError`,
+    `LogFailure`."""
     opened = partition.opened()
     upto = opened.durable_end
     found = await opened.find_max_timestamp(upto)
-    if found is None or found.max_timestamp < 0:
+    if found is None:
         return None
-    header, record = await _search(partition, opened, found.base_offset, max_timestamp_record)
+
+    def search(header: BatchHeader, data: bytes) -> tuple[int, int] | None:
+        return max_timestamp_record(header, data, partition.config.decompressed_max_bytes)
+
+    header, record = await _search(partition, opened, found.base_offset, search)
     if record is None:
         # A damaged batch: its header still says when and where.
         return FoundRecord(header.last_offset, header.max_timestamp, header.leader_epoch)
+    if record[1] < NO_TIMESTAMP:
+        return None
     return FoundRecord(record[0], record[1], header.leader_epoch)
 
 

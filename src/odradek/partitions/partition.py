@@ -27,7 +27,7 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from odradek.clock import Clock
-from odradek.config import LONG_MAX, LogConfig
+from odradek.config import LogConfig
 from odradek.engines.interface import (
     Engine,
     EpochEnd,
@@ -64,6 +64,9 @@ log = get_logger("odradek.partition")
 # A log that failed is opened again after this long, doubled each time up to the maximum, for as long as it takes.
 REOPEN_FIRST_DELAY_S = 0.05
 REOPEN_MAX_DELAY_S = 10.0
+# Uncompressed batches up to these are looked into at once: a thread costs more.
+RECORDS_AT_ONCE = 50
+BYTES_AT_ONCE = 16_384
 _MARKER = struct.Struct(">hi")  # an EndTxnMarker: version, coordinator epoch
 
 
@@ -87,6 +90,10 @@ class _NotAdmitted(Exception):
         super().__init__(code, message)
         self.code = code
         self.message = message
+
+
+class _TimesInDoubt(_NotAdmitted):
+    """A batch whose records must be asked for their times before anything is said of it."""
 
 
 class Offsets(NamedTuple):
@@ -143,7 +150,8 @@ class Partition:
         self._preparing: asyncio.Task[Any] | None = None
         # By producer: its newest marker among them.
         self._ending: dict[int, asyncio.Task[asyncio.Future[None]]] = {}
-        self._preparation: Preparation | None = None
+        self._preparation: Preparation | None
+        """What is done to batches of this topic; None where they are appended as they come."""
         self._background: set[asyncio.Task[None]] = set()
         self._configure(config)
 
@@ -220,11 +228,11 @@ class Partition:
 
     def _configure(self, config: LogConfig) -> None:
         self.config = config
-        self._preparation = Preparation.of(config)
+        self._looking = Preparation.of(config)
+        self._preparation = None if self._looking.is_plain else self._looking
         self._has_log_append_time = config.timestamp_type == "LogAppendTime"
         self._max_message_bytes = self._size_limit()
         self._timestamp_after_max_ms = config.timestamp_after_max_ms
-        self._timestamp_before_max_ms = config.timestamp_before_max_ms
 
     def _size_limit(self) -> int:
         """What batches are compared with. Those that the guard refuses are found by a question that is asked anyway, so
@@ -370,13 +378,14 @@ class Partition:
                     return AppendResult(code)
             # Nothing may wait between the coordinator's word and here: a marker is asked for after that word only.
             if self._preparing is None and (self._preparation is None or not self._preparation.wanted(batch)):
-                return self._append_checked(batch, in_transaction=True)
-            placing = self._append_prepared(batch, in_transaction=True)
+                placing = self._append_checked(batch, in_transaction=True)
+            else:
+                placing = self._append_prepared(batch, in_transaction=True)
         finally:
             admitted.set_result(None)
             if self._admitting.get(producer_id) is admitted:
                 del self._admitting[producer_id]
-        return await placing
+        return placing if isinstance(placing, AppendResult) else await placing
 
     def end_transaction(
         self, producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
@@ -447,23 +456,42 @@ class Partition:
         this = asyncio.current_task()
         refused: AppendResult | None = None
         try:
-            if self._preparation is not None and self._preparation.wanted(batch):
-                loop = asyncio.get_running_loop()
-                prepare, now_ms = self._preparation.prepare, self.clock.now_ms()
+            looking, now_ms = self._looking, self.clock.now_ms()
+            if looking.wanted(batch) or looking.in_doubt(batch.header, now_ms):
+                loop, prepare = asyncio.get_running_loop(), looking.prepare
                 try:
                     batch = await loop.run_in_executor(self.executor, prepare, batch, now_ms)
                 except RecordsRefused as error:
                     refused = AppendResult(error.code, message=str(error), record_errors=error.record_errors)
             if earlier is not None:
                 await asyncio.wait([earlier])
-            return refused if refused is not None else self._append_checked(batch, in_transaction)
+            if refused is not None:
+                return refused
+            result = self._append_checked(batch, in_transaction, looked_into=True)
+            assert isinstance(result, AppendResult)
+            return result
         finally:
             if self._preparing is this:
                 self._preparing = None
 
-    def _admit(self, batch: RecordBatch, now_ms: int, in_transaction: bool = False) -> RecordBatch:
+    def _look_into_then_append(
+        self, batch: RecordBatch, now_ms: int, in_transaction: bool
+    ) -> AppendResult | asyncio.Task[AppendResult]:
+        """For a batch whose header is in doubt while none is being prepared."""
+        header = batch.header
+        if header.codec or header.record_count > RECORDS_AT_ONCE or batch.size > BYTES_AT_ONCE:
+            return self._append_prepared(batch, in_transaction)
+        try:
+            batch = self._looking.prepare(batch, now_ms)
+        except RecordsRefused as error:
+            return AppendResult(error.code, message=str(error), record_errors=error.record_errors)
+        return self._append_checked(batch, in_transaction, looked_into=True)
+
+    def _admit(
+        self, batch: RecordBatch, now_ms: int, in_transaction: bool = False, looked_into: bool = False
+    ) -> RecordBatch:
         """The batch as it is to be written, if the topic takes it; sequence numbers are not looked at. Raises
-        `_NotAdmitted`."""
+        `_NotAdmitted`; and `_TimesInDoubt` where it is to be looked into first, and has not been."""
         if self.log is None:
             if self.deleted:
                 raise _NotAdmitted(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
@@ -495,19 +523,24 @@ class Partition:
             )
         if self._has_log_append_time:
             return batch.with_log_append_time(now_ms)
-        if header.max_timestamp - now_ms > self._timestamp_after_max_ms or (
-            self._timestamp_before_max_ms != LONG_MAX
-            and 0 <= header.base_timestamp < now_ms - self._timestamp_before_max_ms
+        # As `Preparation.in_doubt`, without a call.
+        if not 0 <= header.base_timestamp <= header.max_timestamp <= now_ms + self._timestamp_after_max_ms and (
+            not looked_into
         ):
-            raise _NotAdmitted(ErrorCode.INVALID_TIMESTAMP, self._time_message(header.max_timestamp, now_ms))
+            raise _TimesInDoubt(ErrorCode.INVALID_TIMESTAMP)
         if header.attributes & TIMESTAMP_TYPE_BIT:
             return batch.with_header(header._replace(attributes=header.attributes & ~TIMESTAMP_TYPE_BIT))
         return batch
 
-    def _append_checked(self, batch: RecordBatch, in_transaction: bool = False) -> AppendResult:
+    def _append_checked(
+        self, batch: RecordBatch, in_transaction: bool = False, looked_into: bool = False
+    ) -> AppendResult | asyncio.Task[AppendResult]:
+        """A result, or a task of one where the batch must be looked into."""
         now_ms = self.clock.now_ms()
         try:
-            batch = self._admit(batch, now_ms, in_transaction)
+            batch = self._admit(batch, now_ms, in_transaction, looked_into)
+        except _TimesInDoubt:
+            return self._look_into_then_append(batch, now_ms, in_transaction)
         except _NotAdmitted as refused:
             self.counters.guard_refusals += refused.code is ErrorCode.NOT_ENOUGH_REPLICAS
             return AppendResult(refused.code, message=refused.message)
@@ -610,13 +643,6 @@ class Partition:
         else:
             flushes.append((durable, self._appended_bytes))
             durable.add_done_callback(self._on_durable)
-
-    def _time_message(self, timestamp_ms: int, now_ms: int) -> str:
-        return (
-            f"timestamp {timestamp_ms} is out of range: the broker's time is {now_ms}, "
-            f"message.timestamp.before.max.ms is {self._timestamp_before_max_ms} and "
-            f"message.timestamp.after.max.ms is {self._timestamp_after_max_ms}"
-        )
 
     def must_wait(self) -> bool:
         """Whether even an acks=1 append waits for its flush: the leader epoch itself is not durable yet."""

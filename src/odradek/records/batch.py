@@ -92,6 +92,23 @@ class BatchHeader(NamedTuple):
         return bool(self.attributes & TIMESTAMP_TYPE_BIT)
 
     @property
+    def contradicts_its_times(self) -> bool:
+        """Whether the max timestamp cannot be true: producers leave it unset. (Under LogAppendTime it is the log's.)"""
+        return self.max_timestamp < self.base_timestamp and not self.has_log_append_time
+
+    @property
+    def least_max_timestamp(self) -> int:
+        """The max timestamp; where that cannot be true, the base timestamp, which is the first record's."""
+        return self.base_timestamp if self.contradicts_its_times else self.max_timestamp
+
+    @property
+    def first_timestamp(self) -> int:
+        """The first record's time, or of the first that has one, as far as a header tells; -1 where it does not."""
+        if self.has_log_append_time or self.base_timestamp < 0:
+            return self.max_timestamp
+        return self.base_timestamp
+
+    @property
     def has_producer_id(self) -> bool:
         return self.producer_id >= 0
 

@@ -40,14 +40,6 @@ class MalformedRecords(InvalidBatch):
     """A batch whose inside contradicts itself or its header (Kafka: CORRUPT_MESSAGE where a server must read it)."""
 
 
-class MissingKeys(InvalidBatch):
-    """Records without a key for a topic that is compacted (Kafka: INVALID_RECORD); `indexes` say which, from 0."""
-
-    def __init__(self, indexes: list[int]) -> None:
-        super().__init__(f"{len(indexes)} records have no key")
-        self.indexes = indexes
-
-
 class Record(NamedTuple):
     """One record as a consumer sees it. `timestamp` in ms, -1 where there is none. A header's key that is not UTF-8
     keeps its bytes as lone surrogates ("surrogateescape")."""
@@ -257,12 +249,13 @@ def max_timestamp_record(
     return best
 
 
-def require_keys(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX_BYTES) -> None:
-    """Parses the whole batch for a compacted topic. Raises `MissingKeys` with the indexes of records that have no
-    key, `MalformedRecords` on a lie. Control batches always have keys and pass."""
-    missing = [index for index, record in enumerate(iterate(header, data, max_bytes)) if record.key is None]
-    if missing:
-        raise MissingKeys(missing)
+def max_timestamp_inside(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX_BYTES) -> int:
+    """The max timestamp of a batch in a log whose header contradicts itself: its records', the header's
+    `least_max_timestamp` where they cannot be read."""
+    try:
+        return max((record.timestamp for record in iterate(header, data, max_bytes)), default=header.max_timestamp)
+    except MalformedRecords:
+        return header.least_max_timestamp
 
 
 def recompress(

@@ -9,6 +9,7 @@ walks the segment. Nothing here changes a log.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -23,11 +24,16 @@ from odradek.engines.local.indexes import (
     floor_position,
     unpack_entries,
 )
-from odradek.engines.local.segment import Damaged, Read, Segment, locate, reader, walk_on
+from odradek.engines.local.segment import Damaged, Read, Segment, locate, max_timestamp_at, reader, walk_on
 from odradek.logs import get_logger
 from odradek.records.batch import HEADER_BYTES, BatchHeader, read_header
 
 log = get_logger("odradek.engine")
+
+
+# Batches of a segment whose headers contradict themselves, looked into before the first whose header has the time
+# that is sought: producers that leave times unset write batches that span little.
+LOOKED_INTO = 16
 
 
 class View(NamedTuple):
@@ -107,7 +113,7 @@ def unread_from(disk: Disk, views: Sequence[View], offset: int) -> Unread | None
                 for position, header in _walk(read, view, start_position(disk, read, view, offset)):
                     if header.last_offset >= offset and not header.is_control:
                         later = sum(one.size for one in views[number + 1 :])
-                        return Unread(header.base_timestamp, view.size - position + later)
+                        return Unread(header.first_timestamp, view.size - position + later)
         except FileNotFoundError:
             continue
     return None
@@ -127,12 +133,27 @@ def find_by_timestamp(
         try:
             with opened(disk, view) as read:
                 before = _time_floor(disk, read, view, timestamp_ms)
-                position = start_position(disk, read, view, max(from_offset, before))
-                for _, header in _walk(read, view, position):
+                begin = start_position(disk, read, view, max(from_offset, before))
+                doubtful: deque[tuple[int, BatchHeader]] = deque(maxlen=LOOKED_INTO)
+                later: Found | None = None
+                for position, header in _walk(read, view, begin):
                     if header.base_offset >= upto:
                         break
-                    if header.max_timestamp >= timestamp_ms and header.last_offset >= from_offset:
-                        return Found(header.base_offset, header.max_timestamp)
+                    if header.last_offset < from_offset:
+                        continue
+                    max_timestamp = header.max_timestamp
+                    if header.contradicts_its_times:
+                        doubtful.append((position, header))
+                        max_timestamp = header.base_timestamp
+                    if max_timestamp >= timestamp_ms:
+                        later = Found(header.base_offset, max_timestamp)
+                        break
+                for position, header in doubtful:
+                    max_timestamp = max_timestamp_at(read, position, header)
+                    if max_timestamp >= timestamp_ms:
+                        return Found(header.base_offset, max_timestamp)
+                if later is not None:
+                    return later
         except FileNotFoundError:
             continue
     return None
@@ -159,8 +180,8 @@ def find_max_timestamp(disk: Disk, views: Sequence[View], from_offset: int, upto
                         break
                     if header.last_offset < begin:
                         continue
-                    if found is None or header.max_timestamp > found.max_timestamp:
-                        found = Found(header.base_offset, header.max_timestamp)
+                    if found is None or header.least_max_timestamp > found.max_timestamp:
+                        found = Found(header.base_offset, header.least_max_timestamp)
                     if known:
                         break
         except FileNotFoundError:
@@ -218,10 +239,12 @@ def read_times(disk: Disk, view: View) -> tuple[int, int]:
 
 def _walk_times(read: Read, view: View) -> tuple[int, int]:
     highest, offset = -1, view.segment.base_offset
-    for _, header in _walk(read, view, 0):
-        if header.max_timestamp > highest:
-            highest, offset = header.max_timestamp, header.last_offset
-    return highest, offset
+    doubtful: tuple[int, BatchHeader] | None = None
+    for position, header in _walk(read, view, 0):
+        if header.least_max_timestamp > highest:
+            highest, offset = header.least_max_timestamp, header.last_offset
+            doubtful = (position, header) if header.contradicts_its_times else None
+    return highest if doubtful is None else max_timestamp_at(read, *doubtful), offset
 
 
 def _time_floor(disk: Disk, read: Read, view: View, timestamp_ms: int) -> int:
@@ -260,4 +283,4 @@ def _holds(disk: Disk, read: Read, view: View, entry: tuple[int, int]) -> bool:
     if place.size == 0:
         return False
     header = read_header(read(HEADER_BYTES, place.position), 0)
-    return header.last_offset == offset and header.max_timestamp == timestamp
+    return header.last_offset == offset and max_timestamp_at(read, place.position, header) == timestamp

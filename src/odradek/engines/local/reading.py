@@ -163,7 +163,7 @@ class Reads:
                     header = read_header(read(HEADER_BYTES, position))
                     if not header.is_control:
                         later = sum(one.size for one in log.segments[number + 1 :])
-                        return Unread(header.base_timestamp, request.end - position + later)
+                        return Unread(header.first_timestamp, request.end - position + later)
                     if header.size < HEADER_BYTES:
                         raise Damaged(f"no batch at position {position}")
                     position += header.size

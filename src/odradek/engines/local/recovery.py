@@ -442,7 +442,7 @@ def _recover(
         next_offset = segment.base_offset
         if segment.size:
             next_offset = read_header(read(HEADER_BYTES, segment.size), 0).base_offset
-            segment.rolling_timestamp = read_header(read(HEADER_BYTES, 0), 0).max_timestamp
+            segment.rolling_timestamp = read_header(read(HEADER_BYTES, 0), 0).least_max_timestamp
         scanned = scan(read, segment, size, interval, next_offset, recovery_point, segment_end, compacted)
         epochs = scanned.epochs
         while scanned.torn is not None and scanned.next_offset < min(segment_end, flushed_end):

@@ -23,6 +23,7 @@ from odradek.engines.local.disk import Disk
 from odradek.engines.local.files import LogFile
 from odradek.engines.local.indexes import InsaneIndex, OffsetIndex, TimeIndex
 from odradek.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, PREFIX_BYTES, BatchHeader, read_header
+from odradek.records.iteration import DECOMPRESSED_MAX_BYTES, max_timestamp_inside
 
 LOG = ".log"
 INDEX = ".index"
@@ -230,6 +231,15 @@ def is_sound(read: Read, position: int, end: int) -> bool:
     )
 
 
+def max_timestamp_at(read: Read, position: int, header: BatchHeader) -> int:
+    """The max timestamp of the batch at `position`, of its records where the header contradicts itself. Blocks."""
+    if not header.contradicts_its_times:
+        return header.max_timestamp
+    if header.size > DECOMPRESSED_MAX_BYTES:
+        return header.least_max_timestamp
+    return max_timestamp_inside(header, read(header.size, position))
+
+
 class Scanned(NamedTuple):
     """What a scan found: the offset after the last good batch, the epochs in the order they began, why it ended before
     the end of the file, if it did, and the position of the last good batch (-1 for none)."""
@@ -288,10 +298,11 @@ def scan(
             if header.leader_epoch != epoch:
                 epoch = header.leader_epoch
                 epochs.append((epoch, header.base_offset))
+            max_timestamp = max_timestamp_at(read, position + at, header)
             if segment.size == 0:
-                segment.rolling_timestamp = header.max_timestamp
+                segment.rolling_timestamp = max_timestamp
             last_position = position + at
-            segment.note(size, header.last_offset, header.max_timestamp, interval)
+            segment.note(size, header.last_offset, max_timestamp, interval)
             next_offset = header.last_offset + 1
             at += size
     return done(None)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from odradek.clock import Clock, SystemClock
 from odradek.config import LogConfig
 from odradek.engines.interface import (
     Appended,
@@ -33,6 +34,7 @@ from odradek.engines.interface import (
     Unread,
 )
 from odradek.records.batch import BatchHeader, Buffer, RecordBatch
+from odradek.records.iteration import max_timestamp_inside
 
 SNAPSHOTS_KEPT = 2
 
@@ -53,6 +55,8 @@ class _Kept:
     epochs: list[tuple[int, int]] = field(default_factory=list)
     """(epoch, start offset) of every epoch that has batches, ascending in both."""
     snapshots: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    appended_ms: dict[int, int] = field(default_factory=dict)
+    """When the batches without times were appended, by base offset."""
 
 
 class MemoryLog(PartitionLog):
@@ -84,6 +88,8 @@ class MemoryLog(PartitionLog):
         for batch in batches:
             if not kept.epochs or kept.epochs[-1][0] != epoch:
                 kept.epochs.append((epoch, offset))
+            if batch.header.max_timestamp < 0:
+                kept.appended_ms[offset] = self._engine.clock.now_ms()
             header = batch.header._replace(base_offset=offset, leader_epoch=epoch)
             kept.headers.append(header)
             kept.batches.append(b"".join(batch.placed_at(offset, epoch)))
@@ -120,18 +126,22 @@ class MemoryLog(PartitionLog):
             yield header, batch if header.is_control else b""
 
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
-        for header in self.headers(max(from_offset, self.start_offset)):
-            if header.base_offset >= upto:
+        kept = self._kept
+        for index in range(self._index_of(max(from_offset, self.start_offset)), len(kept.headers)):
+            base_offset = kept.headers[index].base_offset
+            if base_offset >= upto:
                 break
-            if header.max_timestamp >= timestamp_ms:
-                return Found(header.base_offset, header.max_timestamp)
+            max_timestamp = self._max_timestamp(index)
+            if max_timestamp >= timestamp_ms:
+                return Found(base_offset, max_timestamp)
         return None
 
     async def find_max_timestamp(self, upto: int) -> Found | None:
         found: Found | None = None
-        for header in self.headers(self.start_offset):
-            if header.base_offset < upto and (found is None or header.max_timestamp > found.max_timestamp):
-                found = Found(header.base_offset, header.max_timestamp)
+        for index, header in enumerate(self._kept.headers):
+            max_timestamp = self._max_timestamp(index)
+            if header.base_offset < upto and (found is None or max_timestamp > found.max_timestamp):
+                found = Found(header.base_offset, max_timestamp)
         return found
 
     def unread_from(self, offset: int) -> Unread | None:
@@ -139,7 +149,7 @@ class MemoryLog(PartitionLog):
         for index in range(self._index_of(max(offset, self.start_offset)), len(kept.headers)):
             header = kept.headers[index]
             if not header.is_control:
-                return Unread(header.base_timestamp, kept.appended - kept.ends[index] + header.size)
+                return Unread(header.first_timestamp, kept.appended - kept.ends[index] + header.size)
         return None
 
     def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
@@ -167,8 +177,9 @@ class MemoryLog(PartitionLog):
         self._check_open()
         config, size = self.config, self._kept.size
         found: list[Expendable] = []
-        for header in self._kept.headers:
-            age_ms = now_ms - header.max_timestamp
+        for index, header in enumerate(self._kept.headers):
+            max_timestamp = self._max_timestamp(index)
+            age_ms = now_ms - (self._kept.appended_ms[header.base_offset] if max_timestamp < 0 else max_timestamp)
             expired = config.retention_ms >= 0 and age_ms > config.retention_ms
             too_much = config.retention_bytes >= 0 and size - header.size >= config.retention_bytes
             if header.next_offset > upto or not (expired or too_much):
@@ -224,10 +235,20 @@ class MemoryLog(PartitionLog):
         """The index of the first batch that ends above `offset`."""
         return bisect_right(self._kept.headers, offset, key=lambda header: header.last_offset + 1)
 
+    def _max_timestamp(self, index: int) -> int:
+        """The highest time in a batch, -1 where it has none."""
+        kept = self._kept
+        header = kept.headers[index]
+        if header.contradicts_its_times:
+            return max_timestamp_inside(header, kept.batches[index])
+        return header.max_timestamp
+
     def _drop(self, count: int) -> int:
         """Drops the first batches; returns their bytes."""
         kept = self._kept
         freed = sum(header.size for header in kept.headers[:count])
+        for header in kept.headers[:count]:
+            kept.appended_ms.pop(header.base_offset, None)
         del kept.headers[:count], kept.batches[:count], kept.ends[:count]
         kept.size -= freed
         # The epoch that the start lies in begins at the start now, as in Kafka.
@@ -242,7 +263,8 @@ class MemoryEngine(Engine):
 
     capabilities = Capabilities(durable=False, replicated=False, files=False)
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
         self.counters = EngineCounters()
         self._kept: dict[LogIdentity, _Kept] = {}
         self._logs: dict[LogIdentity, MemoryLog] = {}
