@@ -369,7 +369,7 @@ class LocalLog(PartitionLog):
             elif self._flushes and self.flushed_end <= self.bases[0]:
                 # A power cut must not leave the second segment without the first: the log would begin there.
                 disk.sync_folder(self.folder)
-            self._files.adopt(segment.file, disk.open(segment.file.path, create=True))
+            self._files.create(segment.file)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
@@ -558,7 +558,8 @@ class LocalLog(PartitionLog):
             file.dirty = False
             self._shared.writers.pop(file, None)
             self._files.pin(file)
-            job.fds.append(file.fd)
+            if file.fd >= 0:  # else it was synced, and closed for the descriptor's sake
+                job.fds.append(file.fd)
         self._quiet = self._loop.create_future()
         if self._has_more_than_bytes:
             self._has_more_than_bytes = False
