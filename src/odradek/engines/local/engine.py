@@ -165,6 +165,8 @@ class LocalEngine(Engine):
             self._clock.monotonic,
             self.counters,
         )
+        # Asked for every Produce: no call in between.
+        self.has_room = flusher.has_room  # type: ignore[method-assign]
 
         def want_clean(file: LogFile) -> None:
             if (log := writers.get(file)) is not None:
@@ -595,9 +597,6 @@ class LocalEngine(Engine):
 
     def unflushed_bytes(self) -> int:
         return self._shared.flusher.unflushed_bytes if self._shared is not None else 0
-
-    def has_room(self) -> bool:
-        return self._shared is None or self._shared.flusher.has_room()
 
     async def room(self) -> None:
         if self._shared is not None:
