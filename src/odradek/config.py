@@ -542,7 +542,13 @@ BROKER_SETTINGS: dict[str, Setting] = _table(
         "producers still go by the time before, so that a clock set wrong can be set right. 0 for not at all.",
         minimum=0,
     ),
-    Setting("odradek.open.files.max", Kind.INT, 4096, "Segment files kept open.", minimum=16),
+    Setting(
+        "odradek.open.files.max",
+        Kind.INT,
+        4096,
+        "Segment files kept open; fewer where the process may not open so many.",
+        minimum=16,
+    ),
     Setting(
         "odradek.index.cache.bytes",
         Kind.LONG,

@@ -20,6 +20,7 @@ from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.retention_guard import RetentionGuards
 from odradek.coordination.transactions.coordinator import TransactionCoordinator
+from odradek.descriptors import divide
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker, Handler
@@ -107,7 +108,9 @@ class Server:
         handlers: Mapping[int, Handler] = HANDLERS,
         clock: Clock | None = None,
         choose: random.Random | None = None,
+        alone: bool = False,
     ) -> None:
+        """`alone`: the process is this broker and nothing else."""
         self.config = config
         self.memory = memory
         self.handlers = handlers
@@ -119,6 +122,7 @@ class Server:
         """Where the HTTP port is bound, if there is one."""
         self.not_ready: str | None = "The broker has not started."
         """Why clients are not served, in a sentence; None while they are."""
+        self.descriptors = divide(config, files=not memory, alone=alone)
         self.engine: Engine = self._make_engine()
         self.executor = ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="odradek-work")
         space = StorageSpace(config, self.clock.monotonic)
@@ -150,7 +154,8 @@ class Server:
         directories = self.config.names("log.dirs")
         if len(directories) != 1:
             raise InvalidSetting("log.dirs", ",".join(directories), "exactly one data directory is supported")
-        return LocalEngine(directories[0], self.config, self.clock, node_id=self.config.integer("node.id"))
+        node_id = self.config.integer("node.id")
+        return LocalEngine(directories[0], self.config, self.clock, node_id=node_id, descriptors=self.descriptors)
 
     # --- start ---------------------------------------------------------------------------------------------------
 
@@ -207,7 +212,7 @@ class Server:
         memory = RequestMemory(self.config.integer("queued.max.request.bytes"))
         refusals = Refusals(self.config.integer("odradek.log.refusals.per.second"), self.clock.monotonic)
         shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config), refusals)
-        self.listeners = Listeners(shared, lambda: self.config)
+        self.listeners = Listeners(shared, lambda: self.config, self.descriptors.connections)
         for name, host, port in endpoints:
             try:
                 self.bound[name] = await self.listeners.listen(name, host, port)
@@ -250,7 +255,7 @@ class Server:
             self.config.integer("odradek.metrics.topics.max"),
             self.config.integer("odradek.metrics.groups.max"),
         )
-        http = HttpPort(self._gathering, lambda: self.not_ready, self.config.integer("odradek.http.max.connections"))
+        http = HttpPort(self._gathering, lambda: self.not_ready, self.descriptors.http)
         try:
             self.http_bound = await http.start(*address)
         except OSError as error:

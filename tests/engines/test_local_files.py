@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import errno
 import gc
 import os
 import re
-import resource
 import struct
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -19,7 +17,7 @@ import pytest
 
 from odradek.clock import SystemClock
 from odradek.config import BrokerConfig, LogConfig
-from odradek.engines.interface import LogIdentity, OffsetOutOfRange, StorageError
+from odradek.engines.interface import LogIdentity, OffsetOutOfRange, StorageError, Unknown
 from odradek.engines.local import LocalEngine
 from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS
 from odradek.engines.local.snapshots import parse_snapshot_name
@@ -132,19 +130,83 @@ async def test_open_files_are_bounded(tmp_path: Path) -> None:
     assert disk.open_now == 0
 
 
-def test_the_limit_of_descriptors_is_raised_and_respected() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    script = """
-import resource
-from odradek.engines.local import Disk
-resource.setrlimit(resource.RLIMIT_NOFILE, (100, 600))
-print(Disk().descriptors(40), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-print(Disk().descriptors(200), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-print(Disk().descriptors(4096), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:3] == ["40 100", "200 400", "300 600"]
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+async def test_dirty_files_are_no_reason_to_open_more(tmp_path: Path) -> None:
+    """Appends to more logs than files may be open, without a turn of the loop in which they could be flushed."""
+    disk = WatchedDisk()
+    async with engine_at(tmp_path, disk, odradek__open__files__max="16") as engine:
+        logs = [await engine.open(LogIdentity("many", uuid.UUID(int=5).bytes, index), SEGMENTS) for index in range(60)]
+        for mode in ("disk", "os"):
+            for log in logs:
+                log.configure(dataclasses.replace(SEGMENTS, flush=mode))
+            appended = [log.append([make_batch(1)], 0) for _ in range(2) for log in logs]
+            # The lock's, and the limit with those that it may be exceeded by.
+            assert disk.open_now <= 1 + 16 + 2
+            await asyncio.gather(*(one.durable for one in appended))
+        for log in logs:
+            assert (log.durable_end, log.failed) == (4, None)
+            assert len(await read_all(log)) == 4
+    async with engine_at(tmp_path) as engine:
+        for log in logs:
+            assert len(await read_all(await engine.open(log.identity, SEGMENTS))) == 4
+
+
+@pytest.mark.parametrize("mode", ["disk", "os"])
+async def test_producers_wait_before_all_open_files_are_dirty(tmp_path: Path, mode: str) -> None:
+    async with engine_at(tmp_path, odradek__open__files__max="20") as engine:
+        config = dataclasses.replace(SEGMENTS, flush=mode)
+        logs = [await engine.open(LogIdentity("many", uuid.UUID(int=5).bytes, index), config) for index in range(20)]
+        for log in logs:
+            await log.append([make_batch(1)], 0).durable  # the first of an opening is flushed in any mode
+        for number, log in enumerate(logs):
+            assert engine.has_room() == (number < 10)
+            log.append([make_batch(1)], 0)
+        async with asyncio.timeout(10):
+            await engine.room()
+        assert engine.has_room()
+
+
+async def test_a_file_that_cannot_be_synced_to_be_closed_fails_its_log(tmp_path: Path) -> None:
+    disk = WatchedDisk()
+    async with engine_at(tmp_path, disk, odradek__open__files__max="16") as engine:
+        logs = [await engine.open(LogIdentity("many", uuid.UUID(int=5).bytes, index), SEGMENTS) for index in range(30)]
+        for log in logs:
+            await log.append([make_batch(1)], 0).durable
+
+        def refuse(operation: str, path: str) -> None:
+            if operation == "sync" and "many-3/" in path:
+                raise OSError(errno.EIO, "broken")
+
+        disk.refuse = refuse
+        appended = [log.append([make_batch(1)], 0) for log in logs]
+        disk.heal()  # nobody else hears of what was lost
+        results = await asyncio.gather(*(one.durable for one in appended), return_exceptions=True)
+        assert [isinstance(result, Unknown) for result in results] == [index == 3 for index in range(30)]
+        assert [log.durable_end for log in logs] == [1 if index == 3 else 2 for index in range(30)]
+        again = await engine.open(logs[3].identity, SEGMENTS)
+        assert len(await read_all(again)) == 1
+        await again.append([make_batch(1)], again.epoch).durable
+
+
+@pytest.mark.parametrize("operation", ["open", "create"])
+async def test_files_make_room_where_others_took_the_descriptors(tmp_path: Path, operation: str) -> None:
+    """Inside another program nobody knows how many there will be."""
+    disk = WatchedDisk()
+    async with engine_at(tmp_path, disk, odradek__open__files__max="30") as engine:
+        logs = [await engine.open(LogIdentity("many", uuid.UUID(int=5).bytes, index), SEGMENTS) for index in range(40)]
+        kept = {log.identity: await fill(log, 2) for log in logs}
+        full_at = disk.open_now
+
+        def refuse(what: str, path: str) -> None:
+            if what == operation and path.endswith(".log") and disk.open_now >= full_at:
+                raise OSError(errno.EMFILE, "no descriptor")
+
+        disk.refuse = refuse
+        for log in logs:
+            kept[log.identity] += await fill(log, 9)  # rolls, too
+        disk.heal()
+        for log in logs:
+            assert log.failed is None
+            assert await read_all(log) == kept[log.identity]
 
 
 async def test_descriptors_are_given_back(tmp_path: Path) -> None:

@@ -132,6 +132,7 @@ async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
 
     from odradek import __version__
     from odradek.config import InvalidSetting
+    from odradek.descriptors import raise_limit
     from odradek.engines.interface import StorageError
     from odradek.server import CannotListen, Server
 
@@ -146,8 +147,9 @@ async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
+    raise_limit()
     try:
-        server = Server(settings.config, memory=memory)
+        server = Server(settings.config, memory=memory, alone=True)
         await server.start()
     except InvalidSetting as error:
         raise WrongUse(f"{error}.") from None

@@ -105,18 +105,21 @@ class FileSpan:
 
     Has a length like a buffer, and a descriptor of its own, closed with it, so that it may outlive the log's."""
 
-    __slots__ = ("_fd", "_position", "_size")
+    __slots__ = ("_fd", "_open", "_position", "_size")
 
-    def __init__(self, fd: int, position: int, size: int) -> None:
-        """Takes the descriptor over."""
+    def __init__(self, fd: int, position: int, size: int, open_spans: set[int] | None = None) -> None:
+        """Takes the descriptor over; `open_spans` has it for as long as it is open."""
         self._fd = fd
         self._position = position
         self._size = size
+        self._open = open_spans if open_spans is not None else set()
+        self._open.add(fd)
 
     def __len__(self) -> int:
         return self._size
 
     def __del__(self) -> None:
+        self._open.discard(self._fd)  # before another gets the number
         os.close(self._fd)
 
     def send(self, socket_fd: int) -> int:
@@ -353,9 +356,14 @@ class Engine(ABC):
     def unflushed_bytes(self) -> int:
         """Bytes appended and not yet durable, over all logs: `odradek.unflushed.max.bytes` bounds it."""
 
+    def has_room(self) -> bool:
+        """Whether producers may go on: `unflushed_bytes` is below its bound, and so is all else that only a flush gives
+        back. Engines without such bounds always have."""
+        return True
+
     @abstractmethod
     async def room(self) -> None:
-        """Returns when `unflushed_bytes` is below its bound."""
+        """Returns when the engine has room."""
 
     @abstractmethod
     def usage(self) -> tuple[str, int, int]:

@@ -101,6 +101,7 @@ class Gathering:
             [
                 (("max.connections",), counters.refused_above_maximum),
                 (("max.connections.per.ip",), counters.refused_above_maximum_per_ip),
+                (("RLIMIT_NOFILE",), counters.refused_for_descriptors),
             ],
         )
         yield Series(

@@ -5,8 +5,9 @@ Role: serve them with starlette and uvicorn on the broker's own event loop; a sc
 watches sees a start that takes long, and the end.
 
 Invariants: whoever asks here disturbs no client of the broker: connections are bounded
-(`odradek.http.max.connections`), a slow reader is waited for without a thread, one scrape is written at a time. The
-server takes no signals and writes no log of its own but what goes wrong.
+(`odradek.http.max.connections`; a few more are told so, and others closed at once), a slow reader is waited for
+without a thread, one scrape is written at a time. The server takes no signals and writes no log of its own but what
+goes wrong.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from odradek.insight.gathering import Gathering
 from odradek.insight.lag_api import LagApi
@@ -30,6 +32,8 @@ from odradek.insight.watching import Watching
 
 BACKLOG = 64
 KEEP_ALIVE_S = 30
+# Connections beyond the bound whose requests are answered: with 503.
+TOLD_MAX = 8
 # How long answers under way may take when the broker stops.
 STOP_GRACE_S = 1
 
@@ -40,6 +44,15 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class _Connection(HttpToolsProtocol):
+    """Counts from the beginning; uvicorn's bound looks at requests, and leaves those open that send none."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + TOLD_MAX:
+            transport.close()
 
 
 class HttpPort:
@@ -65,7 +78,7 @@ class HttpPort:
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=_Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,

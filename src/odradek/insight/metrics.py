@@ -73,7 +73,10 @@ BUILD_INFO = _gauge("build_info", "Always 1; the labels say what runs.", "versio
 CONNECTIONS = _gauge("connections", "Connections that are open now.")
 CONNECTIONS_OPENED = _counter("connections_opened", "Connections accepted, those refused afterwards included.")
 CONNECTIONS_REFUSED = _counter(
-    "connections_refused", "Connections closed at once because a bound was reached; `bound` is its setting.", "bound"
+    "connections_refused",
+    "Connections closed at once because a bound was reached; `bound` is its setting, or `RLIMIT_NOFILE`: the "
+    "descriptors that connections may have.",
+    "bound",
 )
 CONNECTIONS_ENDED = _counter(
     "connections_ended",

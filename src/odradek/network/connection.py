@@ -78,7 +78,6 @@ class ConnectionLimits:
         self.open_requests = config.integer("odradek.connection.max.requests")
         self.open_request_bytes = config.integer("odradek.connection.max.request.bytes")
         self.response_bytes = config.integer("odradek.connection.max.response.bytes")
-        self.unflushed_bytes = config.integer("odradek.unflushed.max.bytes")
 
 
 class Shared:
@@ -377,7 +376,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._write(answer_unknown_api_versions(correlation_id))
                 return True
             route = dispatch.route(api_key, api_version)
-            if api_key == PRODUCE_KEY and shared.engine.unflushed_bytes() >= shared.limits.unflushed_bytes:
+            if api_key == PRODUCE_KEY and not shared.engine.has_room():
                 self._wait_for_room()
                 return False
             request, context = dispatch.read(route, frame, self.listener, self.client_host)
@@ -428,7 +427,7 @@ class Connection(asyncio.BufferedProtocol):
         shared = self.shared
         if self._open and self._open[-1].route.api_key != PRODUCE_KEY:
             return False
-        if shared.engine.unflushed_bytes() >= shared.limits.unflushed_bytes:
+        if not shared.engine.has_room():
             self._wait_for_room()
             return False
         frames = [frame]

@@ -29,6 +29,7 @@ class ConnectionCounters:
         "opened",
         "refused_above_maximum",
         "refused_above_maximum_per_ip",
+        "refused_for_descriptors",
     )
 
     def __init__(self) -> None:
@@ -36,6 +37,7 @@ class ConnectionCounters:
         """Accepted, those refused afterwards included."""
         self.refused_above_maximum = 0
         self.refused_above_maximum_per_ip = 0
+        self.refused_for_descriptors = 0
         self.idle_closed = 0
         self.malformed = 0
         """Closed because of what their peers sent."""

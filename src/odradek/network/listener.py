@@ -1,13 +1,16 @@
 """Listening sockets: accepts connections within their bounds, and closes those that went silent.
 
-Bounds: `max.connections` over all listeners and `max.connections.per.ip`; a connection beyond is closed at once, with
-a log line. A connection with nothing under way that was silent for `connections.max.idle.ms` is closed; so is one
-that began a request and sent no byte of it for that long, or that took no byte of its responses.
+Bounds: `max.connections` over all listeners, `max.connections.per.ip`, and the connections' part of the process's
+descriptors; a connection beyond is closed at once, with a log line. Those accepted in one turn of the loop are few
+(`ACCEPTS_PER_TURN` a listener): they have descriptors before they can be refused. A connection with nothing under way
+that was silent for `connections.max.idle.ms` is closed; so is one that began a request and sent no byte of it for that
+long, or that took no byte of its responses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable
 
@@ -21,14 +24,18 @@ log = get_logger("odradek.network")
 IDLE_LOOKS_PER_TIMEOUT = 10
 IDLE_LOOK_MAX_S = 10.0
 BACKLOG = 1024
+# uvloop takes one, whatever it is told; asyncio as many as it believes the backlog to be.
+ACCEPTS_PER_TURN = 16
 
 
 class Listeners:
     """All listening sockets of a broker."""
 
-    def __init__(self, shared: Shared, config: Callable[[], BrokerConfig]) -> None:
+    def __init__(self, shared: Shared, config: Callable[[], BrokerConfig], descriptors: int) -> None:
+        """`descriptors` is how many there are for connections."""
         self.shared = shared
         self.config = config
+        self.descriptors = descriptors
         self._servers: list[asyncio.Server] = []
         self._by_host: Counter[str] = Counter()
         self._idle_look: asyncio.TimerHandle | None = None
@@ -37,8 +44,11 @@ class Listeners:
         """Begins to accept on an address; returns the one bound (a port of 0 chooses a free one). Raises `OSError`."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
-            lambda: _Counted(self, self.shared, name), host or None, port, backlog=BACKLOG, start_serving=True
+            lambda: _Counted(self, self.shared, name), host or None, port, backlog=ACCEPTS_PER_TURN
         )
+        for listening in server.sockets:
+            with socket.fromfd(listening.fileno(), listening.family, listening.type) as same:
+                same.listen(BACKLOG)
         self._servers.append(server)
         if self._idle_look is None:
             self._look_for_idle()
@@ -52,6 +62,12 @@ class Listeners:
         if len(self.shared.connections) > config.integer("max.connections"):
             self.shared.counters.refused_above_maximum += 1
             self.shared.refusals.say("connection refused", connection.peer, "max.connections is reached")
+            return False
+        if len(self.shared.connections) > self.descriptors:
+            self.shared.counters.refused_for_descriptors += 1
+            self.shared.refusals.say(
+                "connection refused", connection.peer, "no descriptor is left for it (RLIMIT_NOFILE)"
+            )
             return False
         if self._by_host[host] >= config.integer("max.connections.per.ip"):
             self.shared.counters.refused_above_maximum_per_ip += 1

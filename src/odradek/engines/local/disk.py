@@ -23,6 +23,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from odradek.descriptors import SPANS_MAX
 from odradek.engines.interface import FileSpan
 from odradek.records.batch import Buffer
 
@@ -49,6 +50,9 @@ class Disk:
     """The operating system's files."""
 
     def __init__(self) -> None:
+        self.spans_max = SPANS_MAX
+        self._spans: set[int] = set()
+        """Descriptors of the spans that there are."""
         self._nowait = getattr(os, "RWF_NOWAIT", 0)
         self._syncfs: Callable[[int], int] | None = None
         self._has_syncfs = True
@@ -99,8 +103,9 @@ class Disk:
         return buffer
 
     def span(self, fd: int, size: int, position: int) -> FileSpan | None:
-        """The `size` bytes from `position`, where they are all in memory and can be sent from there; else None."""
-        if not self._has_cachestat:
+        """The `size` bytes from `position`, where they are all in memory and can be sent from there, and no more than
+        `spans_max` others are; else None."""
+        if not self._has_cachestat or len(self._spans) >= self.spans_max:
             return None
         if self._cachestat is None:
             import ctypes  # 2-5 ms, and few brokers get here in their first second
@@ -117,7 +122,7 @@ class Disk:
         if syscall(CACHESTAT, fd, asked, told, 0) != 0 or told[0] < pages:
             return None
         try:
-            return FileSpan(os.dup(fd), position, size)
+            return FileSpan(os.dup(fd), position, size, self._spans)
         except OSError:
             return None  # no descriptor is left for this
 
@@ -208,20 +213,6 @@ class Disk:
         """Total and usable bytes of the file system."""
         found = os.statvfs(path)
         return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
-
-    def descriptors(self, wanted: int) -> int:
-        """How many descriptors may be used for files, at most `wanted`: half of what the process may have, whose
-        limit is raised as far as it goes."""
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY:
-            return wanted
-        if soft < 2 * wanted and (hard == resource.RLIM_INFINITY or hard > soft):
-            more = 2 * wanted if hard == resource.RLIM_INFINITY else min(2 * wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
-            soft = more
-        return min(wanted, max(16, soft // 2))
 
     def lock(self, path: str) -> int:
         """Takes a lock file into possession; returns its descriptor, whose closing gives it back. Raises

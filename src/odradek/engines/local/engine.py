@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from odradek.clock import Clock
 from odradek.config import BrokerConfig, LogConfig
+from odradek.descriptors import Descriptors, without_surplus
 from odradek.engines.interface import (
     Capabilities,
     Engine,
@@ -93,7 +94,8 @@ class _Found:
 class LocalEngine(Engine):
     """Logs in a directory; see `Engine`.
 
-    `cluster_id` is checked against the directory's, or given to a new one (made up if None). `entropy` makes ids."""
+    `cluster_id` is checked against the directory's, or given to a new one (made up if None). `entropy` makes ids.
+    `descriptors` are its part of the process's; without, the settings alone bound what is open."""
 
     capabilities = Capabilities(durable=True, replicated=False, files=True)
 
@@ -106,6 +108,7 @@ class LocalEngine(Engine):
         cluster_id: str | None = None,
         node_id: int = 1,
         entropy: Callable[[int], bytes] = os.urandom,
+        descriptors: Descriptors | None = None,
     ) -> None:
         self.path = os.path.abspath(os.fspath(path))
         self.cluster_id = cluster_id or ""
@@ -115,6 +118,10 @@ class LocalEngine(Engine):
         self._config = config
         self._clock = clock
         self._disk = disk if disk is not None else Disk()
+        self._open_files_max = config.integer("odradek.open.files.max")
+        if descriptors is not None:
+            self._open_files_max = min(self._open_files_max, without_surplus(descriptors.segment_files))
+            self._disk.spans_max = descriptors.spans
         self._entropy = entropy
         self._states: dict[Partition, _State] = {}
         self._logs: dict[Partition, LocalLog] = {}
@@ -160,24 +167,36 @@ class LocalEngine(Engine):
             background.close()
             raise
         self._learn(found)
+        writers: dict[LogFile, LocalLog] = {}
         flusher = Flusher(
             disk,
             disk.workers("odradek-flush", 1),  # one: its rounds are in order
             lambda: self._lock_fd,
             config.integer("odradek.flush.syncfs.files"),
             config.integer("odradek.unflushed.max.bytes"),
+            self._open_files_max // 2,
+            writers,
             self._clock.monotonic,
             self.counters,
             self._flushed_soon,
         )
-        writers: dict[LogFile, LocalLog] = {}
+        # Asked for every Produce: no call in between.
+        self.has_room = flusher.has_room  # type: ignore[method-assign]
+
+        def want_clean(file: LogFile) -> None:
+            if (log := writers.get(file)) is not None:
+                flusher.request(log)
+
+        def lost(file: LogFile, error: OSError) -> None:
+            # In the next turn: the log may be in the middle of an append.
+            if (log := writers.get(file)) is not None:
+                asyncio.get_running_loop().call_soon(log.flush_failed, error)
+
         self._shared = Shared(
             disk=disk,
             clock=self._clock,
             root=self.path,
-            files=OpenFiles(
-                disk, config.integer("odradek.open.files.max"), lambda file: flusher.request(writers[file])
-            ),
+            files=OpenFiles(disk, self._open_files_max, want_clean, lost),
             indexes=LoadedIndexes(config.integer("odradek.index.cache.bytes")),
             flusher=flusher,
             readers=disk.workers("odradek-read", config.integer("odradek.read.threads")),
@@ -467,6 +486,10 @@ class LocalEngine(Engine):
         key = (log.identity.topic, log.identity.partition)
         if self._logs.get(key) is log:
             self._states[key].cut = cut
+        if self._shared is not None:
+            for segment in log.segments:
+                self._shared.writers.pop(segment.file, None)
+            self._shared.flusher.flushed(0)  # its files are dirty no more: there may be room
 
     def _on_closed(self, log: LocalLog) -> None:
         key = (log.identity.topic, log.identity.partition)

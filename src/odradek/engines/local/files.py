@@ -3,17 +3,22 @@
 Role: `OpenFiles` bounds the descriptors of segment files (10,000 partitions must not need 10,000 descriptors);
 `LoadedIndexes` bounds the bytes of index entries held in memory.
 
-Invariants: a file that is being read in a thread (`pins`) or has bytes that no flush has covered (`dirty`) is never
-closed: closing the last descriptor of a file loses the news of its failed writes. Used on the event loop only.
+Invariants:
+- A file that is being read in a thread or flushed (`pins`) is never closed; one with bytes that no flush has covered
+  (`dirty`) only after a sync of its own: closing the last descriptor of a file loses the news of its failed writes.
+- At most `limit` files are open, where pins and dirt allow it; and never more than `most` because of dirt.
+
+Used on the event loop only, but for `arriving`.
 """
 
 from __future__ import annotations
 
+import errno
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import islice
 from typing import TYPE_CHECKING
 
+from odradek.descriptors import with_surplus
 from odradek.engines.local.disk import Disk
 
 if TYPE_CHECKING:
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
 
 # Files looked at beyond the surplus, when some of the oldest are in use.
 LOOK_FURTHER = 16
+# Files opened by reads in threads and not yet taken over: beyond, a read closes its own.
+ARRIVING_MAX = 32
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class LogFile:
@@ -38,14 +46,25 @@ class LogFile:
 
 
 class OpenFiles:
-    """The open segment files, at most `limit` of them where pins and dirt allow it."""
+    """The open segment files."""
 
-    def __init__(self, disk: Disk, limit: int, want_clean: Callable[[LogFile], None]) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        limit: int,
+        want_clean: Callable[[LogFile], None],
+        on_lost: Callable[[LogFile, OSError], None],
+    ) -> None:
         self.disk = disk
         self.limit = limit
+        self.most = with_surplus(limit)
         self._want_clean = want_clean
         """Called with a dirty file that should be closed: whoever wrote it has it flushed."""
+        self._on_lost = on_lost
+        """Called with a file whose sync failed here."""
         self._open: OrderedDict[LogFile, None] = OrderedDict()
+        self.arriving: set[int] = set()
+        """Descriptors that reads in threads have opened and `adopt` has not taken over."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -53,33 +72,74 @@ class OpenFiles:
     def fd(self, file: LogFile) -> int:
         """The file's descriptor, opened if it has none. Raises `OSError`."""
         if file.fd < 0:
-            assert not file.doomed, file.path
-            self.adopt(file, self.disk.open(file.path))
+            self._open_for_writing(file, create=False)
         else:
             self._open.move_to_end(file)
         return file.fd
 
-    def adopt(self, file: LogFile, fd: int) -> None:
-        """Takes over a descriptor that was opened elsewhere (a new file, a read in a thread)."""
-        if file.doomed or file.fd >= 0:
-            self.disk.close(fd)
-            return
+    def create(self, file: LogFile) -> None:
+        """Makes the file, which does not exist yet. Raises `OSError`."""
+        self._open_for_writing(file, create=True)
+
+    def _open_for_writing(self, file: LogFile, create: bool) -> None:
+        assert not file.doomed, file.path
+        self.trim(room_for=1)
+        while len(self._open) >= self.most and self._close_one():
+            pass
+        while True:
+            try:
+                fd = self.disk.open(file.path, create)
+            except OSError as error:
+                # Others in this process have taken more than was left to them.
+                if error.errno not in NO_DESCRIPTOR or not self._close_one():
+                    raise
+            else:
+                break
         file.fd = fd
         self._open[file] = None
-        if len(self._open) > self.limit:
-            self.trim()
 
-    def trim(self) -> None:
-        """Closes the oldest files down to the limit; those that are dirty are flushed first, and closed then."""
-        surplus = len(self._open) - self.limit
-        looked_at = list(islice(self._open, max(surplus, 0) + LOOK_FURTHER))
-        for file in looked_at:
-            if len(self._open) <= self.limit:
+    def adopt(self, file: LogFile, fd: int) -> None:
+        """Takes over a descriptor that a read in a thread has opened; closes it where there is no room."""
+        self.arriving.discard(fd)
+        if not file.doomed and file.fd < 0:
+            self.trim(room_for=1)
+            if len(self._open) < self.most:
+                file.fd = fd
+                self._open[file] = None
                 return
+        self.disk.close(fd)
+
+    def trim(self, room_for: int = 0) -> None:
+        """Closes the oldest files down to the limit less `room_for`; those that are dirty are flushed first, and closed
+        then. Those that cannot be closed now come last: the next look begins behind them."""
+        most = self.limit - room_for
+        for _ in range(len(self._open) - most + LOOK_FURTHER):
+            if len(self._open) <= most:
+                return
+            file = next(iter(self._open))
+            if not file.dirty and not file.pins:
+                self._close(file)
+                continue
             if file.dirty:
                 self._want_clean(file)
-            elif not file.pins:
-                self._close(file)
+            self._open.move_to_end(file)
+
+    def _close_one(self) -> bool:
+        """Closes the oldest clean file, or where there is none syncs a dirty one and closes that; False where all are
+        in use. The sync keeps the event loop waiting: it is for requests that write to more files than may be open.
+        """
+        unused = [file for file in self._open if not file.pins]
+        if not unused:
+            return False
+        file = next((file for file in unused if not file.dirty), unused[0])
+        if file.dirty:
+            try:
+                self.disk.sync_data(file.fd)
+            except OSError as error:
+                self._on_lost(file, error)
+            self._want_clean(file)
+        self._close(file)
+        return True
 
     def pin(self, file: LogFile) -> None:
         file.pins += 1

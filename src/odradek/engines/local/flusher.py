@@ -14,6 +14,8 @@ Invariants:
 - A job's error is its log's alone where one file failed. After a failed syncfs, whose news are told once, every log
   with unflushed bytes fails, also those that wait for the next round, and each file is asked for itself from then on.
 - `unflushed_bytes` counts what was appended in disk mode and is not on the disk; failed logs count no more.
+- Dirty files cannot be closed. Producers wait when they are too many (`has_room`): else those that are clean would be
+  closed and opened again all the time, and then none would be left to close.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from odradek.engines.local.indexes import Tail, write_tail
 from odradek.engines.local.recovery import remove_if_there
 
 if TYPE_CHECKING:
+    from odradek.engines.local.files import LogFile
     from odradek.engines.local.kernel_syncs import KernelSyncs
     from odradek.engines.local.log import LocalLog
 
@@ -80,6 +83,8 @@ class Flusher:
         any_fd: Callable[[], int],
         syncfs_files: int,
         unflushed_max_bytes: int,
+        unflushed_max_files: int,
+        writers: dict[LogFile, LocalLog],
         now: Callable[[], float],
         counters: EngineCounters,
         on_flushed: Callable[[Iterable[LocalLog]], None],
@@ -91,6 +96,10 @@ class Flusher:
         """A descriptor on the file system."""
         self._syncfs_files = syncfs_files
         self._unflushed_max_bytes = unflushed_max_bytes
+        self._unflushed_max_files = unflushed_max_files
+        self._writers = writers
+        """The dirty files that no round has taken yet, each with its log."""
+        self._running_files = 0
         self._loop = asyncio.get_running_loop()
         self._wanted: dict[LocalLog, None] = {}
         """The logs of the next round."""
@@ -115,11 +124,17 @@ class Flusher:
             self._loop.call_soon(self._begin)
 
     def has_room(self) -> bool:
-        return self.unflushed_bytes < self._unflushed_max_bytes
+        return (
+            self.unflushed_bytes < self._unflushed_max_bytes
+            and len(self._writers) + self._running_files < self._unflushed_max_files
+        )
 
     async def room(self) -> None:
-        """Returns when there are fewer unflushed bytes than the bound."""
+        """Returns when there are fewer unflushed bytes, and files, than the bounds."""
         while not self.has_room():
+            if not self._room:
+                for log in self._writers.values():  # in os mode nobody else asks for their flush
+                    self.request(log)
             waiter = self._loop.create_future()
             self._room.append(waiter)
             await waiter
@@ -141,6 +156,7 @@ class Flusher:
             self._scheduled = False
             return
         self._running = jobs
+        self._running_files = sum(len(job.fds) for job in jobs.values())
         self._began = self._now()
         if self._begin_in_kernel(jobs):
             return
@@ -189,6 +205,7 @@ class Flusher:
     def _end(self, failure: OSError | None) -> None:
         """Tells the logs how their jobs ended, and begins the next round. `failure` is that of a syncfs."""
         jobs, self._running = self._running, {}
+        self._running_files = 0
         counters = self.counters
         counters.flush_durations.add(self._now() - self._began)
         failed = failure is not None or any(job.error is not None for job in jobs.values())

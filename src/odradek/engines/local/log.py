@@ -377,7 +377,7 @@ class LocalLog(PartitionLog):
             elif self._flushes and self.flushed_end <= self.bases[0]:
                 # A power cut must not leave the second segment without the first: the log would begin there.
                 disk.sync_folder(self.folder)
-            self._files.adopt(segment.file, disk.open(segment.file.path, create=True))
+            self._files.create(segment.file)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
@@ -581,7 +581,8 @@ class LocalLog(PartitionLog):
             file.dirty = False
             self._shared.writers.pop(file, None)
             self._files.pin(file)
-            job.fds.append(file.fd)
+            if file.fd >= 0:  # else it was synced, and closed for the descriptor's sake
+                job.fds.append(file.fd)
         self._quiet = self._loop.create_future()
         if self._has_more_than_bytes:
             self._has_more_than_bytes = False
@@ -628,9 +629,7 @@ class LocalLog(PartitionLog):
             self._flusher.counters.flushed_bytes += captured
         indexes, self._captured_indexes = self._captured_indexes, []
         if error is not None:
-            # Also of a log that a write has failed meanwhile: what had been written is not on the disk.
-            self.fail(Unknown(f"flushing {self.identity} failed: {error}"))
-            self._shared.on_failed(self, self._cut())
+            self.flush_failed(error)
         elif self.failed is None and quiet is not None:
             for index, written in indexes:
                 if index.path in unwritten:
@@ -675,6 +674,12 @@ class LocalLog(PartitionLog):
                 durable.set_exception(failure)
                 durable.exception()  # whoever cares awaits it; nobody may
         self._inflight = self._next = None
+
+    def flush_failed(self, error: OSError) -> None:
+        """Ends this opening at its last good flush, also where a write has ended it meanwhile: what had been written is
+        not on the disk."""
+        self.fail(Unknown(f"flushing {self.identity} failed: {error}"))
+        self._shared.on_failed(self, self._cut())
 
     def _written_cut(self) -> Cut | None:
         """Where the log goes on after a write that failed: before it."""

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol, cast
 from odradek.engines.interface import SPAN_MIN_BYTES, OffsetOutOfRange, Unknown, Unread
 from odradek.engines.local.checkpoints import read_file
 from odradek.engines.local.disk import Disk, Workers, WouldWait
-from odradek.engines.local.files import LoadedIndexes, OpenFiles
+from odradek.engines.local.files import ARRIVING_MAX, LoadedIndexes, OpenFiles
 from odradek.engines.local.indexes import (
     ENTRY_BYTES,
     Entries,
@@ -188,6 +188,7 @@ class Reads:
     def _read_in_thread(self, request: Request) -> asyncio.Future[list[Buffer] | None]:
         file = request.segment.file
         opened: list[int] = []
+        arriving = self._files.arriving
 
         def work() -> list[Buffer] | None:
             fd = file.fd
@@ -197,10 +198,17 @@ class Reads:
                 except FileNotFoundError:
                     raise OffsetOutOfRange(f"offset {request.offset} was deleted") from None
                 opened.append(fd)
-            read = reader(self._disk, fd)
-            place = self._place(read, request, request.offset, wait=True)
-            limit = request.limit if request.limit >= 0 else self._bound(read, request, wait=True)
-            return _read_between(read, read, request, place, limit)
+                arriving.add(fd)
+            try:
+                read = reader(self._disk, fd)
+                place = self._place(read, request, request.offset, wait=True)
+                limit = request.limit if request.limit >= 0 else self._bound(read, request, wait=True)
+                return _read_between(read, read, request, place, limit)
+            finally:
+                if opened and len(arriving) > ARRIVING_MAX:
+                    # Threads read faster than the loop takes files over.
+                    arriving.discard(fd)
+                    self._disk.close(opened.pop())
 
         def after() -> None:
             for fd in opened:
