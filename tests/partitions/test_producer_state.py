@@ -152,5 +152,6 @@ def test_replay_of_headers_makes_the_state() -> None:
         h = header(sequence=sequence)._replace(base_offset=sequence)
         headers.append(h)
         append(state, h, sequence, now_ms=9)
-    replayed.replay([(h, b"") for h in headers], now_ms=9)
+    for one in headers:
+        replayed.replay(one, b"", now_ms=9)
     assert replayed.to_snapshot() == state.to_snapshot()

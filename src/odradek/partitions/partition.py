@@ -43,6 +43,7 @@ from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard, Held, hold
 from odradek.partitions.preparation import Preparation, RecordsRefused
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
+from odradek.partitions.replay import Replay
 from odradek.partitions.space import StorageSpace
 from odradek.records.batch import (
     LENGTH_OVERHEAD,
@@ -62,6 +63,8 @@ log = get_logger("odradek.partition")
 # A log that failed is opened again after this long, doubled each time up to the maximum, for as long as it takes.
 REOPEN_FIRST_DELAY_S = 0.05
 REOPEN_MAX_DELAY_S = 10.0
+# Read at a time where producer state is made from a log's batches.
+REPLAY_BYTES = 1_048_576
 _MARKER = struct.Struct(">hi")  # an EndTxnMarker: version, coordinator epoch
 
 
@@ -174,7 +177,15 @@ class Partition:
             producers.transactions.aborted = [one for one in noted if one.last_offset < start]
         if start < opened.end_offset:
             now_ms = self.clock.now_ms()
-            await loop.run_in_executor(self.executor, lambda: producers.replay(opened.history(start), now_ms))
+            await Replay(
+                opened,
+                "producers",
+                self.executor,
+                self.counters,
+                REPLAY_BYTES,
+                lambda header, batch: producers.replay(header, batch, now_ms),
+                lambda header: producers.replay_damaged(header, now_ms),
+            ).run(start, opened.end_offset)
         return producers, snapshot_offset
 
     async def close(self) -> None:
