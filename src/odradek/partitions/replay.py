@@ -116,8 +116,9 @@ class Replay:
         """Takes the batches in `data`. In a thread."""
         view = memoryview(data)
         position = 0
+        following: BatchHeader | None = None
         while len(view) - position >= HEADER_BYTES:
-            header = read_header(view, position)
+            header = read_header(view, position) if following is None else following
             if position and header.size >= HEADER_BYTES and position + header.size > len(view):
                 break  # cut by the read; or it has a wrong length, and is the first of the next one
             piece: Buffer = view[position : position + header.size]
@@ -132,7 +133,7 @@ class Replay:
                         return _Reached(offset, problem)
                     resumed = read_header(view, behind).base_offset
                     self._say(offset, f"{problem}: it is passed over up to offset {resumed}", is_whole=False)
-                    position, offset = behind, resumed
+                    position, offset, following = behind, resumed, None
                     continue
                 header, piece = found
                 self._say(offset, f"{problem}: one bit has flipped, and is turned back in what is replayed", True)
@@ -143,23 +144,18 @@ class Replay:
             if header == self._last:
                 return _Reached(header.next_offset, "")  # nothing stands between the two
             self._last = header
-            is_told = self._is_told(header, offset, following, upto)
+            if _is_misplaced(header, offset, following, upto):
+                self._say(offset, f"the batch there says that its offset is {header.base_offset}", is_whole=True)
+                header = header._replace(base_offset=offset)
             try:
                 self.take(header, piece)
             except InvalidBatch as error:
                 self._say(offset, f"the batch there cannot be read, and is passed over: {error}", is_whole=False)
-            offset = header.next_offset if is_told else min(offset + header.last_offset_delta + 1, upto)
+            # A gap (compaction makes them) is not believed before something has been seen behind it.
+            is_gap = header.base_offset > offset and following is None
+            offset = min(offset + header.last_offset_delta + 1 if is_gap else header.next_offset, upto)
             position = end
         return _Reached(offset, "")
-
-    def _is_told(self, header: BatchHeader, offset: int, following: BatchHeader | None, upto: int) -> bool:
-        """Whether a batch's own offset, of which the checksum does not know, says where the next one begins: its
-        neighbours and the log's end may rule it out, and before a gap there must be one that does not."""
-        is_behind = header.next_offset > upto or header.next_offset <= offset
-        if is_behind or (following is not None and offset < header.base_offset > following.base_offset):
-            self._say(offset, f"the batch there says that its offset is {header.base_offset}", is_whole=True)
-            return False
-        return header.base_offset <= offset or following is not None
 
     async def _readable_behind(self, offset: int, upto: int) -> int:
         """The first offset behind a damage at which the log gives a sound batch; `upto` where there is none. An index
@@ -204,6 +200,14 @@ class Replay:
         if self.damages <= SAID_MAX:
             say = log.warning if is_whole else log.error
             say("a log is damaged", partition=str(self.opened.identity), state=self.state, offset=offset, what=what)
+
+
+def _is_misplaced(header: BatchHeader, offset: int, following: BatchHeader | None, upto: int) -> bool:
+    """Whether the batch that comes at `offset` cannot have the offset that it says, of which the checksum does not
+    know: its neighbours or the log's end rule it out."""
+    if header.next_offset > upto or header.next_offset <= offset:
+        return True
+    return header.base_offset > offset and following is not None and following.base_offset < header.next_offset
 
 
 def _problem(header: BatchHeader, piece: Buffer) -> str:
