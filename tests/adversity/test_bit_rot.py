@@ -143,8 +143,6 @@ def test_what_is_not_damaged_is_served(stopped: Path, broker: BrokerProcess, see
             assert answer.error_code == 0 and answer.base_offset >= COUNT[topic], (victim, topic, answer)
             (header, _), *_ = split_batches(bytes(peer.client.fetch(topic, answer.base_offset).records))
             assert header.base_offset == answer.base_offset
-        if victim.parent.name.startswith("__consumer_offsets") and victim.suffix == ".log":
-            return
         fetched = peer.fetch_offsets("g", None)["topics"]
         assert [one["committed_offset"] for topic in fetched for one in topic["partitions"]] == [GROUP_OFFSET]
 

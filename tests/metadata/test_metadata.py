@@ -19,9 +19,11 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.metadata.changes import Outcome, Policy, create_partitions, create_topics, delete_topics
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import PRODUCER_ID_BLOCK, Metadata
+from odradek.metadata.snapshots import batch_of
 from odradek.protocol.messages.create_partitions import CreatePartitionsTopic
 from odradek.protocol.messages.create_topics import CreatableTopic
 from odradek.protocol.messages.delete_topics import DeleteTopicState
+from odradek.records.batch import Buffer
 
 CHOOSE = random.Random(5)
 
@@ -390,5 +392,52 @@ def test_after_the_stop_changes_are_refused() -> None:
         with pytest.raises(KafkaError) as caught:
             await metadata.change(creating("t"))
         assert caught.value.code == ErrorCode.BROKER_NOT_AVAILABLE
+
+    run(work)
+
+
+def test_a_log_that_is_damaged_while_the_broker_runs_refuses_changes_and_tells_of_what_came_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two changes whose outcome was unknown were kept, the second is damaged until somebody mends it."""
+
+    async def work() -> None:
+        metadata = service(await started())
+        await metadata.open()
+        told: list[set[str]] = []
+
+        async def listener(delta: Delta) -> None:
+            told.append(set(delta.created))
+
+        metadata.subscribe(listener)
+        first, second = (batch_of(creating(name)(metadata.image)[0], 0) for name in ("aa", "bb"))
+        append, read = MemoryLog.append, MemoryLog.read
+
+        def kept_but_not_known(log: MemoryLog, *_: object) -> Appended:
+            append(log, (first,), log.epoch)
+            append(log, (second,), log.epoch)
+            raise Unknown("no word from the disk")
+
+        def damaged(log: MemoryLog, *arguments: object) -> list[Buffer]:
+            data = bytearray(b"".join(read(log, *arguments)))  # type: ignore[arg-type]
+            at = data.find(b"bb")
+            data[at] ^= at >= 0
+            return [data]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryLog, "read", damaged)
+            with monkeypatch.context() as once:
+                once.setattr(MemoryLog, "append", kept_but_not_known)
+                with pytest.raises(KafkaError):
+                    await metadata.change(creating("t"))
+            for _ in range(2):
+                with pytest.raises(KafkaError) as caught:
+                    await metadata.change(creating("t"))
+                assert caught.value.code == ErrorCode.KAFKA_STORAGE_ERROR
+                assert "checksum" in str(caught.value)
+            assert set(metadata.image.topics) == {"aa"} and told == []
+        (outcome,) = await metadata.change(creating("t"))
+        assert outcome.error == ErrorCode.NONE
+        assert told == [{"aa", "bb"}, {"t"}]
 
     run(work)

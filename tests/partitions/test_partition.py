@@ -352,6 +352,32 @@ def test_records_are_found_by_time_past_batches_that_cannot_be_read() -> None:
     run(work)
 
 
+@pytest.mark.parametrize("length", [False, True])
+def test_a_record_whose_bit_has_flipped_is_not_found_by_its_time(length: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Callable[..., Awaitable[Partition]]) -> None:
+        engine.hold = False
+        partition = await make()
+        for timestamp in (1000, 2000):
+            now(partition.append(batch(b"a", b"b", timestamp_ms=timestamp)))
+        read = MemoryLog.read
+
+        def damaged(log: MemoryLog, *arguments: Any) -> list[Any]:
+            data = bytearray(b"".join(read(log, *arguments)))
+            if int.from_bytes(data[:8], "big") == 0:
+                data[8 if length else 63] ^= 8  # the batch's length, or a record's timestamp
+            return [bytes(data)]
+
+        monkeypatch.setattr(MemoryLog, "read", damaged)
+        if length:
+            with pytest.raises(Unknown):
+                await lookup.find_by_timestamp(partition, 900)
+        else:
+            found = await lookup.find_by_timestamp(partition, 900)
+            assert found is not None and (found.offset, found.timestamp_ms) == (2, 2000)
+
+    run(work)
+
+
 def test_the_producer_state_survives_a_close_with_all_five_batches() -> None:
     async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
         engine.hold = False

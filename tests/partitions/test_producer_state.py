@@ -9,10 +9,11 @@ from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from odradek.engines.interface import AbortedTransaction
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions.producer_state import BATCHES_KEPT, ProducerState, SnapshotDamaged
-from odradek.records.batch import BatchHeader
-from odradek.records.builder import NewRecord, build_batch
+from odradek.records.batch import TRANSACTIONAL_BIT, BatchHeader, read_header
+from odradek.records.builder import CONTROL_COMMIT, NewRecord, batch_bytes, build_batch, build_control_batch
 
 
 def header(producer_id: int = 7, epoch: int = 0, sequence: int = 0, count: int = 1) -> BatchHeader:
@@ -152,5 +153,52 @@ def test_replay_of_headers_makes_the_state() -> None:
         h = header(sequence=sequence)._replace(base_offset=sequence)
         headers.append(h)
         append(state, h, sequence, now_ms=9)
-    replayed.replay([(h, b"") for h in headers], now_ms=9)
+    for one in headers:
+        replayed.replay(one, b"", now_ms=9)
     assert replayed.to_snapshot() == state.to_snapshot()
+
+
+def marker(epoch: int, base_offset: int) -> BatchHeader:
+    data = batch_bytes(build_control_batch(CONTROL_COMMIT, bytes(6), 0, producer_id=7, producer_epoch=epoch))
+    return read_header(data)._replace(base_offset=base_offset)
+
+
+def in_transaction(sequence: int, base_offset: int) -> BatchHeader:
+    return header(sequence=sequence)._replace(base_offset=base_offset, attributes=TRANSACTIONAL_BIT, producer_id=7)
+
+
+@pytest.mark.parametrize("raised", [0, 1])
+def test_a_damaged_end_of_a_transaction_ends_it_as_aborted(raised: int) -> None:
+    state = ProducerState()
+    state.replay(in_transaction(0, 10), b"", 9)
+    state.replay_damaged(marker(raised, 11), 9)
+    assert state.transactions.aborted == [AbortedTransaction(7, 10, 11)]
+    assert not state.has_open_transaction(7, 0) and not state.has_open_transaction(7, 1)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        marker(0, 11)._replace(producer_id=8),
+        marker(5, 11),
+        header(sequence=1)._replace(producer_id=8),
+        header(sequence=2),
+        header(sequence=1, epoch=3),
+        in_transaction(5, 11),
+    ],
+)
+def test_a_damaged_header_that_does_not_go_on_where_its_producer_was_is_not_believed(strange: BatchHeader) -> None:
+    state = ProducerState()
+    state.replay(in_transaction(0, 10), b"", 9)
+    before = state.to_snapshot()
+    state.replay_damaged(strange, 9)
+    assert state.to_snapshot() == before
+
+
+def test_a_damaged_batch_whose_header_goes_on_counts() -> None:
+    """What is damaged is its records: the next batch is no gap, and a repetition is known."""
+    state = ProducerState()
+    state.replay(header(sequence=0), b"", 9)
+    state.replay_damaged(header(sequence=1)._replace(base_offset=1), 9)
+    assert state.check(header(sequence=2)) is None
+    assert state.check(header(sequence=1)) is not None

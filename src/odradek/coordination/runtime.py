@@ -34,9 +34,10 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
 from odradek.partitions.producer_state import read_marker
+from odradek.partitions.replay import Replay
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
-from odradek.records.batch import InvalidBatch, RecordBatch, split_batches
+from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch
 from odradek.records.builder import BatchBuilder, NewRecord
 from odradek.records.iteration import iterate
 
@@ -313,24 +314,17 @@ class Shard(Generic[S]):
             await loop.run_in_executor(executor, _replay_all, machine, records)
             offset, self._snapshot_size = found[0], len(records)
             break
-        replayed = 0
-        end = opened.durable_end
+        replayed = Replayed(machine)
+        replay = Replay(opened, SNAPSHOT_KIND, executor, self.partition.counters, self.load_bytes, replayed.take)
         # Markers of transactions are appended by others, also while this reads: it is done when nothing is behind it.
         while offset < opened.end_offset:
+            end = opened.durable_end
             if offset >= end:
                 await opened.flush()
-                end = opened.durable_end
                 continue
-            buffers = opened.read(offset, self.load_bytes, end)
-            if not isinstance(buffers, list):
-                buffers = await buffers
-            data = b"".join(buffers)
-            next_offset, count = await loop.run_in_executor(executor, _replay_batches, machine, data, offset)
-            if next_offset <= offset:
-                raise InvalidBatch(f"no whole batch at offset {offset}")
-            offset = next_offset
-            replayed += count
-        return replayed
+            await replay.run(offset, end)
+            offset = end
+        return replayed.records
 
     def _partition_changed(self) -> None:
         """The partition's log may have failed, or be back."""
@@ -447,17 +441,20 @@ def _replay_all(machine: StateMachine, records: Iterable[tuple[bytes, bytes | No
         machine.replay(key, value)
 
 
-def _replay_batches(machine: StateMachine, data: bytes, offset: int) -> tuple[int, int]:
-    """Replays the whole batches in `data` from `offset` on; the offset behind them, and how many records."""
-    count = 0
-    for header, piece in split_batches(data):
-        if header.next_offset <= offset:
-            continue
-        offset = header.next_offset
+class Replayed:
+    """What the batches of a log make of a state machine."""
+
+    def __init__(self, machine: StateMachine) -> None:
+        self.machine = machine
+        self.records = 0
+
+    def take(self, header: BatchHeader, piece: Buffer) -> None:
+        """Replays one batch. Raises `InvalidBatch`."""
+        machine = self.machine
         if header.is_control:
             if (end := read_marker(header, piece)) is not None:
                 machine.end_transaction(header.producer_id, end[1])
-            continue
+            return
         for record in iterate(header, piece):
             if record.key is None:
                 continue
@@ -468,5 +465,4 @@ def _replay_batches(machine: StateMachine, data: bytes, offset: int) -> tuple[in
                     machine.replay(record.key, record.value)
             except DecodeError as error:
                 log.warning("a coordinator's record is passed over", offset=record.offset, why=str(error))
-            count += 1
-    return offset, count
+            self.records += 1

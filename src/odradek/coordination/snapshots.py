@@ -12,7 +12,7 @@ from itertools import islice
 from odradek.protocol.compiler import encode
 from odradek.protocol.fields import Message
 from odradek.protocol.records.control import SnapshotFooterRecord, SnapshotHeaderRecord
-from odradek.records.batch import InvalidBatch, check_batch, split_batches
+from odradek.records.batch import InvalidBatch, checked_batches
 from odradek.records.builder import (
     CONTROL_SNAPSHOT_FOOTER,
     CONTROL_SNAPSHOT_HEADER,
@@ -52,8 +52,7 @@ def read_snapshot(data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
     position = 0
     whole = False
     try:
-        for header, piece in split_batches(data):
-            check_batch(piece)
+        for header, piece in checked_batches(data):
             position += header.size
             whole = False
             for record in iterate(header, piece):

@@ -127,6 +127,10 @@ class Gathering:
         counters = self.partitions.counters
         yield _one(metrics.LOG_FAILURES, counters.log_failures)
         yield _one(metrics.LOG_REOPENINGS, counters.log_reopenings)
+        yield Series(
+            metrics.DAMAGED_BATCHES,
+            [(("mended",), counters.batches_mended), (("passed_over",), counters.batches_passed_over)],
+        )
         yield _one(metrics.PARTITIONS_OFFLINE, len(counters.offline))
         yield _one(metrics.FETCHES_PARKED, counters.parked_fetches)
         yield _one(metrics.RETENTION_DELETED_BYTES, counters.retention_bytes)

@@ -19,7 +19,7 @@ from odradek.insight.top_keys import TopKeys
 from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
 from odradek.partitions.registry import Partitions
-from odradek.records.batch import Buffer, InvalidBatch, split_batches
+from odradek.records.batch import Buffer, InvalidBatch, checked_batches
 from odradek.records.iteration import iterate
 
 log = get_logger("odradek.insight")
@@ -108,7 +108,7 @@ def _keys(pieces: list[Buffer], offset: int, number: int, max_bytes: int) -> lis
     """The keys of the first records from `offset` on; for a thread. Raises `InvalidBatch`."""
     found: list[bytes | None] = []
     for piece in pieces:
-        for header, data in split_batches(piece):
+        for header, data in checked_batches(piece):
             if header.is_control:
                 continue
             for record in iterate(header, data, max_bytes):

@@ -130,6 +130,11 @@ UNFLUSHED_BYTES = _gauge(
 )
 LOG_FAILURES = _counter("log_failures", "Openings of logs that a failure ended, or that failed.")
 LOG_REOPENINGS = _counter("log_reopenings", "Logs that came back after a failure.")
+DAMAGED_BATCHES = _counter(
+    "damaged_batches",
+    "Damage met where state is made from logs: one bit that was turned back, or a batch that was passed over.",
+    "outcome",
+)
 DISK_TOTAL_BYTES = _gauge("disk_total_bytes", "Size of the file system that the data directory is in.")
 DISK_READONLY = _gauge(
     "disk_readonly", "Whether records are refused because too little of the disk is free: 1, else 0."

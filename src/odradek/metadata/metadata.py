@@ -25,7 +25,7 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import METADATA_TOPIC
 from odradek.logs import get_logger
 from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
-from odradek.metadata.snapshots import SnapshotDamaged, batch_of, read_snapshot, records_in, snapshot_batches
+from odradek.metadata.snapshots import SnapshotDamaged, batch_of, read_snapshot, records_of, snapshot_batches
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.records.metadata import (
     BrokerEndpoint,
@@ -33,7 +33,7 @@ from odradek.protocol.records.metadata import (
     ProducerIdsRecord,
     RegisterBrokerRecord,
 )
-from odradek.records.batch import InvalidBatch, split_batches
+from odradek.records.batch import CorruptBatch, InvalidBatch, checked_batches
 
 log = get_logger("odradek.metadata")
 
@@ -66,6 +66,8 @@ class Metadata:
         self.identity = LogIdentity(METADATA_TOPIC, TOPIC_ID, 0)
         self._log: PartitionLog | None = None
         self._lock = asyncio.Lock()
+        self._untold = Delta()
+        """What was replayed after a failure, up to another, and nobody has been told of."""
         self._listeners: list[Listener] = []
         self._snapshot_offset = 0
         self._snapshot_s = 0.0
@@ -76,9 +78,12 @@ class Metadata:
     # --- opening -------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Opens the log and makes the image. Raises `StorageError` where they cannot be read, `LogFailure`."""
-        self._log = opened = await self.engine.open(self.identity, self._log_config())
-        await self._load(opened)
+        """Opens the log and makes the image. Raises `StorageError` where they cannot be read."""
+        try:
+            self._log = opened = await self.engine.open(self.identity, self._log_config())
+            await self._load(opened)
+        except (LogFailure, OSError) as failure:
+            raise StorageError(f"the metadata log, {self.identity}, cannot be opened: {failure}") from failure
         # A folder that Apache Kafka formatted has a snapshot before its first record.
         self.is_new = opened.end_offset == 0 and not self.image.features
         if self.is_new:
@@ -114,28 +119,42 @@ class Metadata:
         await self._catch_up(opened, Delta())
 
     async def _catch_up(self, opened: PartitionLog, delta: Delta) -> None:
-        """Replays what the log holds beyond the image."""
+        """Replays what the log holds beyond the image. Raises `StorageError` where it is damaged, `LogFailure`."""
         image = self.image
         while image.offset < opened.durable_end:
-            buffers = opened.read(image.offset, READ_BYTES, opened.durable_end)
-            if not isinstance(buffers, list):
-                buffers = await buffers
-            data = b"".join(buffers)
             before = image.offset
             try:
-                self._replay(data, delta)
+                buffers = opened.read(before, READ_BYTES, opened.durable_end)
+                if not isinstance(buffers, list):
+                    buffers = await buffers
+                self._replay(b"".join(buffers), delta)
             except (DecodeError, InvalidBatch, KeyError) as error:
-                raise StorageError(f"the metadata log cannot be read at offset {image.offset}: {error!r}") from error
+                raise self._damaged(str(error) if isinstance(error, ValueError) else repr(error)) from error
+            except LogFailure as failure:
+                raise self._damaged(str(failure)) from failure
             if image.offset == before:
-                raise StorageError(f"the metadata log cannot be read at offset {before}: no whole batch there")
+                raise self._damaged("no whole batch is there")
 
     def _replay(self, data: bytes, delta: Delta) -> None:
-        for header, piece in split_batches(data):
-            if header.next_offset > self.image.offset:
-                for record in records_in(bytes(piece)):
-                    self.image.replay(record, delta)
-                self.image.offset = header.next_offset
-                self._bytes_since_snapshot += header.size
+        """Replays the whole batches in `data`, each checked: by its checksum, and as to its offset, of which that does
+        not know, by the batch before it. Raises `DecodeError`, `InvalidBatch`, `KeyError`."""
+        image = self.image
+        for header, batch in checked_batches(data):
+            if not header.base_offset <= image.offset < header.next_offset:
+                raise CorruptBatch(f"a batch there says that its offset is {header.base_offset}")
+            for record in records_of(header, batch):
+                image.replay(record, delta)
+            image.offset = header.next_offset
+            self._bytes_since_snapshot += header.size
+
+    def _damaged(self, why: str) -> StorageError:
+        where = f"the metadata log, {self.identity}"
+        if self.engine.capabilities.files:
+            where += f" in {self.engine.usage()[0]}"
+        return StorageError(
+            f"{where}, cannot be read at offset {self.image.offset} ({why}): bring that folder back from a backup; "
+            "`odradek log dump` shows what is damaged"
+        )
 
     def _log_config(self) -> LogConfig:
         # Segments as large as what lies between snapshots: when a snapshot makes records superfluous, files go.
@@ -221,13 +240,17 @@ class Metadata:
         if self._closed:
             raise KafkaError(ErrorCode.BROKER_NOT_AVAILABLE, "the broker is stopping")
         if self._log is None:
+            opened = None
             try:
                 opened = await self.engine.open(self.identity, self._log_config())
-                delta = Delta()
-                await self._catch_up(opened, delta)
+                await self._catch_up(opened, self._untold)
             except (LogFailure, StorageError, OSError) as failure:
+                log.error("the metadata log is offline", why=str(failure))
+                if opened is not None:
+                    await self._drop(opened)
                 raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"the metadata log is offline: {failure}") from failure
             self._log = opened
+            delta, self._untold = self._untold, Delta()
             await self._tell(delta)
         return self._log
 

@@ -13,7 +13,7 @@ from odradek.metadata.image import Delta, MetadataImage, MetadataRecord, decode_
 from odradek.protocol.compiler import DecodeError, encode
 from odradek.protocol.fields import Message
 from odradek.protocol.records.control import SnapshotFooterRecord, SnapshotHeaderRecord
-from odradek.records.batch import InvalidBatch, RecordBatch, check_batch, split_batches
+from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch, checked_batches
 from odradek.records.builder import (
     BatchBuilder,
     NewRecord,
@@ -40,15 +40,21 @@ def batch_of(records: Iterable[MetadataRecord], now_ms: int) -> RecordBatch:
 
 
 def records_in(data: bytes) -> Iterator[MetadataRecord]:
-    """The metadata records of the whole batches in `data`; control batches are passed over. Raises `DecodeError`,
+    """The metadata records of the whole batches in `data`, each checked; control batches are passed over. Raises
+    `DecodeError`, `InvalidBatch`."""
+    for header, piece in checked_batches(data):
+        yield from records_of(header, piece)
+
+
+def records_of(header: BatchHeader, batch: Buffer) -> Iterator[MetadataRecord]:
+    """The metadata records of a batch that has been checked; of a control batch none. Raises `DecodeError`,
     `InvalidBatch`."""
-    for header, piece in split_batches(data):
-        if header.is_control:
-            continue
-        for record in iterate(header, piece):
-            if record.value is None:
-                raise DecodeError(f"the metadata record at offset {record.offset} has no value")
-            yield decode_record(record.value)
+    if header.is_control:
+        return
+    for record in iterate(header, batch):
+        if record.value is None:
+            raise DecodeError(f"the metadata record at offset {record.offset} has no value")
+        yield decode_record(record.value)
 
 
 def snapshot_batches(image: MetadataImage, leader_epoch: int, now_ms: int) -> Iterator[bytes]:
@@ -77,14 +83,13 @@ def read_snapshot(data: bytes, offset: int) -> MetadataImage:
     position = 0
     whole = False
     try:
-        for header, piece in split_batches(data):
-            check_batch(piece)
+        for header, piece in checked_batches(data):
             position += header.size
             if header.is_control:
                 keys = [read_control_key(record.key) for record in iterate(header, piece)]
                 whole = any(key is not None and key[1] == SNAPSHOT_FOOTER_TYPE for key in keys)
                 continue
-            for record in records_in(bytes(piece)):
+            for record in records_of(header, piece):
                 image.replay(record, delta)
     except (InvalidBatch, DecodeError, KeyError) as error:
         raise SnapshotDamaged(f"at byte {position}: {error}") from None

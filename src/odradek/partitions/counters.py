@@ -34,6 +34,8 @@ class PartitionsCounters:
     """Of all partitions together."""
 
     __slots__ = (
+        "batches_mended",
+        "batches_passed_over",
         "blocked",
         "deleted_traffic",
         "guard_refusals",
@@ -50,6 +52,10 @@ class PartitionsCounters:
         """Openings of logs that a failure ended, or that failed."""
         self.log_reopenings = 0
         """Logs that came back after one."""
+        self.batches_mended = 0
+        """Damaged batches of which state was made all the same: what is wrong in them is known."""
+        self.batches_passed_over = 0
+        """Places in logs of which no state could be made, for damage."""
         self.offline: dict[Partition, float] = {}
         """Those whose log is to be opened again, with the monotonic time in seconds since when."""
         self.parked_fetches = 0

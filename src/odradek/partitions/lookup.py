@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-from odradek.engines.interface import PartitionLog
+from odradek.engines.interface import PartitionLog, Unknown
 from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
-from odradek.records.batch import NO_TIMESTAMP, BatchHeader, Buffer, split_batches
-from odradek.records.iteration import MalformedRecords, first_at_or_after, max_timestamp_record
+from odradek.records.batch import NO_TIMESTAMP, BatchHeader, Buffer, InvalidBatch, check_stored, split_batches
+from odradek.records.iteration import first_at_or_after, max_timestamp_record
 
 log = get_logger("odradek.partition")
 
@@ -96,10 +96,14 @@ async def _search(
         buffers = await buffers
 
     def run(pieces: list[Buffer]) -> tuple[BatchHeader, tuple[int, int] | None]:
-        header, data = next(split_batches(b"".join(pieces)))
+        found = next(split_batches(b"".join(pieces)), None)
+        if found is None:
+            raise Unknown(f"no whole batch is at offset {offset}")
+        header, data = found
         try:
+            check_stored(header, data)
             return header, search(header, bytes(data))
-        except MalformedRecords as error:
+        except InvalidBatch as error:
             log.warning(
                 "a batch cannot be read", partition=str(partition.identity), offset=header.base_offset, why=str(error)
             )

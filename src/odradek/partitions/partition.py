@@ -45,6 +45,7 @@ from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard, Held, hold
 from odradek.partitions.preparation import Preparation, RecordsRefused
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
+from odradek.partitions.replay import Replay
 from odradek.partitions.space import StorageSpace
 from odradek.records.batch import (
     LENGTH_OVERHEAD,
@@ -67,6 +68,8 @@ REOPEN_MAX_DELAY_S = 10.0
 # Uncompressed batches up to these are looked into at once: a thread costs more.
 RECORDS_AT_ONCE = 50
 BYTES_AT_ONCE = 16_384
+# Read at a time where producer state is made from a log's batches.
+REPLAY_BYTES = 1_048_576
 _MARKER = struct.Struct(">hi")  # an EndTxnMarker: version, coordinator epoch
 
 
@@ -188,7 +191,15 @@ class Partition:
             producers.transactions.aborted = [one for one in noted if one.last_offset < start]
         if start < opened.end_offset:
             now_ms = self.clock.now_ms()
-            await loop.run_in_executor(self.executor, lambda: producers.replay(opened.history(start), now_ms))
+            await Replay(
+                opened,
+                "producers",
+                self.executor,
+                self.counters,
+                REPLAY_BYTES,
+                lambda header, batch: producers.replay(header, batch, now_ms),
+                lambda header: producers.replay_damaged(header, now_ms),
+            ).run(start, opened.end_offset)
         return producers, snapshot_offset
 
     async def close(self) -> None:

@@ -2,7 +2,7 @@
 
 Sans-IO. For each producer id: the epoch, and the last five batches with their sequence numbers (the Java client keeps
 at most five in flight). `check` says what a batch is: next in order, a repetition, or an error; `record` notes that it
-was appended. State is made from the log: a snapshot, then `record` for every later batch header.
+was appended. State is made from the log: a snapshot, then `replay` of every later batch.
 
 Deviations from Kafka, for the user's good: the time that expiry counts from is when the batch arrived, not the
 records' own time (replaying old events must not forget a live producer); and the snapshot keeps all five batches, in
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -199,15 +198,29 @@ class ProducerState:
             del self.producers[producer_id]
         return len(gone)
 
-    def replay(self, history: Iterable[tuple[BatchHeader, bytes]], now_ms: int) -> None:
-        """Notes the batches of a log, in their order; control batches come whole."""
-        for header, batch in history:
-            if header.producer_id < 0:
-                continue
-            if not header.is_control:
-                self.record(header, header.base_offset, now_ms)
-            elif (end := read_marker(header, batch)) is not None:
-                self.record_marker(header, header.base_offset, *end, now_ms)
+    def replay(self, header: BatchHeader, batch: Buffer, now_ms: int) -> None:
+        """Notes a batch of a log, which has been checked; they come in their order."""
+        if header.producer_id < 0:
+            return
+        if not header.is_control:
+            self.record(header, header.base_offset, now_ms)
+        elif (end := read_marker(header, batch)) is not None:
+            self.record_marker(header, header.base_offset, *end, now_ms)
+
+    def replay_damaged(self, header: BatchHeader, now_ms: int) -> None:
+        """Notes a batch that is damaged somewhere, as far as its header goes on where its producer was. A marker ends
+        the transaction as aborted: that it ended is certain, and what may have been aborted is not served."""
+        producer = self.producers.get(header.producer_id)
+        if producer is None:
+            return
+        if header.is_control:
+            # The second version of transactions raises the epoch with each end.
+            if producer.current_txn_first_offset >= 0 and 0 <= header.producer_epoch - producer.epoch <= 1:
+                self.record_marker(header, header.base_offset, producer.coordinator_epoch, False, now_ms)
+        elif header.producer_epoch == producer.epoch and header.base_sequence == (
+            (producer.last_sequence + 1) & MAX_SEQUENCE
+        ):
+            self.record(header, header.base_offset, now_ms)
 
     def to_snapshot(self) -> bytes:
         """The state in the bytes of Kafka's `.snapshot` file (version 1), with our trailer."""

@@ -228,9 +228,26 @@ def check_batch(data: Buffer) -> RecordBatch:
     return RecordBatch(header, (view,))
 
 
+def check_stored(header: BatchHeader, data: Buffer) -> None:
+    """Whether the batch that fills `data`, as a log keeps it, is what was written: its magic and its CRC. Counts and
+    offsets are not compared: compaction leaves gaps. Raises `CorruptBatch`."""
+    if header.magic != 2:
+        raise CorruptBatch(f"the batch at offset {header.base_offset} has the magic {header.magic}, not 2")
+    if crc32c(memoryview(data)[_CRC_START:]) != header.crc:
+        raise CorruptBatch(f"the checksum (CRC-32C) of the batch at offset {header.base_offset} does not match")
+
+
+def checked_batches(data: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
+    """`split_batches` for who believes what the records say: each batch is checked by `check_stored`. Raises
+    `CorruptBatch` at the first that is damaged."""
+    for header, piece in split_batches(data):
+        check_stored(header, piece)
+        yield header, piece
+
+
 def split_batches(data: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
     """The whole batches that `data` begins with, unchecked; a cut last batch ends the iteration, as readers of a
-    Fetch response do."""
+    Fetch response do, and so does a length that cannot be."""
     view = memoryview(data)
     position = 0
     while position + HEADER_BYTES <= len(view):

@@ -1,0 +1,223 @@
+"""Replays a log's batches into state, and goes on where some are damaged.
+
+Role: read a log from an offset on, check every batch by its checksum, hand the sound ones to whoever makes state of
+them, in the order of the file. Coordinators and producer states are made so: one damaged batch must not end what all
+others of the log need. (The metadata log is not: a broker does not start on metadata that it has to guess.)
+
+Invariants:
+- Nothing is taken that its checksum does not bear out. One flipped bit is turned back (`records/mending`), so that
+  nothing is lost by it; what cannot be made whole is passed over, and told to whoever replays.
+- Damage never ends the reading, nor makes it loop: behind what cannot be read it goes on at the next sound batch.
+- A storage that fails (an error of the operating system) is not damage: it is raised, to be tried again.
+- Each damage is said, with the partition and the offset, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+from odradek.engines.interface import PartitionLog, Unknown
+from odradek.logs import get_logger
+from odradek.partitions.counters import PartitionsCounters
+from odradek.records.batch import (
+    HEADER_BYTES,
+    BatchHeader,
+    Buffer,
+    CorruptBatch,
+    InvalidBatch,
+    check_stored,
+    read_header,
+)
+from odradek.records.mending import mended, next_sound
+
+log = get_logger("odradek.partition")
+
+# Damages of one replay that get a line of their own.
+SAID_MAX = 20
+Take = Callable[[BatchHeader, Buffer], None]
+"""Takes a sound batch."""
+PassOver = Callable[[BatchHeader], None]
+"""Is told the header of a batch that is not sound, in which nothing may be true."""
+
+
+class _Reached(NamedTuple):
+    """How far some bytes were replayed."""
+
+    offset: int
+    problem: str
+    """What is wrong there, where no sound batch is found in what is left of them; else empty."""
+
+
+class Replay:
+    """One replay of one log into a state, whose name the lines of damage have. `take` and `pass_over` run in
+    `executor`."""
+
+    def __init__(
+        self,
+        opened: PartitionLog,
+        state: str,
+        executor: Executor,
+        counters: PartitionsCounters,
+        read_bytes: int,
+        take: Take,
+        pass_over: PassOver = lambda header: None,
+    ) -> None:
+        self.opened = opened
+        self.state = state
+        self.executor = executor
+        self.counters = counters
+        self.read_bytes = read_bytes
+        self.take = take
+        self.pass_over = pass_over
+        self.damages = 0
+        self._last: BatchHeader | None = None
+
+    async def run(self, offset: int, upto: int) -> None:
+        """Replays what lies between two offsets; the first batch may begin before `offset`. Raises `LogFailure` and
+        `OffsetOutOfRange`."""
+        loop = asyncio.get_running_loop()
+        while offset < upto:
+            data = await self._read(offset, self.read_bytes, upto)
+            reached = await loop.run_in_executor(self.executor, self._replay, data, offset, upto)
+            if not reached.problem and reached.offset > offset:
+                offset = reached.offset
+                continue
+            behind = await self._readable_behind(reached.offset, upto)
+            problem = reached.problem or "no batch can be read there"
+            self._say(reached.offset, f"{problem}: it is passed over up to offset {behind}", is_whole=False)
+            offset = behind
+        if self.damages > SAID_MAX:
+            log.error(
+                "more of a log is damaged",
+                partition=str(self.opened.identity),
+                state=self.state,
+                more=self.damages - SAID_MAX,
+            )
+
+    async def _read(self, offset: int, max_bytes: int, upto: int) -> bytes:
+        """Bytes from the batch at `offset` on; none where the log says that they are damaged."""
+        try:
+            buffers = self.opened.read(offset, max_bytes, upto)
+            if not isinstance(buffers, list):
+                buffers = await buffers
+        except Unknown as failure:
+            if isinstance(failure.__cause__, OSError) or self.opened.failed is not None:
+                raise
+            return b""
+        except ArithmeticError:
+            # Offsets that no log can have, in a header that the engine went through on its way.
+            return b""
+        return b"".join(buffers)
+
+    def _replay(self, data: bytes, offset: int, upto: int) -> _Reached:
+        """Takes the batches in `data`. In a thread."""
+        view = memoryview(data)
+        position = 0
+        following: BatchHeader | None = None
+        while len(view) - position >= HEADER_BYTES:
+            header = read_header(view, position) if following is None else following
+            if position and header.size >= HEADER_BYTES and position + header.size > len(view):
+                break  # cut by the read; or it has a wrong length, and is the first of the next one
+            piece: Buffer = view[position : position + header.size]
+            problem = _problem(header, piece)
+            if problem:
+                found = mended(view[position:])
+                if found is None:
+                    if len(piece) == header.size:
+                        self.pass_over(header)
+                    behind = next_sound(view, position + 1, offset, upto)
+                    if behind is None:
+                        return _Reached(offset, problem)
+                    resumed = read_header(view, behind).base_offset
+                    self._say(offset, f"{problem}: it is passed over up to offset {resumed}", is_whole=False)
+                    position, offset, following = behind, resumed, None
+                    continue
+                header, piece = found
+                self._say(offset, f"{problem}: one bit has flipped, and is turned back in what is replayed", True)
+            end = position + header.size
+            following = read_header(view, end) if len(view) - end >= HEADER_BYTES else None
+            if position and following is None and header.base_offset > offset:
+                break  # what follows it is to be seen first
+            if header == self._last:
+                return _Reached(header.next_offset, "")  # nothing stands between the two
+            self._last = header
+            if _is_misplaced(header, offset, following, upto):
+                self._say(offset, f"the batch there says that its offset is {header.base_offset}", is_whole=True)
+                header = header._replace(base_offset=offset)
+            try:
+                self.take(header, piece)
+            except InvalidBatch as error:
+                self._say(offset, f"the batch there cannot be read, and is passed over: {error}", is_whole=False)
+            # A gap (compaction makes them) is not believed before something has been seen behind it.
+            is_gap = header.base_offset > offset and following is None
+            offset = min(offset + header.last_offset_delta + 1 if is_gap else header.next_offset, upto)
+            position = end
+        return _Reached(offset, "")
+
+    async def _readable_behind(self, offset: int, upto: int) -> int:
+        """The first offset behind a damage at which the log gives a sound batch; `upto` where there is none. An index
+        leads there: the log is asked at more and more distant offsets, then between the last two."""
+        nearest, bad, step = upto, offset, 1
+        while True:
+            probe = min(offset + step, upto - 1)
+            base_offset = await self._sound_at(probe, upto)
+            if base_offset is not None and base_offset <= probe:
+                break
+            if base_offset is not None:
+                nearest = min(nearest, base_offset)
+            if probe == upto - 1:
+                return nearest
+            bad, step = probe, step * 2
+        good = probe
+        while good - bad > 1:
+            middle = (good + bad) // 2
+            base_offset = await self._sound_at(middle, upto)
+            if base_offset is not None and base_offset <= middle:
+                good = middle
+            else:
+                bad = middle
+        return good
+
+    async def _sound_at(self, offset: int, upto: int) -> int | None:
+        """The base offset of the batch that the log gives at `offset`, if that is sound."""
+        data = memoryview(await self._read(offset, 1, upto))  # one batch
+        if len(data) < HEADER_BYTES:
+            return None
+        header = read_header(data)
+        if _problem(header, data[: max(0, header.size)]) or header.next_offset <= offset:
+            return None
+        return header.base_offset
+
+    def _say(self, offset: int, what: str, is_whole: bool) -> None:
+        self.damages += 1
+        if is_whole:
+            self.counters.batches_mended += 1
+        else:
+            self.counters.batches_passed_over += 1
+        if self.damages <= SAID_MAX:
+            say = log.warning if is_whole else log.error
+            say("a log is damaged", partition=str(self.opened.identity), state=self.state, offset=offset, what=what)
+
+
+def _is_misplaced(header: BatchHeader, offset: int, following: BatchHeader | None, upto: int) -> bool:
+    """Whether the batch that comes at `offset` cannot have the offset that it says, of which the checksum does not
+    know: its neighbours or the log's end rule it out."""
+    if header.next_offset > upto or header.next_offset <= offset:
+        return True
+    return header.base_offset > offset and following is not None and following.base_offset < header.next_offset
+
+
+def _problem(header: BatchHeader, piece: Buffer) -> str:
+    """What is wrong with a batch; nothing if it is empty."""
+    if len(piece) < HEADER_BYTES or len(piece) != header.size:
+        return f"the batch at offset {header.base_offset} has an impossible length, {header.size} bytes"
+    try:
+        check_stored(header, piece)
+    except CorruptBatch as error:
+        return str(error)
+    if header.last_offset_delta < 0:
+        return f"the batch at offset {header.base_offset} ends before it begins"
+    return ""
