@@ -154,9 +154,7 @@ class Administrator:
         after = State(self.chance.randrange(1, 4), retention=retention)
         self.batches.pop(name, None)
         configs = {RETENTION: retention} if retention else {}
-        if self._ask(
-            name, "a creation", after, lambda: topic_requests.create(client, name, after.partitions, configs)
-        ):
+        if self._ask(name, "a creation", after, lambda: topic_requests.create(client, name, after.partitions, configs)):
             found = topic_requests.described(client).get(name)
             if found is None:
                 self.anomalies.append(f"{name}: it was made, and is not there")
@@ -222,9 +220,7 @@ class Administrator:
 
     def _configure(self, client: RawClient, name: str, state: State) -> None:
         after = replace(state, retention=str(self.chance.randrange(1, 100) * 86_400_000))
-        self._ask(
-            name, "a setting", after, lambda: topic_requests.configure(client, name, RETENTION, after.retention)
-        )
+        self._ask(name, "a setting", after, lambda: topic_requests.configure(client, name, RETENTION, after.retention))
 
     def _delete_records(self, client: RawClient, name: str, state: State) -> None:
         start = self.chance.choice((state.end, self.chance.randint(state.start, state.end)))

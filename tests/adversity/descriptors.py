@@ -135,9 +135,7 @@ def _produce(
 ) -> None:
     values = {index: b"%d of %d" % (pass_, index) for index in indexes}
     data = [PartitionProduceData(index=index, records=batch(value)) for index, value in values.items()]
-    request = ProduceRequest(
-        acks=-1, timeout_ms=20_000, topic_data=[TopicProduceData(name="t", partition_data=data)]
-    )
+    request = ProduceRequest(acks=-1, timeout_ms=20_000, topic_data=[TopicProduceData(name="t", partition_data=data)])
     for one in client.call(request, ProduceResponse, 9).responses[0].partition_responses:
         codes[one.error_code] += 1
         if one.error_code == 0:

@@ -14,6 +14,7 @@ the system had no descriptor left, nothing was lost.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import os
@@ -29,6 +30,7 @@ from tests.adversity.torture import Report
 
 STEPS = 30
 LOSSES_MAX = 20
+OPENINGS_MAX = 10
 FLUSHES = ("sync", "sync_folder", "syncfs")
 MODES = ("disk", "os", "os")
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
@@ -45,6 +47,10 @@ FAILURES = (
     ("rename", "", (errno.EIO,)),
 )
 NEEDS_DESCRIPTOR = ("create", "open", "sync_folder")
+
+
+class GaveUp(Exception):
+    """A log that does not open again."""
 
 
 def nothing(operation: str, path: str) -> None:
@@ -118,7 +124,7 @@ class FailingHistory(History):
     async def reopen(self, name: str, log: PartitionLog) -> None:
         flushed_end = log.flushed_end  # type: ignore[attr-defined]
         await log.close()
-        while True:
+        for _ in range(OPENINGS_MAX):
             try:
                 if name in self.distrusted:
                     self._forget(log, flushed_end)
@@ -126,6 +132,8 @@ class FailingHistory(History):
                 return
             except LogFailure:
                 self.disk.refuse = nothing
+        self.losses.append(f"{name} cannot be opened, and nothing is refused any more")
+        raise GaveUp
 
     def _forget(self, log: PartitionLog, flushed_end: int) -> None:
         """What lies behind the last good flush is not promised any more."""
@@ -218,7 +226,8 @@ async def live(seed: int) -> tuple[int, list[str]]:
     for step in [*steps, FailingHistory.stops]:
         waiting = step(history)
         assert asyncio.iscoroutine(waiting)
-        await waiting
+        with contextlib.suppress(GaveUp):
+            await waiting
         if history.losses:
             break
     await kill(history.engine, history.disk)

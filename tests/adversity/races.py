@@ -64,6 +64,7 @@ KINDS: dict[str, dict[str, str]] = {
     "not after": {"message.timestamp.after.max.ms": str(YEAR_MS)},
 }
 ENDS = ("commit", "abort", "replace")
+STATES = {"commit": "CompleteCommit", "abort": "CompleteAbort", "replace": "Empty"}
 # (Produce, EndTxn) of clients without and with version 2 of transactions.
 VERSIONS = ((9, 3), (12, 5))
 ABORT_MARKER = 0
@@ -175,9 +176,7 @@ class Racer:
             code = other.receive(ProduceResponse, race.versions[0]).responses[0].partition_responses[0].error_code
         race.outcome = f"the batch was answered with {code}"
         committed = race.end == "commit"
-        peer.until_described(
-            self.transactional_id, "CompleteCommit" if committed else "Empty" if race.end == "replace" else "CompleteAbort"
-        )
+        peer.until_described(self.transactional_id, STATES[race.end])
         yield from self.stable("the transaction has ended")
         sequence = 0 if next_producer != producer else len(before) + (race.records if code == 0 else 0)
         self.write(next_producer, sequence, b"second")
@@ -279,9 +278,10 @@ def campaign(seed: int, count: int) -> Report:
     """`count` races, `RACES_A_BROKER` on one broker, which is killed then."""
     report = Report(0, "races")
     while report.done < count and len(report.losses) < LOSSES_MAX:
-        with tempfile.TemporaryDirectory(prefix="odradek-races-") as folder, BrokerProcess(
-            Path(folder), *SETTINGS
-        ) as broker:
+        with (
+            tempfile.TemporaryDirectory(prefix="odradek-races-") as folder,
+            BrokerProcess(Path(folder), *SETTINGS) as broker,
+        ):
             races = []
             with TxnPeer(broker.port, is_kafka=False) as peer:
                 for number in range(report.done, min(report.done + RACES_A_BROKER, count)):

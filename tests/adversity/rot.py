@@ -34,7 +34,11 @@ from tests.handlers.txn_peer import TxnPeer
 from tests.raw_client import RawClient, batch
 
 LOSSES_MAX = 20
-SETTINGS = ("offsets.topic.num.partitions=1", "transaction.state.log.num.partitions=1")
+SETTINGS = (
+    "offsets.topic.num.partitions=1",
+    "transaction.state.log.num.partitions=1",
+    "odradek.coordinator.snapshot.min.records=2",
+)
 # Of each topic: records, their size, the first that is left.
 TOPICS = {"segments-of-many": (44, 100_000, 0), "segment-of-one": (60, 100, 0), "records-deleted": (44, 100_000, 15)}
 MANY, ONE, DELETED = TOPICS
@@ -45,7 +49,7 @@ CHECKPOINT_S = 2.0
 """How long after a flush the recovery point may follow it, where it does."""
 CONFIGS = {ONE: {"retention.ms": "987654321"}, DELETED: {"max.message.bytes": "1234567"}}
 GROUP = "g"
-COMMITTED = (5_000, 7_123)
+COMMITTED = (5_000, 5_432, 6_789, 7_123)
 OFFSETS_LOG = "__consumer_offsets-0"
 METADATA_LOG = "__cluster_metadata-0"
 FETCH_BYTES = 1 << 20
@@ -100,7 +104,9 @@ class Copy:
         return self._flipped_value(METADATA_LOG, wanted, Damage("", of_metadata=True))
 
     def committed_offset(self) -> Damage:
-        return self._flipped_value(OFFSETS_LOG, struct.pack(">q", COMMITTED[-1]), Damage("", of_group=True))
+        """The last one, or one before it; in the log or in a snapshot."""
+        wanted = struct.pack(">q", self.chance.choice((*COMMITTED, COMMITTED[-1])))
+        return self._flipped_value(OFFSETS_LOG, wanted, Damage("", of_group=True))
 
     def _flipped_value(self, folder: str, wanted: bytes, damage: Damage) -> Damage:
         file, at = self.chance.choice(self.find(folder, wanted))
@@ -269,12 +275,12 @@ def read(client: RawClient, topic: str) -> Seen:
             for header, piece in split_batches(bytes(answer.records or b"")):
                 if header.next_offset <= offset:
                     continue
-                seen.values.update({skipped: "passed over" for skipped in range(offset, min(header.base_offset, count))})
+                seen.values.update(dict.fromkeys(range(offset, min(header.base_offset, count)), "passed over"))
                 offset = header.next_offset
                 try:
                     check_batch(piece)
                 except InvalidBatch:
-                    seen.values.update({one: "checksum" for one in range(header.base_offset, offset)})
+                    seen.values.update(dict.fromkeys(range(header.base_offset, offset), "checksum"))
                     continue
                 seen.values.update({one.offset: bytes(one.value or b"") for one in iterate(header, piece)})
         except InvalidBatch:
@@ -387,9 +393,7 @@ def trial(data: Path, chance: random.Random, damage_by: Callable[[Copy], Damage]
 
 
 def _bytes_of_logs(data: Path) -> dict[str, int]:
-    return {
-        topic: sum(file.stat().st_size for file in (data / f"{topic}-0").glob("*.log")) for topic in TOPICS
-    }
+    return {topic: sum(file.stat().st_size for file in (data / f"{topic}-0").glob("*.log")) for topic in TOPICS}
 
 
 def campaign(seed: int, count: int) -> Report:

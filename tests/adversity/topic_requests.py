@@ -1,4 +1,4 @@
-"""What an administrator asks of topics, a line each, over a `RawClient`; the answers are error codes or plain values."""
+"""What an administrator asks of topics, a line each, over a `RawClient`; answers are error codes or plain values."""
 
 from __future__ import annotations
 
