@@ -1,6 +1,6 @@
 # make run    installs Odradek into .venv and starts the broker on 127.0.0.1:9092
 # make test   installs what the tests need and runs all of them, with ruff, mypy and import-linter
-# make torture  campaigns of kills, power cuts and bad disks, long, by SEED=n (see tests/adversity/torture.py)
+# make torture  campaigns of kills, power cuts and bad disks, long, by SEED=n; with COUNT=n so many of each
 # make docs   builds the documentation's site into build/site
 # make bench  beside Apache Kafka, shape by shape (needs Java, Maven and a C compiler); make bench-full has all shapes
 
@@ -11,6 +11,7 @@ RUN_READY := $(VENV)/.run-ready
 TEST_READY := $(VENV)/.test-ready
 
 SEED ?= 1
+COUNT ?=
 
 .PHONY: run test torture test-setup lint types imports format docs bench bench-full system-packages clean
 
@@ -23,7 +24,7 @@ test: $(TEST_READY) system-packages lint types imports
 	$(BIN)/python -m pytest
 
 torture: $(TEST_READY)
-	$(BIN)/python -m tests.adversity.torture --seed $(SEED)
+	$(BIN)/python -m tests.adversity.torture --seed $(SEED) $(if $(COUNT),--count $(COUNT))
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
 """kill -9 under load, again and again: at random moments, and at the n-th write, sync, rename of the broker.
 
 Role: a campaign (see `torture.py`). One broker at a time is killed and started again while producers (idempotent and
-not, several batches in flight) write, a reader reads along and a group commits; then the whole history is checked, in
-the manner of `jepsen.tests.kafka`: `check` says what may not be.
+not, several batches in flight) write, a reader reads along, a group commits and an administrator makes, deletes and
+alters topics (`administration.py`); then the whole history is checked, in the manner of `jepsen.tests.kafka`: `check`
+says what may not be.
 
 What must hold: every acknowledged record is at its offset; an offset has one value, for whoever read it and whenever;
 what was read is there for ever; an idempotent producer's records are there once and in their order; a committed offset
@@ -36,6 +37,7 @@ from odradek.protocol.messages.offset_fetch import (
     OffsetFetchRequestGroup,
     OffsetFetchResponse,
 )
+from tests.adversity.administration import Administrator
 from tests.adversity.dying_broker import OPERATIONS
 from tests.adversity.steady_producer import SteadyProducer
 from tests.adversity.test_full_disk import make_small_segments, read_from
@@ -263,6 +265,9 @@ def rounds(chance: random.Random, kills: int, folder: Path) -> Iterator[tuple[in
             for history in histories.values():
                 stack.enter_context(Reader(lambda: broker.port, history))
             stack.enter_context(Committer(lambda: broker.port, commits))
+            administrator = stack.enter_context(
+                Administrator(lambda: broker.port, random.Random(chance.getrandbits(32)))
+            )
             for number in range(kills):
                 hows.append(
                     kill_broker(
@@ -275,6 +280,8 @@ def rounds(chance: random.Random, kills: int, folder: Path) -> Iterator[tuple[in
                 producer.wait_for_more(1)
         losses = check_commits(commits)
         with RawClient(broker.port) as client:
+            administrator.look(client)
+            losses += administrator.anomalies
             for producer in producers:
                 history = histories[producer.topic]
                 history.acknowledged.update(producer.acknowledged)

@@ -252,7 +252,10 @@ class History:
                 self.mark(Acknowledged(identity, base_offset, end_offset, data, epoch))
                 self.show(log)
 
-        durable.add_done_callback(done)
+        if durable.done():  # by its write: to be kept from now on
+            done(durable)
+        else:
+            durable.add_done_callback(done)
         self.open.append(durable)
 
     async def settle(self) -> None:

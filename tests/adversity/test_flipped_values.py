@@ -131,14 +131,7 @@ METADATA_FLIPS: dict[str, Callable[[Path], tuple[int, int]]] = {
 }
 
 
-CUTS = pytest.mark.xfail(
-    reason="the engine's recovery cuts what stands behind a batch whose own offset is too high", strict=True
-)
-
-
-@pytest.mark.parametrize(
-    "what", [pytest.param(what, marks=CUTS if what == "the batch's offset, up" else ()) for what in METADATA_FLIPS]
-)
+@pytest.mark.parametrize("what", METADATA_FLIPS)
 def test_damaged_metadata_end_the_start_in_a_sentence_and_nothing_is_changed(broker: BrokerProcess, what: str) -> None:
     file = broker.data / METADATA
     flip(file, *METADATA_FLIPS[what](file))

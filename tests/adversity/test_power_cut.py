@@ -93,8 +93,8 @@ def trusting_crcs_of_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         recovery,
         "scan",
-        lambda read, segment, end, interval, next_offset, check_from, end_offset: scan(
-            read, segment, end, interval, next_offset, 1 << 62, end_offset
+        lambda read, segment, end, interval, next_offset, check_from, *more: scan(
+            read, segment, end, interval, next_offset, 1 << 62, *more
         ),
     )
 

@@ -1,6 +1,7 @@
 """Long campaigns of adversity, by number and seed.
 
     make torture SEED=7
+    make torture COUNT=4                                a short form: so many of each
     python -m tests.adversity.torture states --count 20000 --seed 7
     python -m tests.adversity.torture                   every campaign, each with its own number
 
@@ -58,10 +59,16 @@ class Entry:
 # Add a line to register a campaign.
 CAMPAIGNS: dict[str, Entry] = {
     "states": Entry("tests.adversity.recorded_cuts:campaign", 20_000, "states of a disk that a power cut could leave"),
-    "kills": Entry("tests.adversity.kills:campaign", 300, "kill -9 of a broker under load"),
+    "kills": Entry("tests.adversity.kills:campaign", 300, "kill -9 of a broker under load and administration"),
     "restarts": Entry("tests.adversity.restarts:campaign", 100, "stops and starts under clients that go on"),
     "cuts": Entry("tests.adversity.cuts:campaign", 50, "file systems shut down under a broker, as by a power cut"),
     "transactions": Entry("tests.adversity.transactions:campaign", 300, "kills of transactional pipelines and broker"),
+    "failing-writes": Entry(
+        "tests.adversity.failing_writes:campaign", 3_000, "histories of writes, rolls and flushes that fail"
+    ),
+    "descriptors": Entry("tests.adversity.descriptors:campaign", 8, "brokers with too few descriptors"),
+    "races": Entry("tests.adversity.races:campaign", 550, "ends of transactions that race a batch"),
+    "rot": Entry("tests.adversity.rot:campaign", 180, "bits that flip in values, of brokers stopped and killed"),
     "cuts-kafka": Entry(
         "tests.adversity.cuts:kafka", 4, "the same under Apache Kafka, for comparison", by_default=False
     ),

@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -805,15 +805,40 @@ class Partition:
                 ErrorCode.OFFSET_OUT_OF_RANGE, f"offset {offset} is above the high watermark {high_watermark}"
             )
         try:
-            await opened.truncate_before(offset)
-        except LogFailure as failure:
+            async with self._keeping_producers(opened, offset):
+                await opened.truncate_before(offset)
+        except (LogFailure, OSError) as failure:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(failure)) from failure
         return opened.start_offset
+
+    @contextlib.asynccontextmanager
+    async def _keeping_producers(self, opened: PartitionLog, offset: int) -> AsyncIterator[None]:
+        """For deleting the records below `offset`: what is known of their producers is kept first, else a batch that is
+        sent again after a crash would be taken for a new one. On a full disk it is kept when the deletion has made
+        room. Raises `LogFailure` or `OSError` where it cannot be kept: then nothing is deleted."""
+        is_due = bool(self.producers.producers) and self._snapshot_offset < min(offset, opened.end_offset)
+        if is_due:
+            try:
+                await self._saving_state(opened, opened.end_offset)
+                is_due = False
+            except StorageFull as failure:
+                log.warning("producers are kept after a deletion", partition=str(self.identity), why=str(failure))
+        yield
+        if is_due:
+            await self._save_producers(self._saving_state(opened, opened.end_offset))
 
     async def retain(self, now_ms: int, guard: Guard | None = None) -> int:
         """Deletes what retention no longer keeps, and the guard does not hold; returns the bytes."""
         upto = await self.look_at_guard(now_ms, guard)
-        return 0 if self.log is None or upto is None else await self.log.retain(now_ms, upto)
+        opened = self.log
+        if opened is None or upto is None:
+            return 0
+        expendable = await opened.expendable(now_ms, upto)
+        if not expendable:
+            return 0
+        upto = expendable[-1].end_offset
+        async with self._keeping_producers(opened, upto):
+            return await opened.retain(now_ms, upto)
 
     async def look_at_guard(self, now_ms: int, guard: Guard | None) -> int | None:
         """Up to where retention may delete; None where it may not. From now on appends are refused where the guard is

@@ -47,7 +47,7 @@ from odradek.engines.interface import (
 from odradek.engines.local import checkpoints, lookup
 from odradek.engines.local.aborted_index import AbortedIndex, read_aborted
 from odradek.engines.local.disk import NO_ROOM, Disk, Workers, WouldWait
-from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
+from odradek.engines.local.files import NO_DESCRIPTOR, LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flusher import Durable, Flusher, Job
 from odradek.engines.local.indexes import (
     BLOCK_ENTRIES,
@@ -677,9 +677,11 @@ class LocalLog(PartitionLog):
 
     def flush_failed(self, error: OSError) -> None:
         """Ends this opening at its last good flush, also where a write has ended it meanwhile: what had been written is
-        not on the disk."""
-        self.fail(Unknown(f"flushing {self.identity} failed: {error}"))
-        self._shared.on_failed(self, self._cut())
+        not on the disk. Where the round only found no descriptor, nothing is known to be lost."""
+        found_none = error.errno in NO_DESCRIPTOR
+        self.fail(Unknown(f"flushing {self.identity} failed: {error}"), keeps_written=found_none)
+        if not found_none:
+            self._shared.on_failed(self, self._cut())
 
     def _written_cut(self) -> Cut | None:
         """Where the log goes on after a write that failed: before it."""

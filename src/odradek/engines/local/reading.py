@@ -339,6 +339,8 @@ def _read_between(read: Read, take: Read, request: Request, place: Place, limit:
         # Cut by max_bytes: the first batch must be whole.
         if first < 0:
             first = int.from_bytes(read(_LENGTH_END, position)[8:12], "big", signed=True) + LENGTH_OVERHEAD
+        if first > request.end - position:
+            raise Damaged(f"the batch at byte {position} of {request.segment.file.path} is longer than the file")
         if first > size:
             return [take(first, position)] if request.minimum_one else []
     return [take(size, position)] if size > 0 else []

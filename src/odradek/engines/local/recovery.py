@@ -52,6 +52,7 @@ from odradek.engines.local.segment import (
     TIME_INDEX,
     Damaged,
     Read,
+    Scanned,
     Segment,
     locate,
     position_behind,
@@ -443,20 +444,26 @@ def _recover(
         if segment.size:
             next_offset = read_header(read(HEADER_BYTES, segment.size), 0).base_offset
             segment.rolling_timestamp = read_header(read(HEADER_BYTES, 0), 0).least_max_timestamp
-        scanned = scan(read, segment, size, interval, next_offset, recovery_point, segment_end, compacted)
+
+        def scan_on(next_offset: int) -> Scanned:
+            return scan(read, segment, size, interval, next_offset, recovery_point, flushed_end, segment_end, compacted)
+
+        scanned = scan_on(next_offset)
         epochs = scanned.epochs
         while scanned.torn is not None and scanned.next_offset < min(segment_end, flushed_end):
-            damage = Damaged(scanned.torn, segment.size, scanned.last_position)
-            behind = position_behind(read, damage, size, range(scanned.next_offset, segment_end))
+            is_doubtful = scanned.missing >= 0
+            first = scanned.missing if is_doubtful else scanned.next_offset
+            damage = Damaged(scanned.torn, segment.size, scanned.last_position, is_doubtful)
+            behind = position_behind(read, damage, size, range(first, segment_end))
             if behind < 0:
                 break
             next_offset = read_header(read(HEADER_BYTES, behind), 0).base_offset
             damages.append(
-                f"{segment.file.path} is damaged from byte {segment.size} to {behind} ({scanned.torn}): of what was "
-                f"flushed, offsets {scanned.next_offset} to {next_offset - 1} cannot be served"
+                f"{segment.file.path} is damaged before byte {behind} ({scanned.torn}): of what was flushed, offsets "
+                f"{first} to {next_offset - 1} cannot be served"
             )
             segment.pass_over(behind)
-            scanned = scan(read, segment, size, interval, next_offset, recovery_point, segment_end, compacted)
+            scanned = scan_on(next_offset)
             epochs += scanned.epochs
         segment.times_known = True
         if scanned.torn is not None and scanned.next_offset >= min(segment_end, flushed_end):

@@ -50,12 +50,14 @@ Read = Callable[[int, int], bytearray]
 
 class Damaged(Unknown):
     """A log's bytes are no batches where they should be: at `position` of the file, behind the batch at `previous` (-1
-    where that was not looked at), whose length may be what is wrong."""
+    where that was not looked at), whose length may be what is wrong, or where offsets were missing before it
+    (`is_doubtful`) its own offset, which no checksum covers."""
 
-    def __init__(self, message: str, position: int = -1, previous: int = -1) -> None:
+    def __init__(self, message: str, position: int = -1, previous: int = -1, is_doubtful: bool = False) -> None:
         super().__init__(message)
         self.position = position
         self.previous = previous
+        self.is_doubtful = is_doubtful
 
 
 class Segment:
@@ -136,12 +138,12 @@ def locate(read: Read, end: int, position: int, offset: int, end_offset: int, ex
 
     `expected_last` is the last offset that an index promised for the batch at `position`. Raises `InsaneIndex` where it
     does not stand there, `Damaged` where there are no batches."""
-    previous, next_offset = -1, 0
+    previous, next_offset, jumps = -1, 0, False
     while position < end:
         chunk = read(min(LOCATE_BYTES, end - position), position)
         at, last = 0, len(chunk) - _PLACE_BYTES
         if last < 0:
-            raise Damaged(f"the batch at position {position} is cut short", position, previous)
+            raise Damaged(f"the batch at position {position} is cut short", position, previous, jumps)
         while at <= last:
             base_offset, length, magic, delta = _PLACE.unpack_from(chunk, at)
             if expected_last >= 0:
@@ -156,9 +158,10 @@ def locate(read: Read, end: int, position: int, offset: int, end_offset: int, ex
                 or position + at + size > end
                 or not next_offset <= base_offset < end_offset
             ):
-                raise Damaged(f"no batch at position {position + at}", position + at, previous)
+                raise Damaged(f"no batch at position {position + at}", position + at, previous, jumps)
             if base_offset + delta >= offset:
                 return Place(position + at, size)
+            jumps = previous >= 0 and base_offset > next_offset
             previous, next_offset = position + at, base_offset + delta + 1
             at += size
         position += at
@@ -173,12 +176,12 @@ def reader(disk: Disk, fd: int) -> Read:
 def walk(read: Read, position: int, end: int, offsets: range) -> Iterator[tuple[int, BatchHeader]]:
     """(position, header) of all batches from `position` to `end`, whose offsets are among `offsets`. Blocks. Raises
     `Damaged`."""
-    previous, next_offset = -1, offsets.start
+    previous, next_offset, jumps = -1, offsets.start, False
     while position < end:
         chunk = read(min(WALK_BYTES, end - position), position)
         at, last = 0, len(chunk) - HEADER_BYTES
         if last < 0:
-            raise Damaged(f"the batch at position {position} is cut short", position, previous)
+            raise Damaged(f"the batch at position {position} is cut short", position, previous, jumps)
         while at <= last:
             header = read_header(chunk, at)
             size = header.size
@@ -189,8 +192,9 @@ def walk(read: Read, position: int, end: int, offsets: range) -> Iterator[tuple[
                 or position + at + size > end
                 or not next_offset <= header.base_offset < offsets.stop
             ):
-                raise Damaged(f"no batch at position {position + at}", position + at, previous)
+                raise Damaged(f"no batch at position {position + at}", position + at, previous, jumps)
             yield position + at, header
+            jumps = previous >= 0 and header.base_offset > next_offset
             previous, next_offset = position + at, header.next_offset
             at += size
         position += at
@@ -214,7 +218,7 @@ def walk_on(
 def position_behind(read: Read, damage: Damaged, end: int, offsets: range) -> int:
     """Where the next sound batch is whose offsets are among `offsets`; -1 where there is none. Blocks, and reads all
     that it passes."""
-    if damage.previous >= 0 and not is_sound(read, damage.previous, end):
+    if damage.previous >= 0 and (damage.is_doubtful or not is_sound(read, damage.previous, end)):
         return find_batch(read, damage.previous + 1, end, offsets.start, offsets.stop)
     return find_batch(read, damage.position + 1, end, offsets.start, offsets.stop)
 
@@ -242,12 +246,14 @@ def max_timestamp_at(read: Read, position: int, header: BatchHeader) -> int:
 
 class Scanned(NamedTuple):
     """What a scan found: the offset after the last good batch, the epochs in the order they began, why it ended before
-    the end of the file, if it did, and the position of the last good batch (-1 for none)."""
+    the end of the file, if it did, and the position of the last good batch, with the first offset that was missing
+    before it (-1 for none)."""
 
     next_offset: int
     epochs: list[tuple[int, int]]
     torn: str | None
     last_position: int
+    missing: int
 
 
 def scan(
@@ -257,18 +263,20 @@ def scan(
     interval: int,
     next_offset: int,
     check_from: int,
+    flushed_end: int,
     end_offset: int,
     compacted: bool,
 ) -> Scanned:
     """Walks a segment from its `size` to the file's `end`, noting every good batch, and stops at the first that is not:
-    cut short, out of order, at or above `end_offset`, not magic 2, or (from offset `check_from` on) with a wrong CRC,
-    or offsets missing before it (in a log that is not compacted; no CRC covers a batch's offset). Blocks."""
+    cut short, out of order, at or above `end_offset`, not magic 2, with a wrong CRC (from offset `check_from` on), or,
+    in a log that is not compacted, at or above `flushed_end` with offsets missing before it (no CRC covers a batch's
+    offset). Blocks."""
     epochs: list[tuple[int, int]] = []
-    epoch = last_position = -1
+    epoch = last_position = missing = -1
     limit = min(segment.base_offset + INT_MAX, end_offset - 1)
 
     def done(torn: str | None) -> Scanned:
-        return Scanned(next_offset, epochs, torn, last_position)
+        return Scanned(next_offset, epochs, torn, last_position, missing)
 
     while segment.size < end:
         position = segment.size
@@ -286,9 +294,10 @@ def scan(
                 return done("offsets out of order")
             if position + at + size > end:
                 return done("a batch is cut short")
+            jumps = header.base_offset > next_offset
+            if jumps and header.last_offset >= flushed_end and not compacted:
+                return done(f"offsets jump to {header.base_offset}")
             if header.last_offset >= check_from:
-                if header.base_offset > next_offset and not compacted:
-                    return done(f"offsets jump to {header.base_offset}")
                 if at + size <= len(chunk):
                     crc = crc32c(view[at + _CRC_START : at + size])
                 else:
@@ -302,6 +311,7 @@ def scan(
             if segment.size == 0:
                 segment.rolling_timestamp = max_timestamp
             last_position = position + at
+            missing = next_offset if jumps else -1
             segment.note(size, header.last_offset, max_timestamp, interval)
             next_offset = header.last_offset + 1
             at += size
