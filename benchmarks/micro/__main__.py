@@ -20,9 +20,14 @@ from time import perf_counter
 
 from benchmarks.micro.compare import print_ratios
 from benchmarks.micro.serving import Factory, run_beside
-from benchmarks.micro.steps import SETTINGS, STEPS, place
+from benchmarks.micro.steps import SETTINGS, STEPS, Step, place
 
 Figures = dict[str, dict[str, float]]
+
+
+class StepFailed(Exception):
+    """A step that could not be counted, with what it said."""
+
 
 KEPT = Path(__file__).with_name("figures.json")
 ROUNDS = 15
@@ -43,12 +48,17 @@ TOTALS = re.compile(rb"^totals: (\d+)", re.MULTILINE)
 
 
 def microseconds(names: list[str]) -> Figures:
-    """Best and median of rounds, the steps taking turns."""
+    """Best and median of rounds, the steps taking turns. What cannot be made is left out, and says why on stderr."""
     found: dict[str, list[float]] = {name: [] for name in names}
 
     async def work(factory: Factory) -> None:
         async with place(Path(folder), factory) as at:
-            steps = {name: await STEPS[name](at) for name in names}
+            steps: dict[str, Step] = {}
+            for name in names:
+                try:
+                    steps[name] = await STEPS[name](at)
+                except Exception as error:  # noqa: BLE001 - the others can be measured: it is the run that has failed
+                    print(f"{name}: {error!r}", file=sys.stderr, flush=True)
             counts = {}
             for name, step in steps.items():
                 step.prepare(WARM)
@@ -71,6 +81,7 @@ def microseconds(names: list[str]) -> Figures:
     return {
         name: {"best": round(min(values), 3), "median": round(statistics.median(values), 3)}
         for name, values in found.items()
+        if values
     }
 
 
@@ -115,7 +126,7 @@ def intervals(name: str, compiled: Path) -> list[float]:
         done = subprocess.run([*command, *step], capture_output=True, text=True, env=environment, check=False)
         dumps = [Path(f"{out}.{number}") for number in range(1, 2 * INTERVALS + 1)]
         if done.returncode or not all(dump.exists() for dump in dumps):
-            raise SystemExit(f"{name} under valgrind: {done.stderr[-4000:]}")
+            raise StepFailed(f"{name} under valgrind: {done.stderr[-4000:]}")
         # What was counted before a mark: the preparation, then the step, then its check and the next preparation.
         totals = [TOTALS.search(dump.read_bytes()) for dump in dumps[1::2]]
     return [int(found[1]) / COUNTED for found in totals if found is not None]
@@ -177,23 +188,32 @@ def main() -> None:
     # Read first: it may be the file that is written.
     kept = json.loads(given.compare.read_text())["steps"] if given.compare is not None else None
     figures: Figures = {}
+    failed = False
     if given.instructions:
         if shutil.which("valgrind") is None or shutil.which(VGDB) is None:
             raise SystemExit("valgrind counts the instructions, and is not installed (apt-get install valgrind)")
         with tempfile.TemporaryDirectory() as compiled, ThreadPoolExecutor(given.jobs) as jobs:
             for name in names:
-                figures[name] = found = instructions(name, Path(compiled), jobs)
+                try:
+                    figures[name] = found = instructions(name, Path(compiled), jobs)
+                except StepFailed as error:
+                    # The others can be counted: its part of the inside has changed, say.
+                    failed = True
+                    print(error, file=sys.stderr, flush=True)
+                    continue
                 spread = found["highest"] / found["lowest"] - 1
                 print(f"{name:45} {found['instructions']:12,.0f} instructions, {spread:.1%} between counts", flush=True)
                 if given.json is not None:
                     keep(given.json, "instructions", {name: found})
     else:
         figures = microseconds(names)
+        failed = len(figures) < len(names)
         for name, found in figures.items():
             print(f"{name:45} {found['best']:9.2f} us at best, {found['median']:9.2f} us median")
         if given.json is not None:
             keep(given.json, "microseconds", figures)
-    if kept is not None and print_ratios(kept, figures):
+    lost = print_ratios(kept, figures) if kept is not None else 0
+    if lost or failed:
         raise SystemExit(1)
 
 

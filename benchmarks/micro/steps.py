@@ -208,7 +208,9 @@ async def _reading(at: Place, batches: int, batch: RecordBatch, max_bytes: int) 
     async def run(count: int) -> None:
         for number in range(count):
             found = log.read(number * records % end, max_bytes, end)
-            assert isinstance(found, list)
+            if not isinstance(found, list):
+                # The machine has given up what was in memory: rare, and no matter for a median.
+                await found
 
     return Step(run)
 
