@@ -44,6 +44,15 @@ class Unknown(LogFailure):
     shows them."""
 
 
+class DamagedBatch(Unknown):
+    """No batch can be read at an offset, because the storage has damaged it. `data` are the bytes that stand where it
+    should be, as many as were asked for: for who can make something of them."""
+
+    def __init__(self, message: str, data: bytes = b"") -> None:
+        super().__init__(message)
+        self.data = data
+
+
 class StorageFull(LogFailure):
     """Nothing was written: there is no room. The log stays usable; try again when there is."""
 
@@ -233,7 +242,8 @@ class PartitionLog(ABC):
 
         Returns a list where the bytes are at hand, else an awaitable. Raises `OffsetOutOfRange` where `offset` is
         below `start_offset` or above `end_offset` (the awaitable also where it was deleted meanwhile), and
-        `LogFailure` where the storage cannot give what it has; that does not end the opening."""
+        `LogFailure` where the storage cannot give what it has (`DamagedBatch` where that is damaged); that does not end
+        the opening."""
 
     @abstractmethod
     def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import NamedTuple
 
-from odradek.engines.interface import PartitionLog, Unknown
+from odradek.engines.interface import DamagedBatch, PartitionLog
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters
 from odradek.records.batch import (
@@ -98,18 +98,13 @@ class Replay:
             )
 
     async def _read(self, offset: int, max_bytes: int, upto: int) -> bytes:
-        """Bytes from the batch at `offset` on; none where the log says that they are damaged."""
+        """Bytes from the batch at `offset` on, damaged or not."""
         try:
             buffers = self.opened.read(offset, max_bytes, upto)
             if not isinstance(buffers, list):
                 buffers = await buffers
-        except Unknown as failure:
-            if isinstance(failure.__cause__, OSError) or self.opened.failed is not None:
-                raise
-            return b""
-        except ArithmeticError:
-            # Offsets that no log can have, in a header that the engine went through on its way.
-            return b""
+        except DamagedBatch as damage:
+            return damage.data
         return b"".join(buffers)
 
     def _replay(self, data: bytes, offset: int, upto: int) -> _Reached:

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Awaitable
 from typing import NamedTuple, Protocol, cast
 
-from odradek.engines.interface import SPAN_MIN_BYTES, OffsetOutOfRange, Unknown, Unread
+from odradek.engines.interface import SPAN_MIN_BYTES, DamagedBatch, OffsetOutOfRange, Unknown, Unread
 from odradek.engines.local.checkpoints import read_file
 from odradek.engines.local.disk import Disk, Workers, WouldWait
 from odradek.engines.local.files import ARRIVING_MAX, LoadedIndexes, OpenFiles
@@ -314,16 +314,19 @@ def _pass_over(damage: Damaged) -> None:
 
 
 def _place_behind(read: Read, request: Request, offset: int, damage: Damaged) -> Place:
-    """The batch that contains `offset`, behind what is damaged. Raises `Damaged` where it is in it."""
-    segment = request.segment
+    """The batch that contains `offset`, behind what is damaged. Raises `DamagedBatch` where it is in it."""
+    segment, end = request.segment, request.end
+    offsets = range(segment.base_offset, request.end_offset)
     while True:
-        position = position_behind(read, damage, request.end, range(segment.base_offset, request.end_offset))
+        position = position_behind(read, damage, end, offsets)
         if position < 0 or read_header(read(HEADER_BYTES, position)).base_offset > offset:
-            raise Damaged(
-                f"{segment.file.path} is damaged at byte {damage.position}, and offset {offset} cannot be found", -1
+            first = damage.first(read, end)
+            raise DamagedBatch(
+                f"{segment.file.path} is damaged at byte {first}, and offset {offset} cannot be found",
+                bytes(read(min(request.max_bytes, end - first), first)),
             )
         try:
-            return locate(read, request.end, position, offset, request.end_offset)
+            return locate(read, end, position, offset, request.end_offset)
         except Damaged as another:
             damage = another
 
@@ -340,7 +343,7 @@ def _read_between(read: Read, take: Read, request: Request, place: Place, limit:
         if first < 0:
             first = int.from_bytes(read(_LENGTH_END, position)[8:12], "big", signed=True) + LENGTH_OVERHEAD
         if first > request.end - position:
-            raise Damaged(f"the batch at byte {position} of {request.segment.file.path} is longer than the file")
+            raise DamagedBatch(f"the batch at byte {position} of {request.segment.file.path} is longer than the file")
         if first > size:
             return [take(first, position)] if request.minimum_one else []
     return [take(size, position)] if size > 0 else []

@@ -59,6 +59,12 @@ class Damaged(Unknown):
         self.previous = previous
         self.is_doubtful = is_doubtful
 
+    def first(self, read: Read, end: int) -> int:
+        """Where the first batch begins that may be damaged. Blocks."""
+        if self.previous >= 0 and (self.is_doubtful or not is_sound(read, self.previous, end)):
+            return self.previous
+        return self.position
+
 
 class Segment:
     """What is known of a segment. `file` is None for the segments that recovery looks at before anybody opens them."""
@@ -218,9 +224,7 @@ def walk_on(
 def position_behind(read: Read, damage: Damaged, end: int, offsets: range) -> int:
     """Where the next sound batch is whose offsets are among `offsets`; -1 where there is none. Blocks, and reads all
     that it passes."""
-    if damage.previous >= 0 and (damage.is_doubtful or not is_sound(read, damage.previous, end)):
-        return find_batch(read, damage.previous + 1, end, offsets.start, offsets.stop)
-    return find_batch(read, damage.position + 1, end, offsets.start, offsets.stop)
+    return find_batch(read, damage.first(read, end) + 1, end, offsets.start, offsets.stop)
 
 
 def is_sound(read: Read, position: int, end: int) -> bool:
