@@ -150,6 +150,7 @@ class LocalEngine(Engine):
         assert self._lock_fd < 0, "started twice"
         disk, config = self._disk, self._config
         self._flushed = FlushedOffsets(disk, f"{self.path}/{FLUSHED_OFFSETS}")
+        self._flushed_timer = None
         background = disk.workers("odradek-disk", max(2, config.integer("num.recovery.threads.per.data.dir")))
         try:
             found = await background.run(self._take_possession)
@@ -374,8 +375,6 @@ class LocalEngine(Engine):
                 await shared.background.run(self._mark_clean)
         except OSError as error:
             warn("the stop is not marked as clean", path=self.path, why=str(error))
-        if self._flushed_timer is not None:
-            self._flushed_timer.cancel()
         shared.flusher.close()
         shared.readers.close()
         shared.background.close()
@@ -522,6 +521,7 @@ class LocalEngine(Engine):
             wait_s = self._flushed_at + FLUSHED_OFFSETS_EVERY_S - self._clock.monotonic()
             if wait_s > 0:
                 self._flushed_timer = loop.call_later(wait_s, self._write_flushed)
+                self._timers.add(self._flushed_timer)
             else:
                 self._write_flushed()
 
@@ -536,7 +536,9 @@ class LocalEngine(Engine):
                 self._note_flushed(state)
 
     def _write_flushed(self) -> None:
-        self._flushed_timer = None
+        if self._flushed_timer is not None:
+            self._timers.discard(self._flushed_timer)
+            self._flushed_timer = None
         self._flushed_at = self._clock.monotonic()
         self._take_flushed()
         try:
