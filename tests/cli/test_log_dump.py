@@ -224,6 +224,13 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str, int | None, str]] = {
     "a negative length": (changed(LOG, 8, struct.pack(">i", -10)), LOG, 0, "no batch has a length"),
     "a magic that is unknown": (changed(LOG, PREFIX_BYTES, b"\x07"), LOG, 0, "magic 7"),
     "a batch twice": (appended(LOG, batch(9, 3, 4)), LOG, None, "begins at offset 9, but what is before it ends at 11"),
+    "offsets that are missing": (appended(LOG, batch(20, 1, 4)), LOG, None, "offsets 12-19 are missing before this"),
+    "a segment that is missing": (
+        replaced(f"{40:020d}.log", batch(40, 1, 4)),
+        f"{40:020d}.log",
+        0,
+        "offsets 12-39 are missing between this segment and the one before",
+    ),
     "an epoch that falls": (appended(LOG, batch(12, 1, 2)), LOG, None, "leader epoch 2 comes after leader epoch 4"),
     "records that lie": (
         lambda folder: appended(LOG, batch_lying())(folder),
@@ -320,6 +327,28 @@ def test_damage_is_told_with_file_and_position(run: Run, tmp_path: Path, case: s
     failed = run("log", "dump", str(folder), "--records", "--no-details", expect=1)
     assert failed.stdout.count(b"DAMAGED") == len(found)
     assert len(failed.stderr.splitlines()) == 1 and found[0]["text"].encode() in failed.stderr
+
+
+def test_offsets_may_be_missing_where_a_log_is_compacted(run: Run, tmp_path: Path) -> None:
+    folder = written(tmp_path / "data" / "orders-0")
+    appended(LOG, batch(20, 1, 4))(folder)
+    replaced(f"{40:020d}.log", batch(40, 1, 4))(folder)
+    (tmp_path / "data" / "cleaner-offset-checkpoint").write_text("0\n1\norders 0 12\n")
+    assert not of_kind(dumped(run, folder), "damage")
+    (tmp_path / "data" / "cleaner-offset-checkpoint").write_text("0\n1\norders 1 12\n")
+    assert len(of_kind(dumped(run, folder, expect=1), "damage")) == 2
+
+
+def test_how_far_logs_are_flushed(run: Run, tmp_path: Path) -> None:
+    asyncio.run(write_log(tmp_path, "clean"))
+    path = next(tmp_path.rglob("odradek-flushed-offsets"))
+    (entry,) = of_kind(dumped(run, path), "flushed")
+    assert entry["flushed_end"] > 0 and (entry["partition"], entry["start_offset"]) == (0, 0)
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(data)
+    (damage,) = of_kind(dumped(run, path, expect=1), "damage")
+    assert damage["position"] == 16 and "checksum" in damage["text"]
 
 
 def test_what_stands_behind_a_wrong_checksum_is_read(run: Run, tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ def _partition(folder: Path) -> tuple[str, str] | None:
     return None if found is None else (found[1], found[2] or "")
 
 
+def _is_compacted(folder: Path) -> bool:
+    """Whether a partition's log was ever compacted, by the data directory that its folder is in."""
+    from odradek.cli.log_dump_state import CLEANER_OFFSETS
+
+    try:
+        lines = (folder.resolve().parent / CLEANER_OFFSETS).read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    return any("-".join(line.split()[:2]) == folder.resolve().name for line in lines)
+
+
 def _named(path: Path) -> _Named | None:
     found = _FILE.fullmatch(path.name)
     return None if found is None else _Named(path, int(found[1]), found[2], found[3] or "")
@@ -136,6 +147,7 @@ class _Dump:
     def __init__(self, report: Report, wanted: Wanted) -> None:
         self.report = report
         self.wanted = wanted
+        self._is_compacted = False
 
     def data_directory(self, folder: Path) -> None:
         entries = sorted(folder.iterdir())
@@ -152,6 +164,7 @@ class _Dump:
         from odradek.cli.log_dump_segments import Place
 
         topic, state = _partition(folder) or (folder.name, "")
+        self._is_compacted = _is_compacted(folder)
         self.report.folder(str(folder), _said("a partition", state))
         try:
             paths = sorted(path for path in folder.iterdir() if path.is_file())
@@ -187,6 +200,7 @@ class _Dump:
         named = _named(path)
         if named is not None and named.suffix in (".log", *_INDEXES):
             partition = _partition(path.resolve().parent)
+            self._is_compacted = _is_compacted(path.resolve().parent)
             files = [named]
             log = path.with_name(f"{named.offset:020d}.log{named.state}")
             if named.suffix != ".log" and log.exists():
@@ -223,6 +237,7 @@ class _Dump:
                     decode=decoder_of(topic),
                     checks=checks,
                     wanted=self.wanted,
+                    is_compacted=self._is_compacted,
                 )
                 with self._gone(one.path):
                     place = walk.walk(place)

@@ -242,5 +242,9 @@ _WORDS: dict[str, Callable[[Fields], str]] = {
     ),
     "epoch": lambda fields: f"  leader epoch {fields['epoch']} began at offset {fields['start_offset']}",
     "checkpoint": lambda fields: f"  {fields['topic']}-{fields['partition']}: offset {fields['offset']}",
+    "flushed": lambda fields: (
+        f"  {fields['topic_id']}-{fields['partition']}: from offset {fields['start_offset']}, flushed up to "
+        f"{fields['flushed_end']}"
+    ),
     "property": lambda fields: f"  {fields['name']}: {fields['value']}",
 }

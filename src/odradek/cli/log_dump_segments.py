@@ -4,8 +4,9 @@ Role: walk a file of record batches (a segment, or a snapshot of metadata or gro
 of its records, and hand each header to the checks of the indexes beside it.
 
 Checked are: length and magic, the CRC, that offsets and leader epochs rise, within a segment and from one to the next,
-and that a segment has nothing before its name; with records also the inside of each batch. A batch whose checksum is
-wrong is told of and passed; behind a length or magic that cannot be, nothing can be found any more, and the walk ends.
+that no offset is missing (but where a log is compacted), and that a segment has nothing before its name; with records
+also the inside of each batch. A batch whose checksum is wrong is told of and passed; behind a length or magic that
+cannot be, nothing can be found any more, and the walk ends.
 
 Memory is one batch, decompressed, and that only for its records; larger ones than `BATCH_MAX_BYTES` are only checked.
 """
@@ -21,7 +22,7 @@ from crc32c import crc32c
 
 from odradek.cli.log_dump_indexes import Check
 from odradek.cli.log_dump_records import Decoder, Unread, control_record
-from odradek.cli.log_dump_report import Report, counted
+from odradek.cli.log_dump_report import Report, counted, span
 from odradek.cli.record_format import codec_name, timestamp_type
 from odradek.cli.record_lines import put_text, record_fields
 from odradek.records.batch import (
@@ -43,9 +44,9 @@ _FOOTER = "SNAPSHOT_FOOTER"
 
 
 class Place(NamedTuple):
-    """What the next segment must come after."""
+    """What the next segment must come after. The first one of a log may begin anywhere."""
 
-    next_offset: int = 0
+    next_offset: int = -1
     leader_epoch: int = -1
 
 
@@ -74,7 +75,9 @@ class SegmentWalk:
         checks: Sequence[Check] = (),
         wanted: Wanted | None = None,
         is_snapshot: bool = False,
+        is_compacted: bool = False,
     ) -> None:
+        """In a log that `is_compacted` offsets may be missing."""
         self.path = path
         self.base_offset = base_offset
         self.what = what
@@ -83,6 +86,7 @@ class SegmentWalk:
         self._checks = checks
         self._wanted = wanted or Wanted()
         self._is_snapshot = is_snapshot
+        self._is_compacted = is_compacted
         self._last_control = ""
         self._position = 0
         self._size = 0
@@ -97,6 +101,8 @@ class SegmentWalk:
                 self._report.file(str(self.path), self.path.name, self.what, self._size)
             if not self._is_snapshot and self.base_offset < place.next_offset:
                 self._damage(0, f"the segment begins at {self.base_offset}, but the one before ends at {place[0] - 1}")
+            elif not self._is_snapshot and place.next_offset >= 0:
+                self._check_gap(place.next_offset, self.base_offset, "between this segment and the one before")
             place = Place(max(place.next_offset, self.base_offset), place.leader_epoch)
             whole = True
             while self._position < self._size:
@@ -197,11 +203,17 @@ class SegmentWalk:
             before = "what is before it ends" if self._totals["batches"] else "the segment begins"
             at = place.next_offset - 1 if self._totals["batches"] else self.base_offset
             self._damage(self._position, f"the batch begins at offset {header.base_offset}, but {before} at {at}")
+        else:
+            self._check_gap(place.next_offset, header.base_offset, "before this batch")
         if 0 <= header.leader_epoch < place.leader_epoch:
             self._damage(
                 self._position, f"leader epoch {header.leader_epoch} comes after leader epoch {place.leader_epoch}"
             )
         return Place(max(place.next_offset, header.next_offset), max(place.leader_epoch, header.leader_epoch))
+
+    def _check_gap(self, expected: int, found: int, where: str) -> None:
+        if found > expected and not self._is_compacted:
+            self._damage(self._position, f"offsets {span(expected, found - 1)} are missing {where}")
 
     def _count(self, header: BatchHeader) -> None:
         totals = self._totals

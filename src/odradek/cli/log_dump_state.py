@@ -3,6 +3,7 @@
     *.snapshot                    producers of a partition
     leader-epoch-checkpoint       which leader epoch began where; also checked against the batches
     *-offset-checkpoint           an offset for each partition
+    odradek-flushed-offsets       how far each log is flushed, with checksums
     partition.metadata, meta.properties, .kafka_cleanshutdown, quorum-state
 
 Role: read each whole (they are small; `STATE_MAX_BYTES`), show it, and report what does not have the format. Nothing
@@ -11,17 +12,24 @@ here uses the engine that wrote the files.
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+
+from crc32c import crc32c
 
 from odradek.cli.log_dump_report import Report
 from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
 from odradek.records.batch import BatchHeader
 
 STATE_MAX_BYTES = 67_108_864
+CLEANER_OFFSETS = "cleaner-offset-checkpoint"
+_FLUSHED_HEADER = struct.Struct(">8sii")
+_FLUSHED = struct.Struct(">16siqqII")  # topic id, partition, flushed end, start, CRC of the epochs, CRC of the entry
 
 
 class _Odd(ValueError):
@@ -152,6 +160,31 @@ def _offsets(report: Report, path: Path) -> None:
     report.total("entries", {"entries": len(found)})
 
 
+def _flushed_offsets(report: Report, path: Path) -> None:
+    data = _read(report, path, "how far each log is flushed, with checksums")
+    if not data:
+        return
+    if len(data) < _FLUSHED_HEADER.size:
+        raise _Odd("it is cut short")
+    magic, version, size = _FLUSHED_HEADER.unpack_from(data)
+    if (magic, version, size) != (b"odrkflsh", 1, _FLUSHED.size):
+        raise _Odd("it has another header")
+    count = 0
+    for position in range(_FLUSHED_HEADER.size, len(data) - _FLUSHED.size + 1, _FLUSHED.size):
+        topic_id, partition, end_offset, start_offset, _, crc = _FLUSHED.unpack_from(data, position)
+        entry = data[position : position + _FLUSHED.size - 4]
+        if not any(entry):
+            continue  # of a log that was deleted
+        if crc32c(entry) != crc:
+            report.damage(position, "the checksum (CRC-32C) is not that of the entry")
+            continue
+        count += 1
+        topic = base64.urlsafe_b64encode(topic_id).rstrip(b"=").decode()
+        fields = {"topic_id": topic, "partition": partition, "flushed_end": end_offset, "start_offset": start_offset}
+        report.item("flushed", fields)
+    report.total("entries", {"entries": count})
+
+
 def _properties(separator: str, what: str, *needed: str) -> Callable[[Report, Path], None]:
     def show(report: Report, path: Path) -> None:
         found = {}
@@ -190,12 +223,13 @@ _SHOW: dict[str, Callable[[Report, Path], None]] = {
     "recovery-point-offset-checkpoint": _offsets,
     "replication-offset-checkpoint": _offsets,
     "log-start-offset-checkpoint": _offsets,
-    "cleaner-offset-checkpoint": _offsets,
+    CLEANER_OFFSETS: _offsets,
     "partition.metadata": _properties(": ", "which topic this is", "version", "topic_id"),
     "meta.properties": _properties("=", "whose data directory this is", "version", "cluster.id"),
     ".kafka_cleanshutdown": _json("the last stop was clean"),
     "quorum-state": _json("what is known of the quorum of controllers"),
     ".lock": _lock,
+    "odradek-flushed-offsets": _flushed_offsets,
 }
 LEADER_EPOCHS = "leader-epoch-checkpoint"
 

@@ -130,6 +130,9 @@ UNFLUSHED_BYTES = _gauge(
 )
 LOG_FAILURES = _counter("log_failures", "Openings of logs that a failure ended, or that failed.")
 LOG_REOPENINGS = _counter("log_reopenings", "Logs that came back after a failure.")
+LOG_DAMAGES = _counter(
+    "log_damages", "Places where a log was found damaged, or to lack offsets that it had; the broker's log names them."
+)
 DAMAGED_BATCHES = _counter(
     "damaged_batches",
     "Damage met where state is made from logs: one bit that was turned back, or a batch that was passed over.",
