@@ -100,8 +100,8 @@ def test_a_log_fails_and_comes_back(tmp_path: Path, operation: str, where: str, 
         with SteadyProducer(serving.bootstrap, "t", idempotent=idempotent, size=100_000, window=20) as producer:
             producer.wait_for_more(3 * SEGMENT_RECORDS)
             for round_ in (1, 2):
-                disk.fail(operation, errno.EIO, where)
                 seen = failures(serving)
+                disk.fail(operation, errno.EIO, where)
                 # The second time the log that was opened again fails, too, or fails to open.
                 while failures(serving) == seen or disk.refused < round_:
                     # Others are served, readers of what was acknowledged included where the log is open.

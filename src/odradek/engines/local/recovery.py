@@ -390,16 +390,14 @@ def _load_segments(
 
 
 def _complete_indexes(disk: Disk, segment: Segment) -> None:
-    """Writes all of the indexes of a segment that is not the last one. Where there is no room it goes without: what was
-    kept is read all the same, and the next start tries again."""
+    """Writes all of the indexes of a segment that is not the last one. Where they cannot be written it goes without: what
+    was kept is read all the same, and the next start tries again."""
     segment.finish_times()
     for index in (segment.index, segment.times):
         tail = index.tail()
         try:
             write_tail(disk, index.path, tail, sync=True)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
+        except OSError:
             remove_if_there(disk, index.path)
         else:
             index.note_written(tail.written)
