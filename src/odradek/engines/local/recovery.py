@@ -390,8 +390,8 @@ def _load_segments(
 
 
 def _complete_indexes(disk: Disk, segment: Segment) -> None:
-    """Writes all of the indexes of a segment that is not the last one. Where they cannot be written it goes without: what
-    was kept is read all the same, and the next start tries again."""
+    """Writes all of the indexes of a segment that is not the last one. Where they cannot be written it goes without:
+    what was kept is read all the same, and the next start tries again."""
     segment.finish_times()
     for index in (segment.index, segment.times):
         tail = index.tail()
