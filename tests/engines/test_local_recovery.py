@@ -19,7 +19,7 @@ from odradek.clock import SystemClock
 from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import LogIdentity, PartitionLog, Unknown
 from odradek.engines.local import Disk, LocalEngine
-from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS
+from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS, FlushedOffsets
 from odradek.records.batch import BatchHeader, check_batch, split_batches
 from odradek.records.builder import NewRecord, build_batch
 from odradek.records.compression import Codec
@@ -413,6 +413,29 @@ async def test_others_may_have_written_the_directory(tmp_path: Path, moved: bool
         log = await engine.open(LOG, CONFIG)
         assert log.start_offset == (50 if moved else 0)
         assert (await read_all(log))[-8:] == headers[-8:]
+
+
+async def test_no_text_is_newer_than_its_witness(tmp_path: Path) -> None:
+    """Also of a log whose flush shared a round with one that failed."""
+    disk = WatchedDisk()
+    other = LogIdentity("other", uuid.UUID(int=78).bytes, 0)
+    async with engine_at(tmp_path / "running", disk) as engine:
+        log, failing = await engine.open(LOG, CONFIG), await engine.open(other, CONFIG)
+        headers = await fill(log, 2)
+        await fill(failing, 1)
+        disk.fail("sync", where="other-0")
+        appended = [one.append([make_batch(10)], one.epoch) for one in (log, failing)]
+        await asyncio.wait([one.durable for one in appended])
+        assert appended[0].durable.exception() is None and appended[1].durable.exception() is not None
+        disk.heal()
+        await log.truncate_before(headers[0].next_offset)  # writes the checkpoints
+        shutil.copytree(tmp_path / "running", tmp_path / "killed")
+    recovery_points = (tmp_path / "killed" / CHECKPOINTS[1]).read_text()
+    assert "orders 0 30" in recovery_points
+    flushed = FlushedOffsets(Disk(), str(tmp_path / "killed" / FLUSHED_OFFSETS))
+    assert flushed.read([(LOG.topic_id, 0)]) == []
+    assert flushed.found[LOG.topic_id, 0][:2] == (30, 10)
+    flushed.close()
 
 
 def flip(file: Path, position: int) -> None:

@@ -89,7 +89,7 @@ class Flusher:
         counters: EngineCounters,
         on_flushed: Callable[[Iterable[LocalLog]], None],
     ) -> None:
-        """`on_flushed` is told of the logs of each round that succeeded."""
+        """`on_flushed` is told of the logs that each round has flushed."""
         self._disk = disk
         self.workers = workers
         self._any_fd = any_fd
@@ -214,6 +214,8 @@ class Flusher:
             log.end_flush(failure or job.error, job.unwritten)
         if not failed:
             self._on_flushed(jobs)
+        elif failure is None:
+            self._on_flushed([log for log, job in jobs.items() if job.error is None])
         if failure is not None:
             for log in list(self._wanted):
                 log.end_flush(failure)
