@@ -633,3 +633,28 @@ async def test_a_power_cut_takes_back_nothing_acknowledged(tmp_path: Path, seed:
             killed.forget()
         acknowledged = known
     disk.forget()
+
+
+async def test_a_log_that_was_only_opened_keeps_its_witness(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In os mode little of a log is flushed. A start checks the rest, flushes it, and puts that into the checkpoints;
+    the entry with a checksum must not stay behind them, or it would count as the older one of the two."""
+    config = dataclasses.replace(CONFIG, flush="os")
+    another = LOG._replace(partition=1)
+    async with engine_at(tmp_path / "running") as engine:
+        headers = await fill(await engine.open(LOG, config), 12)
+        await fill(await engine.open(another, CONFIG), 2)
+        shutil.copytree(tmp_path / "running", tmp_path / "killed")
+    async with engine_at(tmp_path / "killed") as engine:
+        await engine.open(LOG, config)
+        await (await engine.open(another, CONFIG)).truncate_before(10)  # which writes the checkpoints
+        shutil.copytree(tmp_path / "killed", tmp_path / "killed again")
+    folder = tmp_path / "killed again"
+    path = sorted((folder / "orders-0").glob("*.log"))[-1]
+    path.write_bytes(path.read_bytes()[: -headers[0].size])
+    caplog.clear()
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, config)
+        assert log.end_offset == 120
+        assert engine.counters.damages
+    assert "others wrote this directory" not in caplog.text
+    assert "was flushed up to offset 120" in caplog.text

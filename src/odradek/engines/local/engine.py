@@ -468,6 +468,7 @@ class LocalEngine(Engine):
         state.recovery_point = opened.flushed_end
         state.is_vouched = True
         state.epochs_crc = opened.epochs_crc
+        self._note_flushed(state)  # what was checked is flushed: the checkpoints say so, and may not say more
         self._logs[key] = opened
         if len(opened.segments) > 1 and "compact" not in config.cleanup_policy:
             opened.look_for_holes()
