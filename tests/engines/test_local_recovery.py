@@ -658,3 +658,51 @@ async def test_a_log_that_was_only_opened_keeps_its_witness(tmp_path: Path, capl
         assert engine.counters.damages
     assert "others wrote this directory" not in caplog.text
     assert "was flushed up to offset 120" in caplog.text
+
+
+@pytest.mark.parametrize("stop", ["clean", "killed"])
+@pytest.mark.parametrize("lost", ["folder", "files", "folder of an emptied log"])
+async def test_a_folder_that_is_gone_is_said(
+    tmp_path: Path, lost: str, stop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its records are lost, but their offsets are not given to others, and it is no log that never had any."""
+    async with engine_at(tmp_path / "clean") as engine:
+        log = await engine.open(LOG, CONFIG)
+        await fill(log, 12)
+        if lost == "folder of an emptied log":
+            await log.truncate_before(120)
+        engine._write_flushed()
+        shutil.copytree(tmp_path / "clean", tmp_path / "killed")
+    folder = tmp_path / stop
+    shutil.rmtree(folder / "orders-0")
+    if lost == "files":
+        (folder / "orders-0").mkdir()
+    for times in range(2):
+        caplog.clear()
+        async with engine_at(folder) as engine:
+            log = await engine.open(LOG, CONFIG)
+            assert log.end_offset >= 120
+            if times == 0:
+                assert engine.counters.damages and "was flushed up to offset 120" in caplog.text
+            (kept,) = await fill(log, 1)
+            assert kept.base_offset >= 120
+            got = log.read(kept.base_offset, 1 << 20, log.durable_end)
+            assert check_batch(joined(got if isinstance(got, list) else await got)).header == kept
+            shutil.copytree(folder, tmp_path / f"{times}")
+        folder = tmp_path / f"{times}"  # as a kill leaves it
+
+
+async def test_offsets_of_topics_that_were_deleted_are_forgotten(tmp_path: Path) -> None:
+    """Where a kill came between the deletion and its note."""
+    async with engine_at(tmp_path / "first", log__flush__offset__checkpoint__interval__ms="1") as engine:
+        await fill(await engine.open(LOG, CONFIG), 1)
+    shutil.rmtree(tmp_path / "first" / "orders-0")
+    size = (tmp_path / "first" / FLUSHED_OFFSETS).stat().st_size
+    for number in range(1, 4):
+        async with engine_at(tmp_path / "first", log__flush__offset__checkpoint__interval__ms="1") as engine:
+            async with asyncio.timeout(10):
+                while engine._flushed.found:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            await fill(await engine.open(LOG._replace(topic_id=uuid.UUID(int=number).bytes), CONFIG), 1)
+            await engine.delete(LOG._replace(topic_id=uuid.UUID(int=number).bytes))
+    assert (tmp_path / "first" / FLUSHED_OFFSETS).stat().st_size == size
