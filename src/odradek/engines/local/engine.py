@@ -229,7 +229,7 @@ class LocalEngine(Engine):
                 )
             except checkpoints.Garbled as error:
                 raise StorageError(f"{self.path}/{checkpoints.META_PROPERTIES} cannot be read: {error}") from error
-        self._check_identity(found.properties or {})
+        self._check_identity(found.properties)
         for name in names:
             if _DELETED_FOLDER.fullmatch(name):
                 found.deleted_folders.append(f"{self.path}/{name}")
@@ -248,6 +248,8 @@ class LocalEngine(Engine):
         found.notes += self._flushed.read()
         found.flushed = self._flushed.found
         if found.properties is None:
+            if found.topics:
+                raise StorageError(f"{self.path} has logs, but no {checkpoints.META_PROPERTIES}: bring that file back")
             self._sync_names_above()
             self._write_identity()
         if checkpoints.CLEAN_SHUTDOWN not in names:
@@ -259,8 +261,12 @@ class LocalEngine(Engine):
             disk.sync_folder(self.path)
         return found
 
-    def _check_identity(self, properties: dict[str, str]) -> None:
-        """Raises `StorageError` where the directory is another node's or another cluster's."""
+    def _check_identity(self, properties: dict[str, str] | None) -> None:
+        """Raises `StorageError` where the directory is another node's or another cluster's, or does not say whose."""
+        if properties is None:
+            properties = {}
+        elif not properties.get("cluster.id") or not properties.keys() & {"node.id", "broker.id"}:
+            raise StorageError(f"{self.path}/{checkpoints.META_PROPERTIES} cannot be read: no node.id and cluster.id")
         node_id = properties.get("node.id", properties.get("broker.id", str(self.node_id)))
         if node_id != str(self.node_id):
             raise StorageError(f"{self.path} belongs to node {node_id}, this is node {self.node_id} (node.id)")
