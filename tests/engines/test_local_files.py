@@ -443,3 +443,21 @@ async def test_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 def test_snapshot_names(name: str, expected: tuple[str, int] | None) -> None:
     parsed = parse_snapshot_name(name)
     assert (parsed[:2] if parsed else None) == expected
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"#\nversion=1\nnode.id=1\ncluster/id=x\n", b"#\nversion=1\nnode\xafid=1\ncluster.id=x\n", None]
+)
+async def test_a_directory_that_does_not_say_whose_it_is(tmp_path: Path, text: bytes | None) -> None:
+    """A broker that goes on would be another cluster with each start."""
+    async with engine_at(tmp_path) as engine:
+        _, _, durable = (await engine.open(LOG, CONFIG)).append([make_batch(1)], 0)
+        await durable
+    (tmp_path / "meta.properties").unlink()
+    if text is not None:
+        (tmp_path / "meta.properties").write_bytes(text)
+    before = names(tmp_path)
+    with pytest.raises(StorageError, match=r"meta\.properties"):
+        async with engine_at(tmp_path):
+            pass
+    assert names(tmp_path) == before

@@ -656,3 +656,76 @@ async def test_a_power_cut_takes_back_nothing_acknowledged(tmp_path: Path, seed:
             killed.forget()
         acknowledged = known
     disk.forget()
+
+
+async def test_a_log_that_was_only_opened_keeps_its_witness(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In os mode little of a log is flushed. A start checks the rest, flushes it, and puts that into the checkpoints;
+    the entry with a checksum must not stay behind them, or it would count as the older one of the two."""
+    config = dataclasses.replace(CONFIG, flush="os")
+    another = LOG._replace(partition=1)
+    async with engine_at(tmp_path / "running") as engine:
+        headers = await fill(await engine.open(LOG, config), 12)
+        await fill(await engine.open(another, CONFIG), 2)
+        shutil.copytree(tmp_path / "running", tmp_path / "killed")
+    async with engine_at(tmp_path / "killed") as engine:
+        await engine.open(LOG, config)
+        await (await engine.open(another, CONFIG)).truncate_before(10)  # which writes the checkpoints
+        shutil.copytree(tmp_path / "killed", tmp_path / "killed again")
+    folder = tmp_path / "killed again"
+    path = sorted((folder / "orders-0").glob("*.log"))[-1]
+    path.write_bytes(path.read_bytes()[: -headers[0].size])
+    caplog.clear()
+    async with engine_at(folder) as engine:
+        log = await engine.open(LOG, config)
+        assert log.end_offset == 120
+        assert engine.counters.damages
+    assert "others wrote this directory" not in caplog.text
+    assert "was flushed up to offset 120" in caplog.text
+
+
+@pytest.mark.parametrize("stop", ["clean", "killed"])
+@pytest.mark.parametrize("lost", ["folder", "files", "folder of an emptied log"])
+async def test_a_folder_that_is_gone_is_said(
+    tmp_path: Path, lost: str, stop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its records are lost, but their offsets are not given to others, and it is no log that never had any."""
+    async with engine_at(tmp_path / "clean") as engine:
+        log = await engine.open(LOG, CONFIG)
+        await fill(log, 12)
+        if lost == "folder of an emptied log":
+            await log.truncate_before(120)
+        engine._write_flushed()
+        shutil.copytree(tmp_path / "clean", tmp_path / "killed")
+    folder = tmp_path / stop
+    shutil.rmtree(folder / "orders-0")
+    if lost == "files":
+        (folder / "orders-0").mkdir()
+    for times in range(2):
+        caplog.clear()
+        async with engine_at(folder) as engine:
+            log = await engine.open(LOG, CONFIG)
+            assert log.end_offset >= 120
+            if times == 0:
+                assert engine.counters.damages and "was flushed up to offset 120" in caplog.text
+            (kept,) = await fill(log, 1)
+            assert kept.base_offset >= 120
+            got = log.read(kept.base_offset, 1 << 20, log.durable_end)
+            assert check_batch(joined(got if isinstance(got, list) else await got)).header == kept
+            shutil.copytree(folder, tmp_path / f"{times}")
+        folder = tmp_path / f"{times}"  # as a kill leaves it
+
+
+async def test_offsets_of_topics_that_were_deleted_are_forgotten(tmp_path: Path) -> None:
+    """Where a kill came between the deletion and its note."""
+    async with engine_at(tmp_path / "first", log__flush__offset__checkpoint__interval__ms="1") as engine:
+        await fill(await engine.open(LOG, CONFIG), 1)
+    shutil.rmtree(tmp_path / "first" / "orders-0")
+    size = (tmp_path / "first" / FLUSHED_OFFSETS).stat().st_size
+    for number in range(1, 4):
+        async with engine_at(tmp_path / "first", log__flush__offset__checkpoint__interval__ms="1") as engine:
+            async with asyncio.timeout(10):
+                while engine._flushed.found:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            await fill(await engine.open(LOG._replace(topic_id=uuid.UUID(int=number).bytes), CONFIG), 1)
+            await engine.delete(LOG._replace(topic_id=uuid.UUID(int=number).bytes))
+    assert (tmp_path / "first" / FLUSHED_OFFSETS).stat().st_size == size

@@ -229,7 +229,7 @@ class LocalEngine(Engine):
                 )
             except checkpoints.Garbled as error:
                 raise StorageError(f"{self.path}/{checkpoints.META_PROPERTIES} cannot be read: {error}") from error
-        self._check_identity(found.properties or {})
+        self._check_identity(found.properties)
         for name in names:
             if _DELETED_FOLDER.fullmatch(name):
                 found.deleted_folders.append(f"{self.path}/{name}")
@@ -245,9 +245,11 @@ class LocalEngine(Engine):
                     table.update(checkpoints.parse_offsets(checkpoints.read_file(disk, f"{self.path}/{file_name}")))
                 except checkpoints.Garbled as error:
                     found.notes.append(f"{file_name} is not used: {error}")
-        found.notes += self._flushed.read((topic_id, key[1]) for key, topic_id in found.topics.items())
+        found.notes += self._flushed.read()
         found.flushed = self._flushed.found
         if found.properties is None:
+            if found.topics:
+                raise StorageError(f"{self.path} has logs, but no {checkpoints.META_PROPERTIES}: bring that file back")
             self._sync_names_above()
             self._write_identity()
         if checkpoints.CLEAN_SHUTDOWN not in names:
@@ -259,8 +261,12 @@ class LocalEngine(Engine):
             disk.sync_folder(self.path)
         return found
 
-    def _check_identity(self, properties: dict[str, str]) -> None:
-        """Raises `StorageError` where the directory is another node's or another cluster's."""
+    def _check_identity(self, properties: dict[str, str] | None) -> None:
+        """Raises `StorageError` where the directory is another node's or another cluster's, or does not say whose."""
+        if properties is None:
+            properties = {}
+        elif not properties.get("cluster.id") or not properties.keys() & {"node.id", "broker.id"}:
+            raise StorageError(f"{self.path}/{checkpoints.META_PROPERTIES} cannot be read: no node.id and cluster.id")
         node_id = properties.get("node.id", properties.get("broker.id", str(self.node_id)))
         if node_id != str(self.node_id):
             raise StorageError(f"{self.path} belongs to node {node_id}, this is node {self.node_id} (node.id)")
@@ -328,25 +334,27 @@ class LocalEngine(Engine):
             )
             flushed = found.flushed.get((topic_id, key[1]))
             if flushed is not None:
-                self._compare(state, flushed, found)
+                found.notes += self._compare(state, flushed)
         self._stale = (found.recovery_points.keys() | found.start_offsets.keys()) - self._states.keys()
         if found.topics and not found.clean:
             found.notes.append("the last stop was not clean: logs are checked as they are opened")
         for note in found.notes:
             warn(note, path=self.path)
 
-    def _compare(self, state: _State, flushed: Flushed, found: _Found) -> None:
+    def _compare(self, state: _State, flushed: Flushed) -> list[str]:
         """Takes over the checksummed entry of a log, which the text files may contradict: because a digit of theirs is
-        damaged, or because somebody else has written this directory since (then the recovery point has moved on)."""
+        damaged, or because somebody else has written this directory since (then the recovery point has moved on).
+        Returns what is odd."""
+        notes: list[str] = []
         is_older = state.recovery_point > flushed.end_offset
-        if is_older or (found.clean and state.recovery_point != flushed.end_offset):
-            found.notes.append(
+        if is_older or (state.clean and state.recovery_point != flushed.end_offset):
+            notes.append(
                 f"{checkpoints.RECOVERY_POINTS} says {state.recovery_point} of {state.identity}, "
                 f"{FLUSHED_OFFSETS} {flushed.end_offset}: the first is damaged, or others wrote this directory"
             )
         if state.start_offset != flushed.start_offset:
             believed = state.start_offset if is_older else flushed.start_offset
-            found.notes.append(
+            notes.append(
                 f"{checkpoints.LOG_STARTS} says {state.start_offset} of {state.identity}, {FLUSHED_OFFSETS} "
                 f"{flushed.start_offset}: {believed} is believed"
             )
@@ -354,6 +362,7 @@ class LocalEngine(Engine):
         state.recovery_point = flushed.end_offset
         state.is_vouched = not is_older
         state.epochs_crc = flushed.epochs_crc
+        return notes
 
     async def stop(self) -> None:
         shared = self._shared
@@ -422,12 +431,27 @@ class LocalEngine(Engine):
                     await self._checkpoint(shared.background)
                 except OSError as error:
                     raise Unknown(f"writing the checkpoints failed: {error}") from error
+            flushed = self._flushed.found.get((identity.topic_id, identity.partition))
+            if flushed is not None:
+                gone = f"{state.folder}, whose log was flushed up to offset {flushed.end_offset}, is gone"
+                self._say_damage(identity, [gone])
+                try:
+                    await shared.background.run(self._disk.make_folder, state.folder)
+                except OSError as error:
+                    raise Unknown(f"opening {identity} failed: {error}") from error
+                state.has_files = True
+                state.recovery_point, state.start_offset = flushed.end_offset, flushed.start_offset
+                state.is_vouched = True
             self._states[key] = state
         elif state.identity.topic_id not in (identity.topic_id, UNKNOWN_TOPIC_ID):
             if not is_one_id(state.identity.topic_id, identity.topic_id):
                 raise StorageError(f"{state.folder} belongs to another topic of the name {identity.topic}")
             warn("the topic's id in its folder is damaged, and written anew", log=str(identity))
             state.named = False
+        if state.identity.topic_id != identity.topic_id:
+            flushed = self._flushed.found.get((identity.topic_id, identity.partition))
+            for note in self._compare(state, flushed) if flushed is not None else ():
+                warn(note, log=str(identity))
         loaded = None
         if state.has_files:
             try:
@@ -468,6 +492,7 @@ class LocalEngine(Engine):
         state.recovery_point = opened.flushed_end
         state.is_vouched = True
         state.epochs_crc = opened.epochs_crc
+        self._note_flushed(state)  # what was checked is flushed: the checkpoints say so, and may not say more
         self._logs[key] = opened
         if len(opened.segments) > 1 and "compact" not in config.cleanup_policy:
             opened.look_for_holes()
@@ -632,6 +657,8 @@ class LocalEngine(Engine):
             self._timers.discard(timer)
             if self._shared is None:
                 return
+            # The logs of all topics have been opened by now.
+            self._flushed.keep({(one.identity.topic_id, one.identity.partition) for one in self._states.values()})
             task = asyncio.ensure_future(self._checkpoint_orwarn(self._shared.background))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

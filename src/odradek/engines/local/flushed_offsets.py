@@ -17,7 +17,7 @@ without the file, as with a directory of Apache Kafka's.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -53,7 +53,7 @@ def pack_slot(key: Key, flushed: Flushed) -> bytes:
 
 
 class FlushedOffsets:
-    """The file of one data directory. `found` is what it said at the start, for the logs that there are."""
+    """The file of one data directory. `found` is what it said at the start, also of logs that are not there."""
 
     def __init__(self, disk: Disk, path: str) -> None:
         self._disk = disk
@@ -66,7 +66,7 @@ class FlushedOffsets:
         self._fd = -1
         self.found: dict[Key, Flushed] = {}
 
-    def read(self, wanted: Iterable[Key]) -> list[str]:
+    def read(self) -> list[str]:
         """Reads and opens the file; returns what is odd about it. In a thread. Raises `OSError` where it can neither be
         opened nor made."""
         notes: list[str] = []
@@ -82,7 +82,6 @@ class FlushedOffsets:
             self._disk.truncate(self._fd, 0)
             return notes
         self._due.clear()
-        there = set(wanted)
         self._image = data[: len(data) - (len(data) - _HEADER.size) % SLOT_BYTES]
         for position in range(_HEADER.size, len(self._image), SLOT_BYTES):
             body = self._image[position : position + _SLOT.size]
@@ -91,7 +90,7 @@ class FlushedOffsets:
             is_sound = _CRC.unpack_from(self._image, position + _SLOT.size)[0] == crc32c(body)
             if not is_sound and any(body):
                 notes.append(f"{FLUSHED_OFFSETS} is damaged at byte {position}: a log is checked as if it had no entry")
-            if is_sound and key in there and key not in self.found:
+            if is_sound and key not in self.found:
                 self.found[key] = Flushed(*numbers)
                 self._positions[key] = position
             else:
@@ -111,8 +110,15 @@ class FlushedOffsets:
         self._image[position : position + SLOT_BYTES] = pack_slot(key, flushed)
         self._due.add(position)
 
+    def keep(self, keys: Collection[Key]) -> None:
+        """Forgets all other logs: what was found of them nobody has asked for."""
+        for key in self._positions.keys() - keys:
+            self.forget(key)
+        self.found = {}
+
     def forget(self, key: Key) -> None:
         """A log was deleted."""
+        self.found.pop(key, None)
         position = self._positions.pop(key, None)
         if position is not None:
             self._image[position : position + SLOT_BYTES] = bytes(SLOT_BYTES)
