@@ -32,6 +32,7 @@ from odradek.records.builder import NewRecord, build_batch
 from tests.adversity.memory_disk import MemoryDisk, VirtualClock, contents, virtual_loop
 from tests.adversity.recorded_disk import RecordedDisk, Recording, failing
 from tests.batches import joined
+from tests.engines.contract import retain
 
 DATA = "/data"
 SETTINGS = {"log.flush.offset.checkpoint.interval.ms": "40", "odradek.flush.syncfs.files": "12"}
@@ -329,7 +330,7 @@ class History:
         self.mark(MayStart(log.identity, log.durable_end))
         self.beside = self.chance.randrange(3)
         try:
-            await log.retain(self.clock.now_ms(), log.durable_end)
+            await retain(log, self.clock.now_ms(), log.durable_end)
         except LogFailure:
             return
         self.mark(Starts(log.identity, log.start_offset))

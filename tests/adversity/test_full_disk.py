@@ -22,6 +22,7 @@ from tests.adversity.serving_on_disk import ServingOnDisk
 from tests.adversity.steady_producer import WAIT_S, SteadyProducer
 from tests.batches import make_batch
 from tests.broker import BrokerProcess
+from tests.engines.contract import retain
 from tests.engines.test_local_recovery import LOG, SEGMENTS, engine_at, fill, read_all
 from tests.raw_client import RawClient, batch, records_of
 
@@ -94,7 +95,7 @@ async def test_retention_needs_no_room(tmp_path: Path, retention: dict[str, int]
             await log.append([make_batch(1, size=PIECE_BYTES)], log.epoch).durable
         disk.fill()
         assert disk.space("")[1] == 0
-        assert await log.retain(1 << 50, log.durable_end) >= pieces * PIECE_BYTES
+        assert await retain(log, 1 << 50, log.durable_end) >= pieces * PIECE_BYTES
         assert log.failed is None
         assert log.start_offset == log.durable_end == log.end_offset == pieces
         engine.free_now()

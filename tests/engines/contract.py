@@ -33,6 +33,7 @@ from odradek.engines.interface import (
 from odradek.engines.local import LocalEngine, lookup
 from odradek.engines.local.log import LocalLog
 from odradek.engines.memory import MemoryEngine
+from odradek.partitions import retention
 from odradek.records.batch import PREFIX_BYTES, BatchHeader, RecordBatch, check_batch, split_batches
 from odradek.records.builder import CONTROL_COMMIT, NewRecord, build_batch, build_control_batch
 from odradek.records.compression import Codec
@@ -100,7 +101,14 @@ async def read_headers(log: PartitionLog, offset: int, upto: int | None = None) 
 
 
 async def all_headers(log: PartitionLog, offset: int) -> list[BatchHeader]:
-    return await asyncio.get_running_loop().run_in_executor(None, lambda: list(log.headers(offset)))
+    """Also of what is not durable yet."""
+    return await read_headers(log, offset, log.end_offset)
+
+
+async def retain(log: PartitionLog, now_ms: int, upto: int) -> int:
+    """Deletes what retention no longer keeps; returns the bytes."""
+    found = await retention.expendable(log, now_ms, upto)
+    return await retention.delete(log, found[-1].end_offset) if found else 0
 
 
 # --- appending ----------------------------------------------------------------------------------------------------
@@ -589,22 +597,79 @@ async def test_truncate_before_moves_the_start(place: Place) -> None:
         assert await add(log, make_batch(10)) == 300
 
 
+async def test_segments_follow_each_other_and_rolls_are_told(place: Place) -> None:
+    async with running(place) as engine:
+        log = await engine.open(LOG, SMALL_SEGMENTS)
+        assert log.segments() == []
+        told: list[int] = []
+
+        def on_roll(base_offset: int) -> None:
+            assert base_offset == log.end_offset, "before the batch"
+            told.append(base_offset)
+
+        log.on_roll = on_roll
+        for index in range(30):
+            await add(log, make_batch(10, timestamp=1_000 + index))
+            segments = log.segments()
+            assert segments[0].base_offset == 0 and segments[-1].end_offset == log.end_offset
+            assert all(earlier.end_offset == later.base_offset for earlier, later in itertools.pairwise(segments))
+            assert sum(segment.size_bytes for segment in segments) == log.size_bytes()
+            assert min(segment.size_bytes for segment in segments) > 0
+        bases = [segment.base_offset for segment in segments]
+        assert len(bases) > 5 and told == (bases[1:] if engine.capabilities.files else [])
+        newest = [await log.newest_timestamp(segment) for segment in segments]
+        assert newest == [1_000 + segment.end_offset // 10 - 1 for segment in segments]
+        await log.close()
+        log = await engine.open(LOG, SMALL_SEGMENTS)
+        assert log.segments() == segments
+        assert [await log.newest_timestamp(segment) for segment in segments] == newest
+
+
+async def test_whole_segments_are_deleted(place: Place) -> None:
+    async with running(place) as engine:
+        log = await filled(engine)
+        before = log.segments()
+        assert await log.delete_segments(before[0].end_offset - 1) == 0
+        assert await log.delete_segments(before[2].end_offset) == sum(segment.size_bytes for segment in before[:3])
+        assert log.segments() == before[3:]
+        assert log.start_offset == before[3].base_offset
+        assert await log.newest_timestamp(before[2]) is None
+        assert await log.delete_segments(before[2].end_offset) == 0
+        # The last one goes when it is ended, and not what comes then.
+        await log.roll()
+        await log.roll()
+        assert log.segments() == before[3:]
+        await add(log, make_batch(10))
+        assert await log.delete_segments(300) == sum(segment.size_bytes for segment in before[3:])
+        assert log.start_offset == 300 and [header.base_offset for header in await read_headers(log, 300)] == [300]
+        await log.close()
+        log = await engine.open(LOG, SMALL_SEGMENTS)
+        assert (log.start_offset, log.end_offset) == (300, 310)
+        await log.roll()
+        assert await log.delete_segments(310) > 0
+        assert (log.start_offset, log.end_offset, log.segments(), log.size_bytes()) == (310, 310, [], 0)
+        await log.close()
+        for work in (log.roll(), log.delete_segments(310)):
+            with pytest.raises(LogFailure):
+                await work
+
+
 async def test_retention_by_time(place: Place) -> None:
     config = dataclasses.replace(SMALL_SEGMENTS, retention_ms=100)
     async with running(place) as engine:
         log = await filled(engine, config)
         size = log.size_bytes()
-        assert await log.retain(1_100, log.durable_end) == 0
-        freed = await log.retain(1_115, log.durable_end)
+        assert await retain(log, 1_100, log.durable_end) == 0
+        freed = await retain(log, 1_115, log.durable_end)
         assert freed == size - log.size_bytes() > 0
         # The batches of times 1000 to 1014 have expired; segments of a few batches go as a whole.
         assert 100 <= log.start_offset <= 150
         assert (await read_headers(log, log.start_offset))[0].base_offset == log.start_offset
-        assert await log.retain(10_000, log.durable_end) > 0
+        assert await retain(log, 10_000, log.durable_end) > 0
         assert log.start_offset == log.end_offset == 300
         assert log.size_bytes() == 0
         assert await add(log, make_batch(10, timestamp=10_000)) == 300
-        assert await log.retain(10_000, log.durable_end) == 0
+        assert await retain(log, 10_000, log.durable_end) == 0
 
 
 @pytest.mark.parametrize("max_timestamp", [-1, 0])
@@ -616,9 +681,9 @@ async def test_retention_does_not_believe_a_header_that_contradicts_itself(place
             await add(log, spread_batch([9_000, 10_000, 9_500], max_timestamp))
         await log.close()
         log = await engine.open(LOG, config)
-        assert await log.expendable(11_000, 36) == []
-        assert await log.retain(11_000, 36) == 0 and log.start_offset == 0
-        assert await log.retain(11_001, 36) > 0 and log.start_offset == 36
+        assert await retention.expendable(log, 11_000, 36) == []
+        assert await retain(log, 11_000, 36) == 0 and log.start_offset == 0
+        assert await retain(log, 11_001, 36) > 0 and log.start_offset == 36
 
 
 async def test_records_without_a_time_are_as_old_as_their_append(place: Place) -> None:
@@ -629,42 +694,42 @@ async def test_records_without_a_time_are_as_old_as_their_append(place: Place) -
         for _ in range(12):
             await add(log, make_batch(10, timestamp=-1))
         ended_ms = SystemClock().now_ms()
-        assert await log.expendable(began_ms + 60_000, 120) == []
-        assert await log.retain(began_ms + 60_000, 120) == 0 and log.start_offset == 0
+        assert await retention.expendable(log, began_ms + 60_000, 120) == []
+        assert await retain(log, began_ms + 60_000, 120) == 0 and log.start_offset == 0
         # A file's time may be a little behind the clock's, never by a second.
-        gone = await log.expendable(ended_ms + 62_000, 120)
+        gone = await retention.expendable(log, ended_ms + 62_000, 120)
         assert gone and all(0 < one.overdue_ms < 10_000 for one in gone)
-        assert await log.retain(ended_ms + 62_000, 120) > 0 and log.start_offset == 120
+        assert await retain(log, ended_ms + 62_000, 120) > 0 and log.start_offset == 120
 
 
 async def test_retention_by_size(place: Place) -> None:
     config = dataclasses.replace(SMALL_SEGMENTS, retention_bytes=2_500, retention_ms=-1)
     async with running(place) as engine:
         log = await filled(engine, config)
-        assert await log.retain(10**15, log.durable_end) > 0
+        assert await retain(log, 10**15, log.durable_end) > 0
         assert 2_500 <= log.size_bytes() <= 3_500
         assert log.end_offset == 300
-        assert await log.retain(10**15, log.durable_end) == 0
+        assert await retain(log, 10**15, log.durable_end) == 0
         log.configure(SMALL_SEGMENTS)
-        assert await log.retain(2_000, log.durable_end) == 0
+        assert await retain(log, 2_000, log.durable_end) == 0
 
 
 async def test_what_retention_would_delete(place: Place) -> None:
     """By time each has been overdue since its own time was over; by size alone, as long as it is old."""
     async with running(place) as engine:
         log = await filled(engine, dataclasses.replace(SMALL_SEGMENTS, retention_ms=100))
-        assert await log.expendable(1_100, log.durable_end) == []
-        by_time = await log.expendable(1_150, log.durable_end)
+        assert await retention.expendable(log, 1_100, log.durable_end) == []
+        by_time = await retention.expendable(log, 1_150, log.durable_end)
         ends = [one.end_offset for one in by_time]
         assert ends == sorted(ends) and ends[0] > 0 and ends[-1] <= log.durable_end
         overdue = [one.overdue_ms for one in by_time]
         assert overdue == sorted(overdue, reverse=True) and 0 < overdue[-1] < overdue[0] <= 50
         log.configure(dataclasses.replace(SMALL_SEGMENTS, retention_ms=-1, retention_bytes=0))
-        by_size = await log.expendable(1_150, ends[-1])
+        by_size = await retention.expendable(log, 1_150, ends[-1])
         assert [one.end_offset for one in by_size] == ends
         assert [one.overdue_ms for one in by_size] == [overdue_ms + 100 for overdue_ms in overdue]
         # And just that goes.
-        freed = await log.retain(1_150, ends[-1])
+        freed = await retain(log, 1_150, ends[-1])
         assert freed == sum(one.size_bytes for one in by_size) and log.start_offset == ends[-1]
 
 
@@ -672,8 +737,8 @@ async def test_retention_of_a_log_without_anything(place: Place) -> None:
     config = dataclasses.replace(SMALL_SEGMENTS, retention_ms=0, retention_bytes=0)
     async with running(place) as engine:
         log = await engine.open(LOG, config)
-        assert await log.expendable(10**15, log.durable_end) == []
-        assert await log.retain(10**15, log.durable_end) == 0
+        assert await retention.expendable(log, 10**15, log.durable_end) == []
+        assert await retain(log, 10**15, log.durable_end) == 0
         assert log.start_offset == log.end_offset == 0
 
 
@@ -681,7 +746,7 @@ async def test_retention_keeps_what_is_not_below_its_bound(place: Place) -> None
     config = dataclasses.replace(SMALL_SEGMENTS, retention_ms=0)
     async with running(place) as engine:
         log = await filled(engine, config)
-        await log.retain(10**15, 100)
+        await retain(log, 10**15, 100)
         assert 50 <= log.start_offset <= 100
 
 
@@ -744,17 +809,6 @@ async def test_snapshots_are_kept_by_offset(place: Place, kind: str) -> None:
         assert await log.load_snapshot(kind, 50) == (40, b"again")
         await log.save_snapshot(kind, 50, b"")
         assert await log.load_snapshot(kind, 50) == (50, b"")
-
-
-async def test_the_segment_base_offset_never_goes_back(place: Place) -> None:
-    async with running(place) as engine:
-        log = await engine.open(LOG, SMALL_SEGMENTS)
-        bases = []
-        for _ in range(30):
-            base_offset = await add(log, make_batch(10))
-            assert log.segment_base_offset() <= base_offset
-            bases.append(log.segment_base_offset())
-        assert bases == sorted(bases)
 
 
 async def test_usage_names_the_place(place: Place) -> None:

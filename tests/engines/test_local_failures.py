@@ -16,6 +16,7 @@ from odradek.config import LogConfig
 from odradek.engines.interface import LogFailure, LogIdentity, PartitionLog, StorageError, StorageFull, Unknown
 from odradek.records.batch import BatchHeader
 from tests.batches import make_batch
+from tests.engines.contract import retain
 from tests.engines.disks import WatchedDisk
 from tests.engines.test_local_recovery import CONFIG, FIRST, LOG, SEGMENTS, engine_at, fill, read_all
 
@@ -79,9 +80,9 @@ async def test_a_failed_flush_fails_every_open_append_and_the_log(tmp_path: Path
         again = await engine.open(LOG, CONFIG)
         assert (again.end_offset, again.durable_end, again.epoch) == (30, 30, 1)
         assert await read_all(again) == kept
-        before = again.segment_base_offset()
+        before = again.segments()[-1].base_offset
         added = await fill(again, 2)
-        assert again.segment_base_offset() == 30 > before == 0, "it continues in a new file"
+        assert again.segments()[-1].base_offset == 30 > before == 0, "it continues in a new file"
         assert [header.leader_epoch for header in added] == [1, 1]
         assert await read_all(again) == kept + added
         assert await read_all(other) == kept_other
@@ -114,7 +115,7 @@ async def test_segments_rolled_since_the_last_good_flush_go(tmp_path: Path) -> N
         first = log.append([make_batch(10)], 0)
         await gate.wait()
         later = [log.append([make_batch(10)], 0) for _ in range(20)]
-        assert log.segment_base_offset() > 200
+        assert log.segments()[-1].base_offset > 200
         gate.error = OSError(errno.EIO, "broken")
         gate.leave.set()
         for appended in (first, *later):
@@ -143,7 +144,7 @@ async def test_a_failed_flush_after_what_was_flushed_is_deleted(tmp_path: Path, 
         appended = [log.append([make_batch(10)], 0)]
         await gate.wait()
         appended += [log.append([make_batch(10)], 0) for _ in range(4)]
-        freed = asyncio.ensure_future(log.retain(1 << 50, log.bases[1]))
+        freed = asyncio.ensure_future(retain(log, 1 << 50, log.bases[1]))
         async with asyncio.timeout(10):
             while log.start_offset == 0:  # noqa: ASYNC110 - no thread is needed, but a few turns of the loop
                 await asyncio.sleep(0)
@@ -171,7 +172,7 @@ async def test_retention_spares_what_was_appended_while_it_looked(tmp_path: Path
         log = await engine.open(LOG, dataclasses.replace(CONFIG, retention_ms=0))
         _, _, durable = log.append([make_batch(10, timestamp=-1)], 0)
         await durable
-        looking = asyncio.ensure_future(log.retain(1 << 50, log.durable_end))
+        looking = asyncio.ensure_future(retain(log, 1 << 50, log.durable_end))
         await asyncio.sleep(0)  # its file's time of change is being asked for, in a thread
         appended = log.append([make_batch(10, timestamp=-1)], 0)
         assert await looking == 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.engines.interface import Expendable
 from odradek.partitions.guard import Guard, hold
+from odradek.partitions.retention import Expendable
 
 # Three segments of 100 bytes and ten records each; they are overdue by 30, 20 and 10 ms.
 SEGMENTS = [Expendable(10, 100, 30), Expendable(20, 100, 20), Expendable(30, 100, 10)]

@@ -18,10 +18,10 @@ from odradek.clock import SystemClock
 from odradek.errors import ErrorCode
 from odradek.partitions import lookup
 from odradek.partitions.partition import AppendResult, Partition
-from odradek.records.batch import TIMESTAMP_TYPE_BIT, BatchHeader, check_batch
+from odradek.records.batch import TIMESTAMP_TYPE_BIT, BatchHeader, check_batch, split_batches
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from odradek.records.compression import Codec
-from tests.batches import with_header
+from tests.batches import joined, with_header
 from tests.network.test_produce_alike import create
 from tests.partitions.test_partition import NOW_MS, HeldEngine, StillClock, now, run
 from tests.raw_client import RawClient, batch, records_of
@@ -38,7 +38,7 @@ def at(*times: int, key: bytes | None = None, codec: Codec = Codec.NONE, size: i
 
 def headers(partition: Partition) -> list[BatchHeader]:
     assert partition.log is not None
-    return list(partition.log.headers(0))
+    return [header for header, _ in split_batches(joined(partition.log.read(0, 1 << 30, partition.log.end_offset)))]
 
 
 async def appended(partition: Partition, data: bytes) -> AppendResult:

@@ -22,13 +22,13 @@ from __future__ import annotations
 import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from odradek.config import LogConfig
 from odradek.durations import Durations
-from odradek.records.batch import BatchHeader, Buffer, RecordBatch
+from odradek.records.batch import Buffer, RecordBatch
 
 
 class LogFailure(Exception):
@@ -161,13 +161,12 @@ class Unread(NamedTuple):
     size_bytes: int
 
 
-class Expendable(NamedTuple):
-    """A segment that retention no longer keeps."""
+class LogSegment(NamedTuple):
+    """A part of a log that holds batches, and is deleted as a whole."""
 
+    base_offset: int
     end_offset: int
     size_bytes: int
-    overdue_ms: int
-    """For how long `retention.ms` has been over for its newest record; where only `retention.bytes` is, its age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +217,10 @@ class PartitionLog(ABC):
     established: bool
     """Whether `epoch` itself is durable. Until then (the first append of an opening) no append may be answered
     before its `durable`, whatever its acks: else an epoch could be used twice."""
+    on_roll: Callable[[int], None]
+    """Set by who opened the log; called with the base offset of each new segment behind another, before anything is
+    appended to it: a snapshot of producer state is due (Kafka writes one at every roll). Engines that keep no such
+    segments never call it."""
 
     @abstractmethod
     def append(self, batches: Sequence[RecordBatch], epoch: int, expected_end: int | None = None) -> Appended:
@@ -244,15 +247,6 @@ class PartitionLog(ABC):
         below `start_offset` or above `end_offset` (the awaitable also where it was deleted meanwhile), and
         `LogFailure` where the storage cannot give what it has (`DamagedBatch` where that is damaged); that does not end
         the opening."""
-
-    @abstractmethod
-    def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
-        """All batches from the one that contains `offset` to the end: the header, and the whole of a control batch,
-        else nothing. Blocks: run it in a thread."""
-
-    def headers(self, offset: int) -> Iterator[BatchHeader]:
-        """The headers alone. Blocks."""
-        return (header for header, _ in self.history(offset))
 
     def read_aborted(self) -> list[AbortedTransaction]:
         """The aborted transactions that are noted beside the log, for other brokers or by them. Blocks. Engines without
@@ -294,23 +288,29 @@ class PartitionLog(ABC):
         background. `offset` <= durable_end. Does nothing below the start."""
 
     @abstractmethod
-    async def expendable(self, now_ms: int, upto: int) -> list[Expendable]:
-        """What `retain` would delete, the oldest first."""
+    def segments(self) -> list[LogSegment]:
+        """The segments that hold batches, the oldest first, as they are now: appends go on in the last one, or behind
+        it."""
 
     @abstractmethod
-    async def retain(self, now_ms: int, upto: int) -> int:
-        """Deletes segments that `retention.ms` and `retention.bytes` no longer keep and that end at or below `upto`;
-        rolls the active one when it has expired. Returns how many bytes went. Records without a time are as old as
-        their append."""
+    async def newest_timestamp(self, segment: LogSegment) -> int | None:
+        """The highest timestamp of a segment's records (of all that it holds by now); when the last was appended where
+        none of them has one. None where it was deleted meanwhile. May wait for the storage."""
+
+    @abstractmethod
+    async def roll(self) -> None:
+        """Ends the last segment: what is appended from now on goes into a new one, which is there for certain when this
+        returns. Does nothing where there is nothing to end."""
+
+    @abstractmethod
+    async def delete_segments(self, upto: int) -> int:
+        """Deletes the segments that end at or below `upto`, but for the one that appends go into (`roll` ends it);
+        returns how many bytes went. The start is where the first that is left begins, and nothing else need be kept of
+        it: they cannot come back when this returns. `upto` <= durable_end."""
 
     @abstractmethod
     def size_bytes(self) -> int:
         """Bytes of batches held, from the first segment's start on."""
-
-    @abstractmethod
-    def segment_base_offset(self) -> int:
-        """The active segment's base offset: when it changes, a snapshot of producer state is due (Kafka writes one at
-        every roll). Engines without segments return 0."""
 
     @abstractmethod
     def configure(self, config: LogConfig) -> None:

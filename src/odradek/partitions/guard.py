@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from odradek.engines.interface import Expendable
+from odradek.partitions.retention import Expendable
 
 
 class Guard(NamedTuple):

@@ -24,6 +24,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, NamedTuple
 
 from odradek.clock import Clock
@@ -41,6 +42,7 @@ from odradek.engines.interface import (
 )
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
+from odradek.partitions import retention
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard, Held, hold
 from odradek.partitions.preparation import Preparation, RecordsRefused
@@ -147,7 +149,6 @@ class Partition:
         self._appended_bytes = 0
         # Open flushes in their order, each with `_appended_bytes` after its last batch so far.
         self._flushes: deque[tuple[asyncio.Future[None], int]] = deque()
-        self._segment_base = 0
         self._snapshot_offset = -1
         # The newest of the batches and markers that wait to be placed, each behind the one before it.
         self._preparing: asyncio.Task[Any] | None = None
@@ -166,9 +167,9 @@ class Partition:
         producers, snapshot_offset = await self._load_producers(opened)
         self.producers = producers
         self._snapshot_offset = snapshot_offset
-        self._segment_base = opened.segment_base_offset()
         self._flushes.clear()
         self._epoch = opened.epoch
+        opened.on_roll = partial(self._note_roll, opened)
         self.log = opened
 
     async def _load_producers(self, opened: PartitionLog) -> tuple[ProducerState, int]:
@@ -593,8 +594,6 @@ class Partition:
         except (Refused, LogFailure) as failure:
             self._fail(failure)
             return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))] * len(batches)
-        if opened.segment_base_offset() != self._segment_base:
-            self._note_roll(opened, offset)
         self._await_durable(durable, size, end_offset - offset, len(batches))
         append_time_ms = now_ms if self._has_log_append_time else -1
         results = []
@@ -619,23 +618,21 @@ class Partition:
 
     def _append_own(self, batch: RecordBatch, opened: PartitionLog) -> asyncio.Future[None]:
         try:
-            base_offset, _, durable = opened.append((batch,), opened.epoch)
+            _, _, durable = opened.append((batch,), opened.epoch)
         except StorageFull as failure:
             self.space.full(self.identity, failure)
             raise
         except LogFailure as failure:
             self._fail(failure)
             raise
-        if opened.segment_base_offset() != self._segment_base:
-            self._note_roll(opened, base_offset)
         self._await_durable(durable, batch.size, batch.header.last_offset_delta + 1, 1)
         return durable
 
     def _note_roll(self, opened: PartitionLog, base_offset: int) -> None:
-        """The log rolled before this batch: Kafka keeps the producer state of a segment's beginning."""
-        self._segment_base = opened.segment_base_offset()
-        # As it is now, before the batch.
-        self._run(self._save_producers(self._saving_state(opened, base_offset)))
+        """The log rolls before its next batch: Kafka keeps the producer state of a segment's beginning, which is as it
+        is now."""
+        if base_offset != self._snapshot_offset:
+            self._run(self._save_producers(self._saving_state(opened, base_offset)))
 
     def _await_durable(self, durable: asyncio.Future[None], size: int, records: int, batches: int) -> None:
         """Counts what was just appended, and moves the high watermark when it is durable."""
@@ -833,12 +830,12 @@ class Partition:
         opened = self.log
         if opened is None or upto is None:
             return 0
-        expendable = await opened.expendable(now_ms, upto)
+        expendable = await retention.expendable(opened, now_ms, upto)
         if not expendable:
             return 0
         upto = expendable[-1].end_offset
         async with self._keeping_producers(opened, upto):
-            return await opened.retain(now_ms, upto)
+            return await retention.delete(opened, upto)
 
     async def look_at_guard(self, now_ms: int, guard: Guard | None) -> int | None:
         """Up to where retention may delete; None where it may not. From now on appends are refused where the guard is
@@ -851,7 +848,7 @@ class Partition:
             return None
         held = Held(opened.durable_end, 0, "")
         if guard is not None:
-            held = hold(guard, await opened.expendable(now_ms, held.upto), held.upto)
+            held = hold(guard, await retention.expendable(opened, now_ms, held.upto), held.upto)
         if not self.deleted:
             self._hold(held)
         return held.upto

@@ -13,7 +13,7 @@ Invariants:
 - A failed log touches its files no more: the engine keeps where it goes on (`Cut`), and opening it again begins there.
   After a failed write or roll that is the end of what had been written, in either mode; after a failed flush the end of
   the last good one, whatever memory shows.
-- Segments are in order; the last one is written to. What leaves `_segments` is renamed before the call that did it
+- Segments are in order; the last one is written to. What leaves `all_segments` is renamed before the call that did it
   returns, so that it cannot come back.
 """
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -33,10 +33,10 @@ from odradek.engines.interface import (
     AbortedTransaction,
     Appended,
     EpochEnd,
-    Expendable,
     Found,
     LogFailure,
     LogIdentity,
+    LogSegment,
     OffsetOutOfRange,
     PartitionLog,
     Refused,
@@ -63,7 +63,7 @@ from odradek.engines.local.recovery import Cut, Loaded, clip_epochs, remove_if_t
 from odradek.engines.local.segment import DELETED, Segment
 from odradek.engines.local.snapshots import KEPT, SnapshotName, snapshot_name, write_snapshot
 from odradek.logs import get_logger
-from odradek.records.batch import LENGTH_OVERHEAD, BatchHeader, Buffer, RecordBatch
+from odradek.records.batch import LENGTH_OVERHEAD, Buffer, RecordBatch
 
 warn = get_logger("odradek.engine").warning
 
@@ -116,6 +116,7 @@ class LocalLog(PartitionLog):
         self.epoch = epoch
         self.failed = None
         self.established = False
+        self.on_roll = lambda base_offset: None
         self.folder = folder
         self.named = loaded is not None and not adopt
         """Whether the topic's id is in the folder for certain."""
@@ -125,9 +126,9 @@ class LocalLog(PartitionLog):
         self._files = shared.files
         self._flusher = shared.flusher
         self._loop = asyncio.get_running_loop()
-        self.segments: list[Segment] = loaded.segments if loaded is not None else []
-        self.bases: list[int] = [segment.base_offset for segment in self.segments]
-        self._active: Segment | None = self.segments[-1] if self.segments else None
+        self.all_segments: list[Segment] = loaded.segments if loaded is not None else []
+        self.bases: list[int] = [segment.base_offset for segment in self.all_segments]
+        self._active: Segment | None = self.all_segments[-1] if self.all_segments else None
         self.start_offset = loaded.start_offset if loaded is not None else 0
         self.end_offset = loaded.end_offset if loaded is not None else 0
         self.durable_end = self.flushed_end = self.end_offset
@@ -138,7 +139,7 @@ class LocalLog(PartitionLog):
         self._aborted_index = AbortedIndex(shared.disk)
         self._snapshots: list[SnapshotName] = loaded.snapshots if loaded is not None else []
         self._roll_next = loaded is not None and loaded.roll
-        self._sealed_bytes = sum(segment.size for segment in self.segments[:-1])
+        self._sealed_bytes = sum(segment.size for segment in self.all_segments[:-1])
         self._accepts = True
         self._closed = False
         self._close_task: asyncio.Task[None] | None = None
@@ -397,10 +398,12 @@ class LocalLog(PartitionLog):
         self._folders_due.append(self.folder)
         self._has_more_than_bytes = True
         self._index_block = BLOCK_ENTRIES
-        self.segments.append(segment)
+        self.all_segments.append(segment)
         self.bases.append(segment.base_offset)
         self._active = segment
         self._roll_next = False
+        if sealed is not None:
+            self.on_roll(segment.base_offset)
         return segment
 
     def _name_folder(self) -> None:
@@ -413,7 +416,7 @@ class LocalLog(PartitionLog):
     def _views(self) -> list[View]:
         """The segments as they are now. May be called from any thread: both lists are only ever replaced or added
         to."""
-        segments = self.segments
+        segments = self.all_segments
         end_offset = self.end_offset
         views = []
         for number, segment in enumerate(segments):
@@ -423,7 +426,7 @@ class LocalLog(PartitionLog):
 
     def _forget_first(self, count: int) -> list[Segment]:
         """Takes the first segments out of the log."""
-        gone, self.segments = self.segments[:count], self.segments[count:]
+        gone, self.all_segments = self.all_segments[:count], self.all_segments[count:]
         self.bases = self.bases[count:]
         self._sealed_bytes -= sum(segment.size for segment in gone)
         for segment in gone:
@@ -436,13 +439,14 @@ class LocalLog(PartitionLog):
                 self._sealed.remove(segment)
         return gone
 
-    async def _delete_segments(self, count: int, at_once: bool = False) -> int:
-        """Deletes the first segments; returns their bytes. They cannot come back when it returns; their bytes are free
-        after a while, or then as well (`at_once`)."""
-        if count == 0:
+    async def _delete_below(self, offset: int, at_once: bool = False) -> int:
+        """Deletes the segments that end at or below `offset`, but for the active one; returns their bytes. They cannot
+        come back when it returns; their bytes are free after a while, or then as well (`at_once`)."""
+        count = bisect_right(self.bases, offset) - 1
+        if count <= 0:
             return 0
         gone = self._forget_first(count)
-        self.start_offset = max(self.start_offset, self.segments[0].base_offset)
+        self.start_offset = max(self.start_offset, self.all_segments[0].base_offset)
         self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
         renamed: list[str] = await self._in_background(_rename_deleted, self._disk, self.folder, gone)
         if at_once:
@@ -476,17 +480,14 @@ class LocalLog(PartitionLog):
             return []
         return self._reads.read(offset, max_bytes, upto, minimum_one, spans)
 
-    def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
-        return lookup.history_from(self._disk, self._views(), offset)
-
     def read_aborted(self) -> list[AbortedTransaction]:
-        return read_aborted(self._disk, [segment.stem for segment in self.segments])
+        return read_aborted(self._disk, [segment.stem for segment in self.all_segments])
 
     async def save_aborted(self, aborted: Sequence[AbortedTransaction]) -> None:
         if not self._accepts:
             self._refuse()
         await self.flush()
-        stems = [(segment.base_offset, segment.stem) for segment in self.segments]
+        stems = [(segment.base_offset, segment.stem) for segment in self.all_segments]
         await self._in_background(self._aborted_index.write, stems, aborted)
 
     def unread_from(self, offset: int) -> Unread | Awaitable[Unread | None] | None:
@@ -544,9 +545,6 @@ class LocalLog(PartitionLog):
 
     def size_bytes(self) -> int:
         return self._sealed_bytes + (self._active.size if self._active is not None else 0)
-
-    def segment_base_offset(self) -> int:
-        return self._active.base_offset if self._active is not None else 0
 
     # --- flush ---------------------------------------------------------------------------------------------------
 
@@ -692,13 +690,13 @@ class LocalLog(PartitionLog):
 
     def _cut(self) -> Cut | None:
         """Where the log goes on after a flush that failed: at the end of the last good one."""
-        if not self.segments:
+        if not self.all_segments:
             return None
         offset, segment, position = self._flushed_at
-        if segment is not None and segment in self.segments:
+        if segment is not None and segment in self.all_segments:
             return Cut(offset, segment.base_offset, position)
         # Nothing was flushed yet, or what was is deleted: nothing that is left is on the disk for certain.
-        base_offset = self.segments[0].base_offset
+        base_offset = self.all_segments[0].base_offset
         return Cut(base_offset, base_offset, 0)
 
     # --- settings, retention, snapshots --------------------------------------------------------------------------
@@ -750,76 +748,44 @@ class LocalLog(PartitionLog):
     async def _delete_before(self, offset: int, at_once: bool = False) -> None:
         """Deletes the segments that end at or below `offset`; where that is the log's end, the active one too (Kafka
         keeps that one, however large)."""
-        if self._active is not None and self._active.size and offset >= self.end_offset:
-            self._roll()
-            await self.flush()  # the new segment is there for certain before the others go
-        await self._delete_segments(max(0, bisect_right(self.bases, offset) - 1), at_once)
+        if offset >= self.end_offset:
+            await self.roll()
+        await self._delete_below(offset, at_once)
 
-    async def retain(self, now_ms: int, upto: int) -> int:
-        if not self._accepts:
-            self._refuse()
-        if not self.segments:
-            return 0
-        last: Segment | None = None
-        async for segment, _ in self._expendable(now_ms, upto):
-            last = segment
-        if not self._accepts:
-            self._refuse()
-        # Looked at again: meanwhile segments may have gone, and the last one may have got batches.
-        if last not in self.segments:
-            return 0
-        count = self.segments.index(last) + 1
+    def segments(self) -> list[LogSegment]:
         ends = [*self.bases[1:], self.end_offset]
-        while count and ends[count - 1] > upto:
-            count -= 1
-        if count == 0 or self.segments[count - 1] is not self._active:
-            return await self._delete_segments(count)
-        # The older ones go first: on a full disk they make the room that the active one's end needs.
-        last = self._active
-        freed = await self._delete_segments(count - 1)
+        return [
+            LogSegment(segment.base_offset, end_offset, segment.size)
+            for segment, end_offset in zip(self.all_segments, ends, strict=False)
+            if segment.size
+        ]
+
+    async def roll(self) -> None:
         if not self._accepts:
             self._refuse()
-        if self._active is last and self.end_offset <= upto:
+        if self._active is not None and self._active.size:
             self._roll()
-            await self.flush()  # the new segment is there for certain before the others go
-            freed += await self._delete_segments(self.segments.index(last) + 1 if last in self.segments else 0)
-        return freed
+            await self.flush()
 
-    async def expendable(self, now_ms: int, upto: int) -> list[Expendable]:
-        found: list[Expendable] = []
-        if self._accepts and self.segments:
-            async for segment, end_offset in self._expendable(now_ms, upto):
-                overdue_ms, retention_ms = now_ms - await self._newest_ms(segment), self.config.retention_ms
-                if 0 <= retention_ms < overdue_ms:
-                    overdue_ms -= retention_ms
-                found.append(Expendable(end_offset, segment.size, overdue_ms))
-        return found
+    async def delete_segments(self, upto: int) -> int:
+        if not self._accepts:
+            self._refuse()
+        assert upto <= self.durable_end, (upto, self.durable_end)
+        return await self._delete_below(upto)
 
-    async def _expendable(self, now_ms: int, upto: int) -> AsyncIterator[tuple[Segment, int]]:
-        """The segments that retention no longer keeps, the oldest first, each with the offset at which it ends."""
-        config, size = self.config, self.size_bytes()
-        ends = [*self.bases[1:], self.end_offset]
-        for segment, end_offset in zip(list(self.segments), ends, strict=True):
-            if end_offset > upto or segment.size == 0:
-                break
-            too_much = config.retention_bytes >= 0 and size - segment.size >= config.retention_bytes
-            if not too_much and (
-                config.retention_ms < 0 or now_ms - await self._newest_ms(segment) <= config.retention_ms
-            ):
-                break
-            size -= segment.size
-            yield segment, end_offset
-
-    async def _newest_ms(self, segment: Segment) -> int:
-        """The highest timestamp in a segment; when it was last written where its records have no times."""
-        if not segment.times_known:
-            view = View.of(segment, self.end_offset)
+    async def newest_timestamp(self, segment: LogSegment) -> int | None:
+        number = bisect_right(self.bases, segment.base_offset) - 1
+        if number < 0 or self.bases[number] != segment.base_offset:
+            return None
+        asked = self.all_segments[number]
+        if not asked.times_known:
+            view = View.of(asked, self.end_offset)
             timestamp, offset = await self._in_background(lookup.read_times, self._disk, view)
-            segment.max_timestamp, segment.max_timestamp_offset = timestamp, offset
-            segment.times_known = True
-        if segment.max_timestamp >= 0:
-            return segment.max_timestamp
-        modified_ms: int = await self._in_background(self._disk.modified_ms, segment.file.path)
+            asked.max_timestamp, asked.max_timestamp_offset = timestamp, offset
+            asked.times_known = True
+        if asked.max_timestamp >= 0:
+            return asked.max_timestamp
+        modified_ms: int = await self._in_background(self._disk.modified_ms, asked.file.path)
         return modified_ms
 
     async def save_snapshot(self, kind: str, offset: int, data: bytes) -> None:
@@ -883,7 +849,7 @@ class LocalLog(PartitionLog):
         while self._background:
             await asyncio.wait(self._background)
         self._closed = True
-        for segment in self.segments:
+        for segment in self.all_segments:
             self._files.discard(segment.file)
             self._shared.writers.pop(segment.file, None)
             self._shared.indexes.discard(segment.index)

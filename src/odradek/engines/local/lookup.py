@@ -89,20 +89,6 @@ def _walk(read: Read, view: View, position: int) -> Iterator[tuple[int, BatchHea
     return walk_on(read, position, view.size, range(segment.base_offset, view.end_offset), say)
 
 
-def history_from(disk: Disk, views: Sequence[View], offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
-    """The headers of all batches that end above `offset`; control batches whole."""
-    for view in views:
-        if view.end_offset <= offset or view.size == 0:
-            continue
-        try:
-            with opened(disk, view) as read:
-                for position, header in _walk(read, view, start_position(disk, read, view, offset)):
-                    if header.last_offset >= offset:
-                        yield header, bytes(read(header.size, position)) if header.is_control else b""
-        except FileNotFoundError:
-            continue
-
-
 def unread_from(disk: Disk, views: Sequence[View], offset: int) -> Unread | None:
     """What lies before a reader at `offset`; None where nothing does, or nothing but ends of transactions."""
     for number, view in enumerate(views):

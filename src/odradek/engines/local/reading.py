@@ -40,7 +40,7 @@ _LENGTH_END = 12
 class Readable(Protocol):
     """What a log shows of itself."""
 
-    segments: list[Segment]
+    all_segments: list[Segment]
     bases: list[int]
     end_offset: int
     durable_at: tuple[int, Segment | None, int]
@@ -97,7 +97,7 @@ class Reads:
 
     def _request(self, number: int, offset: int, max_bytes: int, upto: int, minimum_one: bool) -> Request:
         log = self._log
-        segment = log.segments[number]
+        segment = log.all_segments[number]
         end_offset = log.bases[number + 1] if number + 1 < len(log.bases) else log.end_offset
         durable_offset, durable_segment, durable_position = log.durable_at
         if upto >= end_offset:
@@ -162,7 +162,7 @@ class Reads:
                 while position < request.end:
                     header = read_header(read(HEADER_BYTES, position))
                     if not header.is_control:
-                        later = sum(one.size for one in log.segments[number + 1 :])
+                        later = sum(one.size for one in log.all_segments[number + 1 :])
                         return Unread(header.first_timestamp, request.end - position + later)
                     if header.size < HEADER_BYTES:
                         raise Damaged(f"no batch at position {position}")

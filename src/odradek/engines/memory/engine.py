@@ -4,8 +4,8 @@ Role: answer the contract with as little as possible, so that `tests/engines/con
 with it, and a broker inside a test can run without a disk.
 
 Invariants: an append is durable when `append` returns (there is nothing more durable to wait for), so that
-`durable_end` is always `end_offset`. Each batch is a segment of its own for retention. Nothing survives the engine,
-and `capabilities` says so; a log survives its `close`, so that opening again behaves as on a disk.
+`durable_end` is always `end_offset`. Each batch is a segment of its own, complete when it is appended. Nothing survives
+the engine, and `capabilities` says so; a log survives its `close`, so that opening again behaves as on a disk.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from base64 import urlsafe_b64encode
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -25,9 +25,9 @@ from odradek.engines.interface import (
     Engine,
     EngineCounters,
     EpochEnd,
-    Expendable,
     Found,
     LogIdentity,
+    LogSegment,
     OffsetOutOfRange,
     PartitionLog,
     Refused,
@@ -67,6 +67,7 @@ class MemoryLog(PartitionLog):
         self.config = config
         self.failed = None
         self.established = True
+        self.on_roll = lambda base_offset: None
         kept.epoch += 1
         self.epoch = kept.epoch
         self.start_offset = kept.start_offset
@@ -120,11 +121,6 @@ class MemoryLog(PartitionLog):
             max_bytes -= len(batch)
         return found
 
-    def history(self, offset: int) -> Iterator[tuple[BatchHeader, bytes]]:
-        first = self._index_of(offset)
-        for header, batch in zip(self._kept.headers[first:], self._kept.batches[first:], strict=True):
-            yield header, batch if header.is_control else b""
-
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
         kept = self._kept
         for index in range(self._index_of(max(from_offset, self.start_offset)), len(kept.headers)):
@@ -173,32 +169,30 @@ class MemoryLog(PartitionLog):
         self.start_offset = kept.start_offset = offset
         self._drop(bisect_right(kept.headers, offset, key=lambda header: header.next_offset))
 
-    async def expendable(self, now_ms: int, upto: int) -> list[Expendable]:
-        self._check_open()
-        config, size = self.config, self._kept.size
-        found: list[Expendable] = []
-        for index, header in enumerate(self._kept.headers):
-            max_timestamp = self._max_timestamp(index)
-            age_ms = now_ms - (self._kept.appended_ms[header.base_offset] if max_timestamp < 0 else max_timestamp)
-            expired = config.retention_ms >= 0 and age_ms > config.retention_ms
-            too_much = config.retention_bytes >= 0 and size - header.size >= config.retention_bytes
-            if header.next_offset > upto or not (expired or too_much):
-                break
-            size -= header.size
-            found.append(Expendable(header.next_offset, header.size, age_ms - (config.retention_ms if expired else 0)))
-        return found
+    def segments(self) -> list[LogSegment]:
+        return [LogSegment(header.base_offset, header.next_offset, header.size) for header in self._kept.headers]
 
-    async def retain(self, now_ms: int, upto: int) -> int:
-        count, kept = len(await self.expendable(now_ms, upto)), self._kept
+    async def newest_timestamp(self, segment: LogSegment) -> int | None:
+        kept, index = self._kept, self._index_of(segment.base_offset)
+        if index == len(kept.headers) or kept.headers[index].base_offset != segment.base_offset:
+            return None
+        max_timestamp = self._max_timestamp(index)
+        return max_timestamp if max_timestamp >= 0 else kept.appended_ms[segment.base_offset]
+
+    async def roll(self) -> None:
+        self._check_open()
+
+    async def delete_segments(self, upto: int) -> int:
+        self._check_open()
+        assert upto <= self.durable_end, (upto, self.durable_end)
+        kept = self._kept
+        count = bisect_right(kept.headers, upto, key=lambda header: header.next_offset)
         if count:
             self.start_offset = kept.start_offset = max(kept.start_offset, kept.headers[count - 1].next_offset)
         return self._drop(count)
 
     def size_bytes(self) -> int:
         return self._kept.size
-
-    def segment_base_offset(self) -> int:
-        return 0
 
     def configure(self, config: LogConfig) -> None:
         self.config = config
