@@ -88,7 +88,7 @@ class Preparation:
 
     def in_doubt(self, header: BatchHeader, now_ms: int) -> bool:
         """Whether the records must be asked for their times: the header's are unset, contradict each other, or would
-        have the batch refused. `Partition._admit` asks the same of every batch of a plain topic."""
+        have the batch refused. `Admission.admit` asks the same of every batch."""
         return self.create_time and not (
             0 <= header.base_timestamp <= header.max_timestamp <= now_ms + self.after_max_ms
         )
