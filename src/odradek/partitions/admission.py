@@ -1,14 +1,17 @@
 """Whether a topic takes a producer's batch: its size, its transaction, its times, its sequence number, in this order.
 
-Role: the one place where a batch is refused for what its header says. What only the records can tell (keys, and the
-times of those whose header cannot be right about them) is asked by `preparation`, before or when this says so. That the
-whole partition takes nothing at present (its log is offline, the retention guard blocks) is the partition's to say.
+Role: the one place where a batch is refused for what its header or its records say. Most batches are asked by their
+header alone (`Admission`). Where that cannot be right about times, or the topic's settings ask more, `preparation`
+reads the records first and asks here of what it has found (`check_keys`, `check_times`). That the whole partition takes
+nothing at present (its log is offline, the retention guard blocks, the disk is full) is the partition's to say.
 
 Pure: the topic's settings, the time, the coordinator's word on a transaction and what is known of producers come in as
 arguments, and nothing is changed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from odradek.config import LogConfig
 from odradek.errors import ErrorCode, KafkaError
@@ -24,11 +27,21 @@ from odradek.records.batch import (
     RecordBatch,
 )
 
+# Refused records that a response names; a batch may hold many more.
+RECORD_ERRORS_NAMED = 100
 _SPECIAL_BITS = TRANSACTIONAL_BIT | CONTROL_BIT
 
 
 class TimesInDoubt(Exception):
     """A batch whose records must be asked for their times before anything is said of it."""
+
+
+class RecordsRefused(KafkaError):
+    """Records that a topic's settings do not allow: the code, and which (index in the batch, why)."""
+
+    def __init__(self, code: ErrorCode, message: str, record_errors: tuple[tuple[int, str], ...] = ()) -> None:
+        super().__init__(code, message)
+        self.record_errors = record_errors
 
 
 def unsound(error: InvalidBatch) -> KafkaError:
@@ -124,3 +137,37 @@ class Admission:
         return KafkaError(
             ErrorCode.RECORD_LIST_TOO_LARGE, f"the batch has {size} bytes, segment.bytes is {self._segment_bytes}"
         )
+
+
+# --- what the records say --------------------------------------------------------------------------------------------
+
+
+def check_keys(keyless: Sequence[int]) -> None:
+    """Of a compacted topic: `keyless` are its batch's records without a key, by index. Raises `RecordsRefused`."""
+    if not keyless:
+        return
+    named = tuple((index, "a record of a compacted topic needs a key") for index in keyless[:RECORD_ERRORS_NAMED])
+    raise RecordsRefused(ErrorCode.INVALID_RECORD, f"{len(keyless)} records have no key", named)
+
+
+def check_times(untimely: Sequence[tuple[int, int]], earliest: int, latest: int) -> None:
+    """`untimely` are the records outside the topic's bounds: index and timestamp. Raises `RecordsRefused`."""
+    if not untimely:
+        return
+    raise RecordsRefused(
+        ErrorCode.INVALID_TIMESTAMP,
+        f"{len(untimely)} records have a timestamp outside the topic's bounds",
+        tuple(
+            (index, f"timestamp {timestamp} is not between {earliest} and {latest}")
+            for index, timestamp in untimely[:RECORD_ERRORS_NAMED]
+        ),
+    )
+
+
+def check_log_time(header: BatchHeader, max_timestamp: int) -> None:
+    """Of a batch that says it has the log's time, whose records have at most `max_timestamp`. Raises
+    `RecordsRefused`."""
+    if header.has_log_append_time and max_timestamp < 0:
+        why = "the batch says that its time is the log's, but has none"
+        named = tuple((index, why) for index in range(min(header.record_count, RECORD_ERRORS_NAMED)))
+        raise RecordsRefused(ErrorCode.INVALID_TIMESTAMP, why, named)

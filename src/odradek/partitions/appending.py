@@ -23,8 +23,8 @@ from odradek.clock import Clock
 from odradek.config import LogConfig
 from odradek.engines.interface import LogFailure
 from odradek.errors import ErrorCode, KafkaError
-from odradek.partitions.admission import check_may_ask, check_transaction
-from odradek.partitions.preparation import Preparation, RecordsRefused
+from odradek.partitions.admission import RecordsRefused, check_may_ask, check_transaction
+from odradek.partitions.preparation import Preparation
 from odradek.records.batch import BatchHeader, RecordBatch
 
 # Uncompressed batches up to these are looked into at once: a thread costs more.
@@ -46,7 +46,8 @@ class AppendResult(NamedTuple):
 
     @classmethod
     def refused(cls, error: KafkaError) -> AppendResult:
-        return cls(error.code, message=error.message or None)
+        records = error.record_errors if isinstance(error, RecordsRefused) else ()
+        return cls(error.code, message=error.message or None, record_errors=records)
 
 
 Placed = AppendResult | asyncio.Task[AppendResult]
@@ -140,7 +141,7 @@ class Appending:
                 try:
                     batch = await loop.run_in_executor(self._executor, prepare, batch, now_ms)
                 except RecordsRefused as error:
-                    refused = AppendResult(error.code, message=str(error), record_errors=error.record_errors)
+                    refused = AppendResult.refused(error)
             if earlier is not None:
                 await asyncio.wait([earlier])
             if refused is not None:
@@ -160,7 +161,7 @@ class Appending:
         try:
             batch = self._looking.prepare(batch, now_ms)
         except RecordsRefused as error:
-            return AppendResult(error.code, message=str(error), record_errors=error.record_errors)
+            return AppendResult.refused(error)
         return self._place(batch, word, looked_into=True)
 
     # --- transactions --------------------------------------------------------------------------------------------
