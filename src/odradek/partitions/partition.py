@@ -42,8 +42,8 @@ from odradek.partitions.admission import Admission, TimesInDoubt, unsound
 from odradek.partitions.appending import Appending, AppendResult, Ask, Marker, Placed
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard, Held, hold
-from odradek.partitions.producer_state import KeptBatch, ProducerState, SnapshotDamaged
-from odradek.partitions.replay import Replay
+from odradek.partitions.producer_state import KeptBatch, ProducerState
+from odradek.partitions.reopening import load_producers, reopen
 from odradek.partitions.space import StorageSpace
 from odradek.records.batch import (
     TRANSACTIONAL_BIT,
@@ -58,11 +58,6 @@ __all__ = ["AppendResult", "Offsets", "Partition"]
 
 log = get_logger("odradek.partition")
 
-# A log that failed is opened again after this long, doubled each time up to the maximum, for as long as it takes.
-REOPEN_FIRST_DELAY_S = 0.05
-REOPEN_MAX_DELAY_S = 10.0
-# Read at a time where producer state is made from a log's batches.
-REPLAY_BYTES = 1_048_576
 _MARKER = struct.Struct(">hi")  # an EndTxnMarker: version, coordinator epoch
 
 
@@ -99,7 +94,6 @@ class Partition:
         self.config = config
         self.log: PartitionLog | None = None
         self.producers = ProducerState()
-        self.deleted = False
         self._deletion = asyncio.Event()
         self.readable_bytes = 0
         """Bytes that have come below the high watermark since the start: parked fetches compare two readings."""
@@ -130,44 +124,13 @@ class Partition:
     async def open(self) -> None:
         """Opens the log and makes the producer state from it. Raises `LogFailure` or `StorageError`."""
         opened = await self.engine.open(self.identity, self.config)
-        producers, snapshot_offset = await self._load_producers(opened)
+        producers, snapshot_offset = await load_producers(opened, self.clock, self.executor, self.counters)
         self.producers = producers
         self._snapshot_offset = snapshot_offset
         self._segment_base = opened.segment_base_offset()
         self._flushes.clear()
         self._epoch = opened.epoch
         self.log = opened
-
-    async def _load_producers(self, opened: PartitionLog) -> tuple[ProducerState, int]:
-        upto = opened.end_offset
-        producers, start = ProducerState(), opened.start_offset
-        snapshot_offset = -1
-        while (found := await opened.load_snapshot("producer", upto)) is not None:
-            try:
-                producers = ProducerState.from_snapshot(found[1])
-            except SnapshotDamaged as damage:
-                log.warning("producer snapshot ignored", partition=str(self.identity), offset=found[0], why=str(damage))
-                upto = found[0] - 1
-                continue
-            snapshot_offset = found[0]
-            start = max(start, snapshot_offset)
-            break
-        loop = asyncio.get_running_loop()
-        if not producers.knows_aborted:
-            noted = await loop.run_in_executor(self.executor, opened.read_aborted)
-            producers.transactions.aborted = [one for one in noted if one.last_offset < start]
-        if start < opened.end_offset:
-            now_ms = self.clock.now_ms()
-            await Replay(
-                opened,
-                "producers",
-                self.executor,
-                self.counters,
-                REPLAY_BYTES,
-                lambda header, batch: producers.replay(header, batch, now_ms),
-                lambda header: producers.replay_damaged(header, now_ms),
-            ).run(start, opened.end_offset)
-        return producers, snapshot_offset
 
     async def close(self) -> None:
         """Lets open appends become durable, keeps the producer state, closes the log."""
@@ -187,12 +150,11 @@ class Partition:
 
     async def delete(self) -> None:
         """Deletes the partition's log; parked fetches learn of it."""
-        self.deleted = True
+        self._deletion.set()
         self.log = None
         self.counters.offline.pop(self, None)
         self._hold(Held(0, 0, ""))
         self._wake()
-        self._deletion.set()
         # What is under way (an opening after a failure, a snapshot) ends first: the engine deletes closed logs only.
         await asyncio.gather(*self._background, return_exceptions=True)
         self.log = None
@@ -205,6 +167,10 @@ class Partition:
         self._appending.configure(config)
         if self.log is not None:
             self.log.configure(config)
+
+    @property
+    def deleted(self) -> bool:
+        return self._deletion.is_set()
 
     # --- watermarks ----------------------------------------------------------------------------------------------
 
@@ -476,26 +442,15 @@ class Partition:
         self._run(self._reopen(failed))
 
     async def _reopen(self, failed: PartitionLog | None) -> None:
-        delay_s = REOPEN_FIRST_DELAY_S
-        while not self.deleted:
-            try:
-                if failed is not None:
-                    await failed.close()
-                await self.open()
-            except (LogFailure, StorageError, OSError) as failure:
-                log.error("log still offline", partition=str(self.identity), why=str(failure), retry_s=delay_s)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._deletion.wait(), delay_s)
-                delay_s = min(delay_s * 2, REOPEN_MAX_DELAY_S)
-                continue
-            assert self.log is not None
-            self.counters.log_reopenings += 1
-            self.counters.offline.pop(self, None)
-            log.warning(
-                "log back", partition=str(self.identity), end_offset=self.log.end_offset, leader_epoch=self.log.epoch
-            )
-            self._wake()
+        if not await reopen(self.identity, failed, self.open, self._deletion):
             return
+        assert self.log is not None
+        self.counters.log_reopenings += 1
+        self.counters.offline.pop(self, None)
+        log.warning(
+            "log back", partition=str(self.identity), end_offset=self.log.end_offset, leader_epoch=self.log.epoch
+        )
+        self._wake()
 
     def _went_offline(self) -> None:
         self.counters.log_failures += 1
