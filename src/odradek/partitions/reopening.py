@@ -19,14 +19,12 @@ from odradek.clock import Clock
 from odradek.engines.interface import LogFailure, LogIdentity, PartitionLog, StorageError
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters
-from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
-from odradek.partitions.replay import Replay
+from odradek.partitions.producer_state import ProducerState
+from odradek.replay.delays import delays
+from odradek.replay.loading import load
 
 log = get_logger("odradek.partition")
 
-# A log that failed is opened again after this long, doubled each time up to the maximum, for as long as it takes.
-REOPEN_FIRST_DELAY_S = 0.05
-REOPEN_MAX_DELAY_S = 10.0
 # Read at a time where producer state is made from a log's batches.
 REPLAY_BYTES = 1_048_576
 
@@ -39,8 +37,9 @@ async def reopen(
 ) -> bool:
     """Closes the opening that has failed, if there is one, and calls `open_log` until it succeeds; False where the
     partition is deleted before."""
-    delay_s = REOPEN_FIRST_DELAY_S
-    while not deletion.is_set():
+    for delay_s in delays():
+        if deletion.is_set():
+            break
         try:
             if failed is not None:
                 await failed.close()
@@ -50,7 +49,6 @@ async def reopen(
             log.error("log still offline", partition=str(identity), why=str(failure), retry_s=delay_s)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(deletion.wait(), delay_s)
-            delay_s = min(delay_s * 2, REOPEN_MAX_DELAY_S)
     return False
 
 
@@ -59,31 +57,23 @@ async def load_producers(
 ) -> tuple[ProducerState, int]:
     """The state of a log's producers, and the offset of the snapshot that it was made from, -1 without one. Raises
     `LogFailure`."""
-    upto = opened.end_offset
-    producers, start = ProducerState(), opened.start_offset
-    snapshot_offset = -1
-    while (found := await opened.load_snapshot("producer", upto)) is not None:
-        try:
-            producers = ProducerState.from_snapshot(found[1])
-        except SnapshotDamaged as damage:
-            log.warning("producer snapshot ignored", partition=str(opened.identity), offset=found[0], why=str(damage))
-            upto = found[0] - 1
-            continue
-        snapshot_offset = found[0]
-        start = max(start, snapshot_offset)
-        break
-    if not producers.knows_aborted:
-        noted = await asyncio.get_running_loop().run_in_executor(executor, opened.read_aborted)
-        producers.transactions.aborted = [one for one in noted if one.last_offset < start]
-    if start < opened.end_offset:
-        now_ms = clock.now_ms()
-        await Replay(
-            opened,
-            "producers",
-            executor,
-            counters,
-            REPLAY_BYTES,
-            lambda header, batch: producers.replay(header, batch, now_ms),
-            lambda header: producers.replay_damaged(header, now_ms),
-        ).run(start, opened.end_offset)
+    producers, now_ms = ProducerState(), clock.now_ms()
+
+    def restore(offset: int, data: bytes) -> None:
+        nonlocal producers
+        producers = ProducerState.from_snapshot(data)
+        if not producers.knows_aborted:
+            start = max(opened.start_offset, offset)
+            producers.transactions.aborted = [one for one in opened.read_aborted() if one.last_offset < start]
+
+    snapshot_offset = await load(
+        opened,
+        "producer",
+        executor,
+        counters,
+        REPLAY_BYTES,
+        restore,
+        lambda header, batch: producers.replay(header, batch, now_ms),
+        lambda header: producers.replay_damaged(header, now_ms),
+    )
     return producers, snapshot_offset
