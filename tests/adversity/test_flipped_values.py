@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from odradek.coordination.snapshots import SnapshotDamaged, read_snapshot
+from odradek.coordination.snapshots import read_snapshot
 from odradek.protocol.messages.create_topics import (
     CreatableTopic,
     CreatableTopicConfig,
@@ -24,6 +24,7 @@ from odradek.protocol.messages.create_topics import (
     CreateTopicsResponse,
 )
 from odradek.records.batch import HEADER_BYTES
+from odradek.replay.snapshots import SnapshotDamaged
 from tests.adversity.bit_flips import batch_at, batches_of, flip, overwrite, position_of
 from tests.broker import BrokerProcess
 from tests.handlers.txn_peer import TxnPeer

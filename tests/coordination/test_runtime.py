@@ -15,7 +15,7 @@ from odradek.clock import Clock, SystemClock
 from odradek.config import LogConfig
 from odradek.coordination.operation import Outcome, Reply
 from odradek.coordination.runtime import BATCH_BYTES, SNAPSHOT_KIND, Shard, ShardState
-from odradek.coordination.snapshots import SnapshotDamaged, read_snapshot, write_snapshot
+from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.coordination.timers import Timers
 from odradek.engines.interface import Engine, LogIdentity, StorageFull, Unknown
 from odradek.errors import ErrorCode, KafkaError
@@ -25,6 +25,7 @@ from odradek.protocol.fields import Message
 from odradek.protocol.messages.heartbeat import HeartbeatResponse
 from odradek.records.batch import split_batches
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
+from odradek.replay.snapshots import SnapshotDamaged
 from tests.engines.disks import WatchedDisk
 from tests.engines.test_local_recovery import engine_at
 from tests.partitions.test_partition import HeldEngine, StillClock

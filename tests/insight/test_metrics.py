@@ -218,7 +218,7 @@ def many(count: int) -> Partitions:
 
 
 def add(partitions: Partitions, name: str) -> None:
-    topic = partitions.topics[name] = Topic(name, name.encode().ljust(16))
+    topic = partitions.topics[name] = Topic(name, name.encode().ljust(16), LogConfig())
     topic.partitions = next(iter(partitions.topics.values())).partitions
     topic.traffic.appended_records = 1
 

@@ -14,7 +14,7 @@ from odradek.metadata.image import (
     encode_record,
     record_of,
 )
-from odradek.metadata.snapshots import SnapshotDamaged, read_snapshot, snapshot_batches
+from odradek.metadata.snapshots import read_snapshot, snapshot_batches
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.records.metadata import (
@@ -42,6 +42,7 @@ from odradek.protocol.records.metadata import (
     UnregisterBrokerRecord,
     UnregisterControllerRecord,
 )
+from odradek.replay.snapshots import SnapshotDamaged
 
 A, B = b"a" * 16, b"b" * 16
 

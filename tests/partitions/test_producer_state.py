@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from odradek.engines.interface import AbortedTransaction
 from odradek.errors import ErrorCode, KafkaError
-from odradek.partitions.producer_state import BATCHES_KEPT, ProducerState, SnapshotDamaged
+from odradek.partitions.producer_state import BATCHES_KEPT, ProducerState
 from odradek.records.batch import TRANSACTIONAL_BIT, BatchHeader, read_header
 from odradek.records.builder import CONTROL_COMMIT, NewRecord, batch_bytes, build_batch, build_control_batch
+from odradek.replay.snapshots import SnapshotDamaged
 
 
 def header(producer_id: int = 7, epoch: int = 0, sequence: int = 0, count: int = 1) -> BatchHeader:

@@ -324,7 +324,7 @@ def test_markers_keep_their_order_over_a_producers_transactions(go: threading.Ev
         assert written(partition) == ["0", "marker", "1", "marker", "2", "marker", "3", "marker"]
         assert partition.producers.transactions.aborted == [AbortedTransaction(7, 2, 3), AbortedTransaction(7, 6, 7)]
         assert partition.offsets().last_stable_offset == 8
-        assert not partition._ending
+        assert not partition._appending._ending
 
     run(work)
 

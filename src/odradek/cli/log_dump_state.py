@@ -23,8 +23,9 @@ from pathlib import Path
 from crc32c import crc32c
 
 from odradek.cli.log_dump_report import Report
-from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
+from odradek.partitions.producer_state import ProducerState
 from odradek.records.batch import BatchHeader
+from odradek.replay.snapshots import SnapshotDamaged
 
 STATE_MAX_BYTES = 67_108_864
 CLEANER_OFFSETS = "cleaner-offset-checkpoint"

@@ -33,7 +33,7 @@ class RetentionGuards:
 
     def of(self, topic: Topic) -> dict[int, Guard]:
         """A topic's guards by partition."""
-        config = topic.partitions[0].config
+        config = topic.config
         if not config.guard_groups:
             return {}
 

@@ -28,18 +28,19 @@ from typing import Generic, TypeVar
 
 from odradek.clock import Clock
 from odradek.coordination.operation import Outcome, Reply, StateMachine
-from odradek.coordination.snapshots import SnapshotDamaged, read_snapshot, write_snapshot
+from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.engines.interface import LogFailure, OffsetOutOfRange, PartitionLog, StorageFull
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
 from odradek.partitions.producer_state import read_marker
-from odradek.partitions.replay import Replay
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
 from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch
 from odradek.records.builder import BatchBuilder, NewRecord
 from odradek.records.iteration import iterate
+from odradek.replay.delays import delays
+from odradek.replay.loading import load
 
 log = get_logger("odradek.coordination")
 
@@ -48,9 +49,6 @@ SNAPSHOT_KIND = "coordinator"
 BATCH_BYTES = 524_288
 S = TypeVar("S", bound=StateMachine)
 T = TypeVar("T")
-# A load that failed is tried again after this long, doubled each time up to the maximum, for as long as it takes.
-RELOAD_FIRST_DELAY_S = 0.05
-RELOAD_MAX_DELAY_S = 10.0
 
 
 class ShardState(Enum):
@@ -272,9 +270,10 @@ class Shard(Generic[S]):
         self._set_timer()
 
     async def _load(self) -> None:
-        delay_s = RELOAD_FIRST_DELAY_S
+        waits = delays()
         while self.state is ShardState.LOADING:
             opened = self.partition.log
+            delay_s = next(waits)
             if opened is not None:
                 try:
                     machine = self.make()
@@ -292,38 +291,22 @@ class Shard(Generic[S]):
                         retry_s=delay_s,
                     )
             await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, RELOAD_MAX_DELAY_S)
 
     async def _replay_log(self, opened: PartitionLog, machine: S) -> int:
         """Makes the state of what the log holds; returns the records replayed behind the snapshot."""
         await opened.flush()
-        loop = asyncio.get_running_loop()
-        executor = self.partition.executor
-        upto = opened.durable_end
-        offset, self._snapshot_size = opened.start_offset, 0
-        while (found := await opened.load_snapshot(SNAPSHOT_KIND, upto)) is not None:
-            if found[0] < opened.start_offset:
-                break
-            records = await loop.run_in_executor(executor, _snapshot_records, found[1])
-            if isinstance(records, SnapshotDamaged):
-                log.warning(
-                    "snapshot ignored", partition=str(self.partition.identity), offset=found[0], why=str(records)
-                )
-                upto = found[0] - 1
-                continue
-            await loop.run_in_executor(executor, _replay_all, machine, records)
-            offset, self._snapshot_size = found[0], len(records)
-            break
         replayed = Replayed(machine)
-        replay = Replay(opened, SNAPSHOT_KIND, executor, self.partition.counters, self.load_bytes, replayed.take)
-        # Markers of transactions are appended by others, also while this reads: it is done when nothing is behind it.
-        while offset < opened.end_offset:
-            end = opened.durable_end
-            if offset >= end:
-                await opened.flush()
-                continue
-            await replay.run(offset, end)
-            offset = end
+        await load(
+            opened,
+            SNAPSHOT_KIND,
+            self.partition.executor,
+            self.partition.counters,
+            self.load_bytes,
+            replayed.restore,
+            replayed.take,
+            oldest=opened.start_offset,
+        )
+        self._snapshot_size = replayed.restored
         return replayed.records
 
     def _partition_changed(self) -> None:
@@ -429,24 +412,22 @@ def _settle(answers: Iterable[tuple[Reply, Message | ErrorCode]], durable: async
         _release(answers)
 
 
-def _snapshot_records(data: bytes) -> list[tuple[bytes, bytes | None]] | SnapshotDamaged:
-    try:
-        return list(read_snapshot(data))
-    except SnapshotDamaged as damage:
-        return damage
-
-
-def _replay_all(machine: StateMachine, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-    for key, value in records:
-        machine.replay(key, value)
-
-
 class Replayed:
     """What the batches of a log make of a state machine."""
 
     def __init__(self, machine: StateMachine) -> None:
         self.machine = machine
+        self.restored = 0
+        """Records of the snapshot."""
         self.records = 0
+        """Those of the log behind it."""
+
+    def restore(self, offset: int, data: bytes) -> None:
+        """Replays a snapshot. Raises `SnapshotDamaged`."""
+        records = list(read_snapshot(data))
+        for key, value in records:
+            self.machine.replay(key, value)
+        self.restored = len(records)
 
     def take(self, header: BatchHeader, piece: Buffer) -> None:
         """Replays one batch. Raises `InvalidBatch`."""

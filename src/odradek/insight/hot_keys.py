@@ -59,7 +59,7 @@ class HotKeys:
         asking = [
             partition
             for topic in self._partitions.topics.values()
-            if topic.partitions[0].config.hot_keys
+            if topic.config.hot_keys
             for partition in topic.partitions
         ][:PARTITIONS_MAX]
         wanted = {_where(partition) for partition in asking}

@@ -25,7 +25,7 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import METADATA_TOPIC
 from odradek.logs import get_logger
 from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
-from odradek.metadata.snapshots import SnapshotDamaged, batch_of, read_snapshot, records_of, snapshot_batches
+from odradek.metadata.snapshots import batch_of, read_snapshot, records_of, snapshot_batches
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.records.metadata import (
     BrokerEndpoint,
@@ -33,7 +33,9 @@ from odradek.protocol.records.metadata import (
     ProducerIdsRecord,
     RegisterBrokerRecord,
 )
-from odradek.records.batch import CorruptBatch, InvalidBatch, checked_batches
+from odradek.records.batch import BatchHeader, Buffer, InvalidBatch
+from odradek.replay.batches import replay_sound
+from odradek.replay.snapshots import newest_sound
 
 log = get_logger("odradek.metadata")
 
@@ -99,17 +101,11 @@ class Metadata:
         self._follow_broker_configs()
 
     async def _load(self, opened: PartitionLog) -> None:
-        upto = opened.end_offset
-        while (found := await opened.load_snapshot("metadata", upto)) is not None:
-            offset, data = found
-            try:
-                self.image = read_snapshot(data, offset)
-            except SnapshotDamaged as damage:
-                log.warning("metadata snapshot ignored", offset=offset, why=str(damage))
-                upto = offset - 1
-                continue
-            self._snapshot_offset = offset
-            break
+        found = await newest_sound(
+            opened, "metadata", opened.end_offset, lambda offset, data: read_snapshot(data, offset)
+        )
+        if found is not None:
+            self._snapshot_offset, self.image = found
         if self.image.offset < opened.start_offset:
             raise StorageError(
                 f"the metadata log begins at offset {opened.start_offset}, and no snapshot reaches that far: "
@@ -121,31 +117,19 @@ class Metadata:
     async def _catch_up(self, opened: PartitionLog, delta: Delta) -> None:
         """Replays what the log holds beyond the image. Raises `StorageError` where it is damaged, `LogFailure`."""
         image = self.image
-        while image.offset < opened.durable_end:
-            before = image.offset
-            try:
-                buffers = opened.read(before, READ_BYTES, opened.durable_end)
-                if not isinstance(buffers, list):
-                    buffers = await buffers
-                self._replay(b"".join(buffers), delta)
-            except (DecodeError, InvalidBatch, KeyError) as error:
-                raise self._damaged(str(error) if isinstance(error, ValueError) else repr(error)) from error
-            except LogFailure as failure:
-                raise self._damaged(str(failure)) from failure
-            if image.offset == before:
-                raise self._damaged("no whole batch is there")
 
-    def _replay(self, data: bytes, delta: Delta) -> None:
-        """Replays the whole batches in `data`, each checked: by its checksum, and as to its offset, of which that does
-        not know, by the batch before it. Raises `DecodeError`, `InvalidBatch`, `KeyError`."""
-        image = self.image
-        for header, batch in checked_batches(data):
-            if not header.base_offset <= image.offset < header.next_offset:
-                raise CorruptBatch(f"a batch there says that its offset is {header.base_offset}")
+        def take(header: BatchHeader, batch: Buffer) -> None:
             for record in records_of(header, batch):
                 image.replay(record, delta)
             image.offset = header.next_offset
             self._bytes_since_snapshot += header.size
+
+        try:
+            await replay_sound(opened, image.offset, READ_BYTES, take)
+        except (DecodeError, InvalidBatch, KeyError) as error:
+            raise self._damaged(str(error) if isinstance(error, ValueError) else repr(error)) from error
+        except LogFailure as failure:
+            raise self._damaged(str(failure)) from failure
 
     def _damaged(self, why: str) -> StorageError:
         where = f"the metadata log, {self.identity}"

@@ -1,15 +1,12 @@
-"""One partition as producers and consumers see it: append, read, watermarks, lookups.
+"""One partition as producers and consumers see it: append, read, watermarks.
 
-Role: stand between handlers and a `PartitionLog`. An append is checked (size, times, sequence), placed, and noted in
-the producer state; a read is bounded by the high watermark; parked fetches are woken when it moves.
+Role: stand between handlers and a `PartitionLog`. A batch that the topic takes (`admission`) is written when it is its
+turn (`appending`), and noted in the producer state; a read is bounded by the high watermark; parked fetches are woken
+when it moves.
 
 Invariants:
 - The high watermark is the log's durable end: nothing above it is ever handed out. The last stable offset is below it
   as long as a transaction is open, or its end not durable.
-- Appends are placed in the order in which `append` was called, also when a topic's settings make a batch pass through
-  a thread first (recompression, key checks). A marker has its place among them: no batch of a transaction is placed
-  behind its marker. (What waits for the coordinator's word has no place yet; that word says whether the transaction is
-  still open.)
 - State derived from the log (producer state) never outlives an opening of it: after a failure the log is opened
   again, at its durable end and under a higher epoch, and the state is made anew from it.
 
@@ -25,7 +22,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from odradek.clock import Clock
 from odradek.config import LogConfig
@@ -43,62 +40,27 @@ from odradek.engines.interface import (
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
 from odradek.partitions import retention
+from odradek.partitions.admission import Admission, TimesInDoubt, unsound
+from odradek.partitions.appending import Appending, AppendResult, Ask, Marker, Placed
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard, Held, hold
-from odradek.partitions.preparation import Preparation, RecordsRefused
-from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
-from odradek.partitions.replay import Replay
+from odradek.partitions.producer_state import KeptBatch, ProducerState
+from odradek.partitions.reopening import load_producers, reopen
 from odradek.partitions.space import StorageSpace
 from odradek.records.batch import (
-    LENGTH_OVERHEAD,
-    TIMESTAMP_TYPE_BIT,
     TRANSACTIONAL_BIT,
-    BatchHeader,
     Buffer,
-    CorruptBatch,
     InvalidBatch,
     RecordBatch,
     check_batch,
 )
 from odradek.records.builder import CONTROL_ABORT, CONTROL_COMMIT, build_control_batch
 
+__all__ = ["AppendResult", "Offsets", "Partition"]
+
 log = get_logger("odradek.partition")
 
-# A log that failed is opened again after this long, doubled each time up to the maximum, for as long as it takes.
-REOPEN_FIRST_DELAY_S = 0.05
-REOPEN_MAX_DELAY_S = 10.0
-# Uncompressed batches up to these are looked into at once: a thread costs more.
-RECORDS_AT_ONCE = 50
-BYTES_AT_ONCE = 16_384
-# Read at a time where producer state is made from a log's batches.
-REPLAY_BYTES = 1_048_576
 _MARKER = struct.Struct(">hi")  # an EndTxnMarker: version, coordinator epoch
-
-
-class AppendResult(NamedTuple):
-    """What became of one batch. `durable` is None for a refused one, and done where nothing needs to be awaited."""
-
-    error: ErrorCode
-    base_offset: int = -1
-    log_append_time_ms: int = -1
-    log_start_offset: int = -1
-    message: str | None = None
-    durable: asyncio.Future[None] | None = None
-    record_errors: tuple[tuple[int, str], ...] = ()
-    """For refused records: their index in the batch, and why (KIP-467)."""
-
-
-class _NotAdmitted(Exception):
-    """A batch that the topic does not take."""
-
-    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
-
-
-class _TimesInDoubt(_NotAdmitted):
-    """A batch whose records must be asked for their times before anything is said of it."""
 
 
 class Offsets(NamedTuple):
@@ -134,7 +96,6 @@ class Partition:
         self.config = config
         self.log: PartitionLog | None = None
         self.producers = ProducerState()
-        self.deleted = False
         self._deletion = asyncio.Event()
         self.readable_bytes = 0
         """Bytes that have come below the high watermark since the start: parked fetches compare two readings."""
@@ -142,66 +103,35 @@ class Partition:
         self._waiters: set[Callable[[], None]] = set()
         self.marker_listeners: list[Callable[[int, bool], None]] = []
         """Called with producer id and outcome when the end of a transaction has been appended."""
-        # By producer: done when its newest batch that waits for the coordinator's word has its place, or was refused.
-        self._admitting: dict[int, asyncio.Future[None]] = {}
         self._refusal = ""
         """Why the retention guard takes no appends; empty while it does."""
         self._appended_bytes = 0
         # Open flushes in their order, each with `_appended_bytes` after its last batch so far.
         self._flushes: deque[tuple[asyncio.Future[None], int]] = deque()
         self._snapshot_offset = -1
-        # The newest of the batches and markers that wait to be placed, each behind the one before it.
-        self._preparing: asyncio.Task[Any] | None = None
-        # By producer: its newest marker among them.
-        self._ending: dict[int, asyncio.Task[asyncio.Future[None]]] = {}
-        self._preparation: Preparation | None
-        """What is done to batches of this topic; None where they are appended as they come."""
         self._background: set[asyncio.Task[None]] = set()
-        self._configure(config)
+        self._admission = Admission(config)
+        self._appending = Appending(
+            config,
+            clock,
+            executor,
+            self._place,
+            self._place_marker,
+            lambda producer_id, epoch: self.producers.has_open_transaction(producer_id, epoch),
+        )
 
     # --- opening and closing -------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Opens the log and makes the producer state from it. Raises `LogFailure` or `StorageError`."""
         opened = await self.engine.open(self.identity, self.config)
-        producers, snapshot_offset = await self._load_producers(opened)
+        producers, snapshot_offset = await load_producers(opened, self.clock, self.executor, self.counters)
         self.producers = producers
         self._snapshot_offset = snapshot_offset
         self._flushes.clear()
         self._epoch = opened.epoch
         opened.on_roll = partial(self._note_roll, opened)
         self.log = opened
-
-    async def _load_producers(self, opened: PartitionLog) -> tuple[ProducerState, int]:
-        upto = opened.end_offset
-        producers, start = ProducerState(), opened.start_offset
-        snapshot_offset = -1
-        while (found := await opened.load_snapshot("producer", upto)) is not None:
-            try:
-                producers = ProducerState.from_snapshot(found[1])
-            except SnapshotDamaged as damage:
-                log.warning("producer snapshot ignored", partition=str(self.identity), offset=found[0], why=str(damage))
-                upto = found[0] - 1
-                continue
-            snapshot_offset = found[0]
-            start = max(start, snapshot_offset)
-            break
-        loop = asyncio.get_running_loop()
-        if not producers.knows_aborted:
-            noted = await loop.run_in_executor(self.executor, opened.read_aborted)
-            producers.transactions.aborted = [one for one in noted if one.last_offset < start]
-        if start < opened.end_offset:
-            now_ms = self.clock.now_ms()
-            await Replay(
-                opened,
-                "producers",
-                self.executor,
-                self.counters,
-                REPLAY_BYTES,
-                lambda header, batch: producers.replay(header, batch, now_ms),
-                lambda header: producers.replay_damaged(header, now_ms),
-            ).run(start, opened.end_offset)
-        return producers, snapshot_offset
 
     async def close(self) -> None:
         """Lets open appends become durable, keeps the producer state, closes the log."""
@@ -221,12 +151,11 @@ class Partition:
 
     async def delete(self) -> None:
         """Deletes the partition's log; parked fetches learn of it."""
-        self.deleted = True
+        self._deletion.set()
         self.log = None
         self.counters.offline.pop(self, None)
         self._hold(Held(0, 0, ""))
         self._wake()
-        self._deletion.set()
         # What is under way (an opening after a failure, a snapshot) ends first: the engine deletes closed logs only.
         await asyncio.gather(*self._background, return_exceptions=True)
         self.log = None
@@ -234,22 +163,15 @@ class Partition:
 
     def configure(self, config: LogConfig) -> None:
         """Puts changed topic settings into force."""
-        self._configure(config)
+        self.config = config
+        self._admission = Admission(config)
+        self._appending.configure(config)
         if self.log is not None:
             self.log.configure(config)
 
-    def _configure(self, config: LogConfig) -> None:
-        self.config = config
-        self._looking = Preparation.of(config)
-        self._preparation = None if self._looking.is_plain else self._looking
-        self._has_log_append_time = config.timestamp_type == "LogAppendTime"
-        self._max_message_bytes = self._size_limit()
-        self._timestamp_after_max_ms = config.timestamp_after_max_ms
-
-    def _size_limit(self) -> int:
-        """What batches are compared with. Those that the guard refuses are found by a question that is asked anyway, so
-        that those that are taken pay nothing."""
-        return -1 if self._refusal else self.config.max_message_bytes
+    @property
+    def deleted(self) -> bool:
+        return self._deletion.is_set()
 
     # --- watermarks ----------------------------------------------------------------------------------------------
 
@@ -261,10 +183,13 @@ class Partition:
     def opened(self) -> PartitionLog:
         """The open log. Raises `KafkaError` with KAFKA_STORAGE_ERROR while there is none."""
         if self.log is None:
-            if self.deleted:
-                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is offline")
+            raise self._offline()
         return self.log
+
+    def _offline(self) -> KafkaError:
+        if self.deleted:
+            return KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is offline")
 
     def offsets(self) -> Offsets:
         """High watermark, last stable offset and start offset."""
@@ -295,46 +220,52 @@ class Partition:
 
     # --- append --------------------------------------------------------------------------------------------------
 
-    def append(
-        self, data: Buffer, admission: Callable[[BatchHeader], Awaitable[ErrorCode]] | None = None
-    ) -> AppendResult | asyncio.Task[AppendResult]:
-        """Checks and appends the one batch in `data`, as a producer sent it. `admission` asks the coordinator whether a
-        batch belongs to an open transaction; without it no transactional batch is taken.
+    def append(self, data: Buffer, ask: Ask | None = None) -> Placed:
+        """Checks and appends the one batch in `data`, as a producer sent it. `ask` asks the coordinator whether a batch
+        belongs to an open transaction; without it no transactional batch is taken.
 
         Returns a result, or a task of one where the topic's settings need the records looked at. Never raises for
         what the peer or the disk did."""
         try:
             batch = check_batch(data)
-        except CorruptBatch as error:
-            return AppendResult(ErrorCode.CORRUPT_MESSAGE, message=str(error))
         except InvalidBatch as error:
-            return AppendResult(ErrorCode.INVALID_RECORD, message=str(error))
-        if batch.header.attributes & TRANSACTIONAL_BIT:
-            return self._append_in_transaction(batch, admission)
-        if self._preparing is not None or (self._preparation is not None and self._preparation.wanted(batch)):
-            return self._append_prepared(batch)
-        return self._append_checked(batch)
+            return AppendResult.refused(unsound(error))
+        return self._append_sound(batch, ask)
 
-    def append_all(self, datas: Sequence[Buffer]) -> list[AppendResult | asyncio.Task[AppendResult]]:
+    def _append_sound(self, batch: RecordBatch, ask: Ask | None) -> Placed:
+        appending = self._appending
+        if batch.header.attributes & TRANSACTIONAL_BIT:
+            return appending.in_transaction(batch, ask)
+        # As `Appending` asks, without a call.
+        if appending.newest is not None or (appending.preparation is not None and appending.preparation.wanted(batch)):
+            return appending.prepare(batch)
+        return self._place(batch)
+
+    def append_all(self, datas: Sequence[Buffer]) -> list[Placed]:
         """`append` for each of several, in their order. Neighbours that need nothing but room share one write, which
         costs less than half of one for each."""
-        results: list[AppendResult | asyncio.Task[AppendResult]] = []
+        results: list[Placed] = []
         group: list[RecordBatch] = []
         now_ms = self.clock.now_ms()
+        appending = self._appending
+        takes = self.log is not None and not self._refusal and appending.preparation is None
         for data in datas:
-            if self._preparing is None and self._preparation is None:
-                try:
-                    batch = self._admit(check_batch(data), now_ms)
-                except (InvalidBatch, _NotAdmitted):
-                    pass  # `append` says it again, with the answer
-                else:
-                    if batch.header.producer_id < 0:
-                        group.append(batch)
+            placed: Placed | None = None
+            try:
+                batch = check_batch(data)
+                if takes and batch.header.producer_id < 0 and appending.newest is None:
+                    admitted = self._admission.admit(batch, now_ms, self.producers)
+                    if type(admitted) is RecordBatch:
+                        group.append(admitted)
                         continue
+            except InvalidBatch as error:
+                placed = AppendResult.refused(unsound(error))
+            except (TimesInDoubt, KafkaError):
+                pass  # `append` says it again, with the answer
             if group:
                 results += self._write_all(group, now_ms)
                 group = []
-            results.append(self.append(data))
+            results.append(self._append_sound(batch, None) if placed is None else placed)
         if group:
             results += self._write_all(group, now_ms)
         return results
@@ -346,58 +277,57 @@ class Partition:
             return self._write(batches, size, now_ms)
         return [self._write((batch,), batch.size, now_ms)[0] for batch in batches]
 
-    # --- append: transactions ------------------------------------------------------------------------------------
-
-    def _append_in_transaction(
-        self, batch: RecordBatch, admission: Callable[[BatchHeader], Awaitable[ErrorCode]] | None
-    ) -> AppendResult | asyncio.Task[AppendResult]:
-        """The first batch of a producer's transaction here waits for the coordinator; what the producer sends meanwhile
-        waits behind it."""
-        header = batch.header
-        if header.is_control:
-            return AppendResult(ErrorCode.INVALID_RECORD, message="clients may not write control batches")
-        if admission is None:
-            return AppendResult(
-                ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-                message="a transactional batch in a request without a transactional id",
-            )
-        earlier = self._admitting.get(header.producer_id)
-        if earlier is None and self.producers.has_open_transaction(header.producer_id, header.producer_epoch):
-            if self._preparing is None and (self._preparation is None or not self._preparation.wanted(batch)):
-                return self._append_checked(batch, in_transaction=True)
-            if header.producer_id not in self._ending:
-                return self._append_prepared(batch, in_transaction=True)
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._admitting[header.producer_id] = admitted
-        return asyncio.ensure_future(self._admit_then_append(batch, admission, earlier, admitted))
-
-    async def _admit_then_append(
-        self,
-        batch: RecordBatch,
-        admission: Callable[[BatchHeader], Awaitable[ErrorCode]],
-        earlier: asyncio.Future[None] | None,
-        admitted: asyncio.Future[None],
-    ) -> AppendResult:
-        header = batch.header
-        producer_id = header.producer_id
+    def _place(self, batch: RecordBatch, word: ErrorCode | None = None, looked_into: bool = False) -> Placed:
+        """A result, or a task of one where the batch must be looked into."""
+        opened = self.log
+        if opened is None:
+            return AppendResult.refused(self._offline())
+        if self._refusal:
+            self.counters.guard_refusals += 1
+            # An error that every client tries again; few do so with those that would say it better.
+            return AppendResult(ErrorCode.NOT_ENOUGH_REPLICAS, message=self._refusal)
+        now_ms = self.clock.now_ms()
         try:
-            if earlier is not None:
-                await asyncio.wait([earlier])
-            is_open = self.producers.has_open_transaction(producer_id, header.producer_epoch)
-            if not is_open or producer_id in self._ending:
-                code = await admission(header)
-                if code != ErrorCode.NONE:
-                    return AppendResult(code)
-            # Nothing may wait between the coordinator's word and here: a marker is asked for after that word only.
-            if self._preparing is None and (self._preparation is None or not self._preparation.wanted(batch)):
-                placing = self._append_checked(batch, in_transaction=True)
-            else:
-                placing = self._append_prepared(batch, in_transaction=True)
-        finally:
-            admitted.set_result(None)
-            if self._admitting.get(producer_id) is admitted:
-                del self._admitting[producer_id]
-        return placing if isinstance(placing, AppendResult) else await placing
+            admitted = self._admission.admit(batch, now_ms, self.producers, word, looked_into)
+        except TimesInDoubt:
+            return self._appending.look_into(batch, now_ms, word)
+        except KafkaError as refused:
+            return AppendResult.refused(refused)
+        if isinstance(admitted, KeptBatch):
+            # A repetition: not appended again, but acknowledged only when the first copy is durable, which the
+            # newest future covers, since futures resolve in offset order.
+            time_ms = admitted.timestamp_ms if self._admission.has_log_append_time else -1
+            durable = self._flushes[-1][0] if self._flushes else _resolved()
+            return AppendResult(ErrorCode.NONE, admitted.base_offset, time_ms, opened.start_offset, durable=durable)
+        (result,) = self._write((admitted,), admitted.size, now_ms)
+        return result
+
+    def _write(self, batches: Sequence[RecordBatch], size: int, now_ms: int) -> list[AppendResult]:
+        """Writes admitted batches of `size` bytes in all, at once."""
+        opened = self.log
+        if opened is None:
+            # The write before this one failed.
+            return [AppendResult.refused(self._offline())] * len(batches)
+        if size > self.space.left_bytes:
+            return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=self.space.refuse(size))] * len(batches)
+        try:
+            offset, end_offset, durable = opened.append(batches, opened.epoch)
+        except StorageFull as failure:
+            self.space.full(self.identity, failure)
+            return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))] * len(batches)
+        except (Refused, LogFailure) as failure:
+            self._fail(failure)
+            return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))] * len(batches)
+        self._await_durable(durable, size, end_offset - offset, len(batches))
+        append_time_ms = now_ms if self._admission.has_log_append_time else -1
+        results = []
+        for batch in batches:
+            header = batch.header
+            if header.producer_id >= 0:
+                self.producers.record(header, offset, now_ms)
+            results.append(AppendResult(ErrorCode.NONE, offset, append_time_ms, opened.start_offset, durable=durable))
+            offset += header.last_offset_delta + 1
+        return results
 
     def end_transaction(
         self, producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
@@ -405,37 +335,10 @@ class Partition:
         """Appends the marker that ends a producer's transaction, behind what waits to be placed; done when that is
         durable. It fails with `KafkaError`: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, or as `opened`; or
         with `LogFailure`."""
-        marker = producer_id, producer_epoch, coordinator_epoch, committed
-        if self._preparing is None:
-            try:
-                return self._append_marker(*marker)
-            except (KafkaError, LogFailure) as error:
-                failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                failed.set_exception(error)
-                return failed
-        placing = asyncio.ensure_future(self._append_marker_behind(self._preparing, *marker))
-        self._preparing = self._ending[producer_id] = placing
-        ended = asyncio.ensure_future(_durable(placing))
-        # Whoever asked may have gone.
-        ended.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return ended
+        return self._appending.mark(Marker(producer_id, producer_epoch, coordinator_epoch, committed))
 
-    async def _append_marker_behind(
-        self, earlier: asyncio.Task[Any], producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
-    ) -> asyncio.Future[None]:
-        this = asyncio.current_task()
-        try:
-            await asyncio.wait([earlier])
-            return self._append_marker(producer_id, producer_epoch, coordinator_epoch, committed)
-        finally:
-            if self._preparing is this:
-                self._preparing = None
-            if self._ending.get(producer_id) is this:
-                del self._ending[producer_id]
-
-    def _append_marker(
-        self, producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
-    ) -> asyncio.Future[None]:
+    def _place_marker(self, marker: Marker) -> asyncio.Future[None]:
+        producer_id, producer_epoch, coordinator_epoch, committed = marker
         opened = self.opened()
         self.producers.check_marker(producer_id, producer_epoch, coordinator_epoch)
         now_ms = self.clock.now_ms()
@@ -453,157 +356,6 @@ class Partition:
         for listener in self.marker_listeners:
             listener(producer_id, committed)
         return durable
-
-    # --- append: the rest ----------------------------------------------------------------------------------------
-
-    def _append_prepared(self, batch: RecordBatch, in_transaction: bool = False) -> asyncio.Task[AppendResult]:
-        task = asyncio.ensure_future(self._prepare_then_append(batch, self._preparing, in_transaction))
-        self._preparing = task
-        return task
-
-    async def _prepare_then_append(
-        self, batch: RecordBatch, earlier: asyncio.Task[Any] | None, in_transaction: bool
-    ) -> AppendResult:
-        """Prepares a batch in a thread; appends it when the one before it has been."""
-        this = asyncio.current_task()
-        refused: AppendResult | None = None
-        try:
-            looking, now_ms = self._looking, self.clock.now_ms()
-            if looking.wanted(batch) or looking.in_doubt(batch.header, now_ms):
-                loop, prepare = asyncio.get_running_loop(), looking.prepare
-                try:
-                    batch = await loop.run_in_executor(self.executor, prepare, batch, now_ms)
-                except RecordsRefused as error:
-                    refused = AppendResult(error.code, message=str(error), record_errors=error.record_errors)
-            if earlier is not None:
-                await asyncio.wait([earlier])
-            if refused is not None:
-                return refused
-            result = self._append_checked(batch, in_transaction, looked_into=True)
-            assert isinstance(result, AppendResult)
-            return result
-        finally:
-            if self._preparing is this:
-                self._preparing = None
-
-    def _look_into_then_append(
-        self, batch: RecordBatch, now_ms: int, in_transaction: bool
-    ) -> AppendResult | asyncio.Task[AppendResult]:
-        """For a batch whose header is in doubt while none is being prepared."""
-        header = batch.header
-        if header.codec or header.record_count > RECORDS_AT_ONCE or batch.size > BYTES_AT_ONCE:
-            return self._append_prepared(batch, in_transaction)
-        try:
-            batch = self._looking.prepare(batch, now_ms)
-        except RecordsRefused as error:
-            return AppendResult(error.code, message=str(error), record_errors=error.record_errors)
-        return self._append_checked(batch, in_transaction, looked_into=True)
-
-    def _admit(
-        self, batch: RecordBatch, now_ms: int, in_transaction: bool = False, looked_into: bool = False
-    ) -> RecordBatch:
-        """The batch as it is to be written, if the topic takes it; sequence numbers are not looked at. Raises
-        `_NotAdmitted`; and `_TimesInDoubt` where it is to be looked into first, and has not been."""
-        if self.log is None:
-            if self.deleted:
-                raise _NotAdmitted(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-            raise _NotAdmitted(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is offline")
-        header = batch.header
-        size = header.batch_length + LENGTH_OVERHEAD
-        if size > self._max_message_bytes:
-            if self._refusal:
-                # An error that every client tries again; few do so with those that would say it better.
-                raise _NotAdmitted(ErrorCode.NOT_ENOUGH_REPLICAS, self._refusal)
-            raise _NotAdmitted(
-                ErrorCode.MESSAGE_TOO_LARGE,
-                f"the batch has {size} bytes, max.message.bytes is {self._max_message_bytes}",
-            )
-        if size > self.config.segment_bytes:
-            raise _NotAdmitted(
-                ErrorCode.RECORD_LIST_TOO_LARGE,
-                f"the batch has {size} bytes, segment.bytes is {self.config.segment_bytes}",
-            )
-        if header.attributes & 0x30:
-            if header.is_control:
-                raise _NotAdmitted(ErrorCode.INVALID_RECORD, "clients may not write control batches")
-            if not in_transaction:
-                raise _NotAdmitted(ErrorCode.INVALID_TXN_STATE, "the record was not part of an ongoing transaction")
-        if header.base_offset != 0:
-            # Kafka's answer; a producer that numbers its batches itself expects something that will not be.
-            raise _NotAdmitted(
-                ErrorCode.INVALID_RECORD, f"a producer's batch begins at offset 0, not {header.base_offset}"
-            )
-        if self._has_log_append_time:
-            return batch.with_log_append_time(now_ms)
-        # As `Preparation.in_doubt`, without a call.
-        if not 0 <= header.base_timestamp <= header.max_timestamp <= now_ms + self._timestamp_after_max_ms and (
-            not looked_into
-        ):
-            raise _TimesInDoubt(ErrorCode.INVALID_TIMESTAMP)
-        if header.attributes & TIMESTAMP_TYPE_BIT:
-            return batch.with_header(header._replace(attributes=header.attributes & ~TIMESTAMP_TYPE_BIT))
-        return batch
-
-    def _append_checked(
-        self, batch: RecordBatch, in_transaction: bool = False, looked_into: bool = False
-    ) -> AppendResult | asyncio.Task[AppendResult]:
-        """A result, or a task of one where the batch must be looked into."""
-        now_ms = self.clock.now_ms()
-        try:
-            batch = self._admit(batch, now_ms, in_transaction, looked_into)
-        except _TimesInDoubt:
-            return self._look_into_then_append(batch, now_ms, in_transaction)
-        except _NotAdmitted as refused:
-            self.counters.guard_refusals += refused.code is ErrorCode.NOT_ENOUGH_REPLICAS
-            return AppendResult(refused.code, message=refused.message)
-        header, opened = batch.header, self.log
-        assert opened is not None
-        if header.producer_id >= 0:
-            if header.base_sequence < 0 or header.producer_epoch < 0:
-                return AppendResult(
-                    ErrorCode.INVALID_RECORD, message="a batch with a producer id needs an epoch and a sequence number"
-                )
-            try:
-                kept = self.producers.check(header)
-            except KafkaError as error:
-                return AppendResult(error.code, message=error.message)
-            if kept is not None:
-                # A repetition: not appended again, but acknowledged only when the first copy is durable, which the
-                # newest future covers, since futures resolve in offset order.
-                time_ms = kept.timestamp_ms if self._has_log_append_time else -1
-                durable = self._flushes[-1][0] if self._flushes else _resolved()
-                return AppendResult(ErrorCode.NONE, kept.base_offset, time_ms, opened.start_offset, durable=durable)
-        (result,) = self._write((batch,), batch.size, now_ms)
-        return result
-
-    def _write(self, batches: Sequence[RecordBatch], size: int, now_ms: int) -> list[AppendResult]:
-        """Writes admitted batches of `size` bytes in all, at once."""
-        opened = self.log
-        if opened is None:
-            # The write before this one failed.
-            return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message="the partition's log is offline")] * len(
-                batches
-            )
-        if size > self.space.left_bytes:
-            return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=self.space.refuse(size))] * len(batches)
-        try:
-            offset, end_offset, durable = opened.append(batches, opened.epoch)
-        except StorageFull as failure:
-            self.space.full(self.identity, failure)
-            return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))] * len(batches)
-        except (Refused, LogFailure) as failure:
-            self._fail(failure)
-            return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))] * len(batches)
-        self._await_durable(durable, size, end_offset - offset, len(batches))
-        append_time_ms = now_ms if self._has_log_append_time else -1
-        results = []
-        for batch in batches:
-            header = batch.header
-            if header.producer_id >= 0:
-                self.producers.record(header, offset, now_ms)
-            results.append(AppendResult(ErrorCode.NONE, offset, append_time_ms, opened.start_offset, durable=durable))
-            offset += header.last_offset_delta + 1
-        return results
 
     def append_own(self, batch: RecordBatch, opened: PartitionLog) -> asyncio.Future[None]:
         """Appends a batch of the broker's own to the opening of the log that it was made for; what is durable when it
@@ -687,26 +439,15 @@ class Partition:
         self._run(self._reopen(failed))
 
     async def _reopen(self, failed: PartitionLog | None) -> None:
-        delay_s = REOPEN_FIRST_DELAY_S
-        while not self.deleted:
-            try:
-                if failed is not None:
-                    await failed.close()
-                await self.open()
-            except (LogFailure, StorageError, OSError) as failure:
-                log.error("log still offline", partition=str(self.identity), why=str(failure), retry_s=delay_s)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._deletion.wait(), delay_s)
-                delay_s = min(delay_s * 2, REOPEN_MAX_DELAY_S)
-                continue
-            assert self.log is not None
-            self.counters.log_reopenings += 1
-            self.counters.offline.pop(self, None)
-            log.warning(
-                "log back", partition=str(self.identity), end_offset=self.log.end_offset, leader_epoch=self.log.epoch
-            )
-            self._wake()
+        if not await reopen(self.identity, failed, self.open, self._deletion):
             return
+        assert self.log is not None
+        self.counters.log_reopenings += 1
+        self.counters.offline.pop(self, None)
+        log.warning(
+            "log back", partition=str(self.identity), end_offset=self.log.end_offset, leader_epoch=self.log.epoch
+        )
+        self._wake()
 
     def _went_offline(self) -> None:
         self.counters.log_failures += 1
@@ -867,16 +608,11 @@ class Partition:
         elif self._refusal and not held.refusal:
             log.info("appends are taken again", partition=str(self.identity))
         self._refusal = held.refusal
-        self._max_message_bytes = self._size_limit()
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         self.producers.expire(now_ms, expiration_ms)
         if self.log is not None:
             self.producers.transactions.forget_before(self.log.start_offset)
-
-
-async def _durable(placing: asyncio.Task[asyncio.Future[None]]) -> None:
-    await asyncio.shield(await placing)
 
 
 def _resolved() -> asyncio.Future[None]:

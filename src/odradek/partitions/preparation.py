@@ -3,14 +3,15 @@
 Sans-IO, run in a thread: it is the only way in on which records are parsed. Here come the batches of topics whose
 settings ask for it (`cleanup.policy=compact` needs keys, `message.timestamp.before.max.ms` every record's time, and
 `compression.type` other than `producer` its codec), and on any topic those whose headers cannot be right about time,
-or would have the batch refused for it: what counts is what the records say. Order among batches is kept by the
-partition.
+or would have the batch refused for it: what counts is what the records say. Whether that is taken is said by
+`admission`; order among batches is kept by `appending`.
 """
 
 from __future__ import annotations
 
 from odradek.config import LONG_MAX, LogConfig
 from odradek.errors import ErrorCode
+from odradek.partitions.admission import RecordsRefused, check_keys, check_log_time, check_times
 from odradek.records.batch import NO_TIMESTAMP, BatchHeader, RecordBatch
 from odradek.records.compression import Codec
 from odradek.records.iteration import DECOMPRESSED_MAX_BYTES, MalformedRecords, iterate, recompress
@@ -22,17 +23,6 @@ CODECS = {
     "lz4": Codec.LZ4,
     "zstd": Codec.ZSTD,
 }
-# Refused records that a response names; a batch may hold many more.
-RECORD_ERRORS_NAMED = 100
-
-
-class RecordsRefused(Exception):
-    """Records that a topic's settings do not allow: the code, and which (index in the batch, why)."""
-
-    def __init__(self, code: ErrorCode, message: str, record_errors: tuple[tuple[int, str], ...] = ()) -> None:
-        super().__init__(message)
-        self.code = code
-        self.record_errors = record_errors
 
 
 class Preparation:
@@ -88,7 +78,7 @@ class Preparation:
 
     def in_doubt(self, header: BatchHeader, now_ms: int) -> bool:
         """Whether the records must be asked for their times: the header's are unset, contradict each other, or would
-        have the batch refused. `Partition._admit` asks the same of every batch of a plain topic."""
+        have the batch refused. `Admission.admit` asks the same of every batch."""
         return self.create_time and not (
             0 <= header.base_timestamp <= header.max_timestamp <= now_ms + self.after_max_ms
         )
@@ -120,26 +110,11 @@ class Preparation:
                 keyless.append(index)
             if timestamp != NO_TIMESTAMP and not earliest <= timestamp <= latest:
                 untimely.append((index, timestamp))
-        if keyless:
-            named = tuple(
-                (index, "a record of a compacted topic needs a key") for index in keyless[:RECORD_ERRORS_NAMED]
-            )
-            raise RecordsRefused(ErrorCode.INVALID_RECORD, f"{len(keyless)} records have no key", named)
+        check_keys(keyless)
         if not self.create_time:
             return batch
-        if untimely:
-            raise RecordsRefused(
-                ErrorCode.INVALID_TIMESTAMP,
-                f"{len(untimely)} records have a timestamp outside the topic's bounds",
-                tuple(
-                    (index, f"timestamp {timestamp} is not between {earliest} and {latest}")
-                    for index, timestamp in untimely[:RECORD_ERRORS_NAMED]
-                ),
-            )
-        if header.has_log_append_time and max_timestamp < 0:
-            why = "the batch says that its time is the log's, but has none"
-            named = tuple((index, why) for index in range(min(header.record_count, RECORD_ERRORS_NAMED)))
-            raise RecordsRefused(ErrorCode.INVALID_TIMESTAMP, why, named)
+        check_times(untimely, earliest, latest)
+        check_log_time(header, max_timestamp)
         if max_timestamp == header.max_timestamp:
             return batch
         return batch.with_header(header._replace(max_timestamp=max_timestamp))

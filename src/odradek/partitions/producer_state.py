@@ -27,6 +27,7 @@ from odradek.partitions.transactions import Transactions
 from odradek.records.batch import BatchHeader, Buffer
 from odradek.records.builder import CONTROL_ABORT, CONTROL_COMMIT, read_control_key
 from odradek.records.iteration import iterate
+from odradek.replay.snapshots import SnapshotDamaged
 
 BATCHES_KEPT = 5
 MAX_SEQUENCE = 2**31 - 1
@@ -79,10 +80,6 @@ class Producer:
     @property
     def last_sequence(self) -> int:
         return self.batches[-1].last_sequence if self.batches else -1
-
-
-class SnapshotDamaged(ValueError):
-    """The bytes are not a snapshot of producer state."""
 
 
 class ProducerState:

@@ -30,13 +30,14 @@ OPEN_AT_ONCE = 64
 
 
 class Topic:
-    """A topic's partitions, by index."""
+    """A topic's partitions, by index, and the settings that all of them have."""
 
-    __slots__ = ("name", "partitions", "topic_id", "traffic")
+    __slots__ = ("config", "name", "partitions", "topic_id", "traffic")
 
-    def __init__(self, name: str, topic_id: bytes) -> None:
+    def __init__(self, name: str, topic_id: bytes, config: LogConfig) -> None:
         self.name = name
         self.topic_id = topic_id
+        self.config = config
         self.partitions: list[Partition] = []
         self.traffic = Traffic()
 
@@ -88,7 +89,7 @@ class Partitions:
         """Opens a topic's partitions up to `count`; those that it has stay as they are."""
         topic = self.topics.get(name)
         if topic is None:
-            topic = Topic(name, topic_id)
+            topic = Topic(name, topic_id, config)
         added = [
             Partition(
                 self.engine,
@@ -137,6 +138,7 @@ class Partitions:
         """Puts a topic's changed settings into force."""
         topic = self.topics.get(name)
         if topic is not None:
+            topic.config = config
             for partition in topic.partitions:
                 partition.configure(config)
 
@@ -164,7 +166,7 @@ class Partitions:
         """Sees whether guards that refuse appends at their limits have reached them, or no longer have."""
         now_ms = self.ages.now_ms()
         for topic in list(self.topics.values()):
-            config = topic.partitions[0].config
+            config = topic.config
             if not (config.guard_groups and config.guard_on_limit == "block") and not any(
                 partition in self.counters.blocked for partition in topic.partitions
             ):

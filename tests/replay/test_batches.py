@@ -16,9 +16,9 @@ from odradek.config import LogConfig
 from odradek.engines.interface import LogIdentity, PartitionLog, Unknown
 from odradek.engines.memory import MemoryEngine
 from odradek.partitions.counters import PartitionsCounters
-from odradek.partitions.replay import Replay
 from odradek.records.batch import HEADER_BYTES, BatchHeader, Buffer
 from odradek.records.iteration import iterate
+from odradek.replay.batches import Replay
 from tests.adversity.bit_flips import batches_of, flip, overwrite
 from tests.batches import make_batch
 from tests.engines.test_local_recovery import engine_at

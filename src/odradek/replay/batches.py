@@ -1,13 +1,14 @@
-"""Replays a log's batches into state, and goes on where some are damaged.
+"""Replays a log's batches into state: `Replay` goes on where some are damaged, `replay_sound` does not.
 
 Role: read a log from an offset on, check every batch by its checksum, hand the sound ones to whoever makes state of
-them, in the order of the file. Coordinators and producer states are made so: one damaged batch must not end what all
-others of the log need. (The metadata log is not: a broker does not start on metadata that it has to guess.)
+them, in the order of the file. Coordinators and producer states are made by `Replay`: one damaged batch must not end
+what all others of the log need. The metadata is not: a broker does not start on metadata that it has to guess.
 
 Invariants:
-- Nothing is taken that its checksum does not bear out. One flipped bit is turned back (`records/mending`), so that
-  nothing is lost by it; what cannot be made whole is passed over, and told to whoever replays.
-- Damage never ends the reading, nor makes it loop: behind what cannot be read it goes on at the next sound batch.
+- Nothing is taken that its checksum does not bear out. In a `Replay` one flipped bit is turned back
+  (`records/mending`), so that nothing is lost by it; what cannot be made whole is passed over, and told to whoever
+  replays.
+- Damage never ends a `Replay`, nor makes it loop: behind what cannot be read it goes on at the next sound batch.
 - A storage that fails (an error of the operating system) is not damage: it is raised, to be tried again.
 - Each damage is said, with the partition and the offset, and counted.
 """
@@ -17,11 +18,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from odradek.engines.interface import DamagedBatch, PartitionLog
 from odradek.logs import get_logger
-from odradek.partitions.counters import PartitionsCounters
 from odradek.records.batch import (
     HEADER_BYTES,
     BatchHeader,
@@ -29,11 +29,12 @@ from odradek.records.batch import (
     CorruptBatch,
     InvalidBatch,
     check_stored,
+    checked_batches,
     read_header,
 )
 from odradek.records.mending import mended, next_sound
 
-log = get_logger("odradek.partition")
+log = get_logger("odradek.replay")
 
 # Damages of one replay that get a line of their own.
 SAID_MAX = 20
@@ -41,6 +42,35 @@ Take = Callable[[BatchHeader, Buffer], None]
 """Takes a sound batch."""
 PassOver = Callable[[BatchHeader], None]
 """Is told the header of a batch that is not sound, in which nothing may be true."""
+
+
+def nothing(header: BatchHeader) -> None:
+    """For states of which a batch that cannot be read tells nothing."""
+
+
+class DamageCounters(Protocol):
+    """Where the damages of all replays are counted."""
+
+    batches_mended: int
+    batches_passed_over: int
+
+
+async def replay_sound(opened: PartitionLog, offset: int, read_bytes: int, take: Take) -> None:
+    """Has `take` take every batch from `offset` up to the durable end, on the event loop; each is sound and, as its
+    checksum does not know of that, where the one before it ends. Raises `InvalidBatch` at the first that is not;
+    `LogFailure`."""
+    while offset < opened.durable_end:
+        buffers = opened.read(offset, read_bytes, opened.durable_end)
+        if not isinstance(buffers, list):
+            buffers = await buffers
+        before = offset
+        for header, batch in checked_batches(b"".join(buffers)):
+            if not header.base_offset <= offset < header.next_offset:
+                raise CorruptBatch(f"a batch there says that its offset is {header.base_offset}")
+            take(header, batch)
+            offset = header.next_offset
+        if offset == before:
+            raise CorruptBatch("no whole batch is there")
 
 
 class _Reached(NamedTuple):
@@ -60,10 +90,10 @@ class Replay:
         opened: PartitionLog,
         state: str,
         executor: Executor,
-        counters: PartitionsCounters,
+        counters: DamageCounters,
         read_bytes: int,
         take: Take,
-        pass_over: PassOver = lambda header: None,
+        pass_over: PassOver = nothing,
     ) -> None:
         self.opened = opened
         self.state = state

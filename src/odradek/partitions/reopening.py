@@ -1,0 +1,79 @@
+"""What follows the failure of a partition's log: it is opened again, for as long as that takes; and what is made of the
+log at every opening, the state of its producers.
+
+Role: the loop with its delays, and the loading. What is taken back while the log is closed, and what is said of it, is
+the partition's business.
+
+Invariants: nothing of an earlier opening is used in a later one: the state of producers is the newest sound snapshot
+and the batches behind it, whatever was known before. Only the partition's deletion ends the trying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+
+from odradek.clock import Clock
+from odradek.engines.interface import LogFailure, LogIdentity, PartitionLog, StorageError
+from odradek.logs import get_logger
+from odradek.partitions.counters import PartitionsCounters
+from odradek.partitions.producer_state import ProducerState
+from odradek.replay.delays import delays
+from odradek.replay.loading import load
+
+log = get_logger("odradek.partition")
+
+# Read at a time where producer state is made from a log's batches.
+REPLAY_BYTES = 1_048_576
+
+
+async def reopen(
+    identity: LogIdentity,
+    failed: PartitionLog | None,
+    open_log: Callable[[], Awaitable[None]],
+    deletion: asyncio.Event,
+) -> bool:
+    """Closes the opening that has failed, if there is one, and calls `open_log` until it succeeds; False where the
+    partition is deleted before."""
+    for delay_s in delays():
+        if deletion.is_set():
+            break
+        try:
+            if failed is not None:
+                await failed.close()
+            await open_log()
+            return True
+        except (LogFailure, StorageError, OSError) as failure:
+            log.error("log still offline", partition=str(identity), why=str(failure), retry_s=delay_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(deletion.wait(), delay_s)
+    return False
+
+
+async def load_producers(
+    opened: PartitionLog, clock: Clock, executor: Executor, counters: PartitionsCounters
+) -> tuple[ProducerState, int]:
+    """The state of a log's producers, and the offset of the snapshot that it was made from, -1 without one. Raises
+    `LogFailure`."""
+    producers, now_ms = ProducerState(), clock.now_ms()
+
+    def restore(offset: int, data: bytes) -> None:
+        nonlocal producers
+        producers = ProducerState.from_snapshot(data)
+        if not producers.knows_aborted:
+            start = max(opened.start_offset, offset)
+            producers.transactions.aborted = [one for one in opened.read_aborted() if one.last_offset < start]
+
+    snapshot_offset = await load(
+        opened,
+        "producer",
+        executor,
+        counters,
+        REPLAY_BYTES,
+        restore,
+        lambda header, batch: producers.replay(header, batch, now_ms),
+        lambda header: producers.replay_damaged(header, now_ms),
+    )
+    return producers, snapshot_offset

@@ -1,0 +1,16 @@
+"""How long to wait before a log that has failed is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+FIRST_DELAY_S = 0.05
+MAX_DELAY_S = 10.0
+
+
+def delays() -> Iterator[float]:
+    """In seconds: doubled each time up to the maximum, for as long as it takes."""
+    delay_s = FIRST_DELAY_S
+    while True:
+        yield delay_s
+        delay_s = min(delay_s * 2, MAX_DELAY_S)
