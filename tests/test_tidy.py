@@ -53,13 +53,14 @@ def test_no_exception_vanishes(path: Path) -> None:
 
 
 def test_what_is_served_has_a_handler_and_nothing_else_does() -> None:
-    from odradek.handlers.table import HANDLERS
+    from odradek.handlers.table import HANDLERS, REFUSALS
     from odradek.protocol.registry import APIS
 
-    assert set(HANDLERS) == {api.key for api in APIS}
+    assert set(HANDLERS) == set(REFUSALS) == {api.key for api in APIS}
     for api in APIS:
-        module = HANDLERS[api.key].__module__
-        assert module.rsplit(".", 1)[-1] == api.module, f"{api.name} is handled in {module}"
+        for function in (HANDLERS[api.key], REFUSALS[api.key]):
+            module = function.__module__
+            assert module.rsplit(".", 1)[-1] == api.module, f"{api.name} is handled in {module}"
 
 
 def test_every_api_versions_range_is_inside_its_messages() -> None:
