@@ -1,7 +1,9 @@
 """Time: the only module of the package that imports `time`.
 
 Everything below `network/` takes a `Clock` as an argument, so that the simulation can run the real code on
-virtual time. Wall time (`now_ms`) goes into records and retention; monotonic time (`monotonic`) into deadlines.
+virtual time. Wall time (`now_ms`) goes into records; machine time (`monotonic`) into what others measure with clocks of
+their own: sessions, timeouts, waits. What grows old (retention, histories, expiry) does so by a time of its own
+(`ageing`), which only a test hurries.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds since an arbitrary start. Never goes back."""
+        """Seconds since an arbitrary start, as everybody's go by. Never goes back."""
+        ...
+
+    def ageing(self) -> float:
+        """Seconds since an arbitrary start, of what grows old: as fast as `now_ms` where that does not leap. Never
+        goes back."""
         ...
 
 
@@ -28,14 +35,16 @@ class SystemClock:
 
     # The function itself: connections read it twice a request, and a method around it costs as much again.
     monotonic = staticmethod(time.monotonic)
+    ageing = staticmethod(time.monotonic)
 
 
 class FastClock:
-    """A clock that goes so many times as fast as the machine's, from the machine's time on.
+    """A clock by which things grow old so many times as fast as by the machine's, from the machine's time on.
 
     For tests of what takes hours or days: retention, and the warnings before it. Give topics
     `message.timestamp.type=LogAppendTime`, so that records are as old as this clock says. How often the broker looks
-    (settings that end with `interval.ms`) and what clients measure themselves stays the machine's time."""
+    (settings that end with `interval.ms`), and sessions and timeouts, which clients measure themselves, stay the
+    machine's time."""
 
     def __init__(self, times: float) -> None:
         self._times = times
@@ -45,5 +54,7 @@ class FastClock:
     def now_ms(self) -> int:
         return int(self._began_ms + (time.monotonic() - self._began_s) * 1000 * self._times)
 
-    def monotonic(self) -> float:
+    monotonic = staticmethod(time.monotonic)
+
+    def ageing(self) -> float:
         return self._began_s + (time.monotonic() - self._began_s) * self._times

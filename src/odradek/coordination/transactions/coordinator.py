@@ -306,10 +306,9 @@ class TransactionCoordinator:
 
     async def abort_out_of_time(self) -> None:
         """Aborts what has been open for longer than its producer said."""
-        now_ms = self.clock.now_ms()
         for shard in list(self._shards):
             try:
-                late = shard.active().out_of_time(now_ms)
+                late = shard.active().out_of_time()
                 for transactional_id, transaction in late:
                     log.warning(
                         "a transaction is out of time and is aborted",
