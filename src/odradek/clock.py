@@ -1,15 +1,19 @@
 """Time: the only module of the package that imports `time`.
 
-Everything below `network/` takes a `Clock` as an argument, so that the simulation can run the real code on
-virtual time. Wall time (`now_ms`) goes into records; machine time (`monotonic`) into what others measure with clocks of
-their own: sessions, timeouts, waits. What grows old (retention, histories, expiry) does so by a time of its own
-(`ageing`), which only a test hurries.
+Pure modules take a `Clock` as an argument, those that wait a `Scheduler` (`loop_scheduler.py` has that of a broker that
+runs), so that the simulation can run the real code on virtual time. Wall time (`now_ms`) goes into records; machine
+time (`monotonic`) into what others measure with clocks of their own: sessions, timeouts, waits. What grows old
+(retention, histories, expiry) does so by a time of its own (`ageing`), which only a test hurries.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class Clock(Protocol):
@@ -27,10 +31,34 @@ class Clock(Protocol):
         ...
 
 
+class Timer(Protocol):
+    def cancel(self) -> None:
+        """It does not come, unless it has."""
+        ...
+
+
+class Scheduler(Clock, Protocol):
+    """A clock that also wakes, and has threads."""
+
+    @property
+    def executor(self) -> Executor:
+        """Threads for what takes CPU or may wait."""
+        ...
+
+    def call_later(self, delay_s: float, work: Callable[..., object], *arguments: object) -> Timer:
+        """Calls `work` on the event loop when that much machine time has passed; a little sooner or later."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Waits for that much machine time."""
+        ...
+
+
 class SystemClock:
     """The machine's own clock."""
 
-    def now_ms(self) -> int:
+    @staticmethod
+    def now_ms() -> int:
         return time.time_ns() // 1_000_000
 
     # The function itself: connections read it twice a request, and a method around it costs as much again.
