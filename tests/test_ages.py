@@ -28,6 +28,8 @@ class LeapingClock:
     def monotonic(self) -> float:
         return 77.5 + self.passed_ms / 1000
 
+    ageing = monotonic
+
 
 def of(clock: LeapingClock, **settings: str) -> Ages:
     return Ages(clock, BrokerConfig({name.replace("__", "."): value for name, value in settings.items()}))

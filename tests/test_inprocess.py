@@ -13,13 +13,15 @@ from confluent_kafka import Consumer, Producer
 import odradek
 from odradek.config import InvalidSetting
 from odradek.errors import ErrorCode
-from odradek.faults import REFUSALS
+from odradek.handlers.table import REFUSALS
 from odradek.protocol.compiler import encode
+from odradek.protocol.fields import Message
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from odradek.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
+from odradek.protocol.messages.produce import ProduceRequest
 from odradek.protocol.registry import BY_NAME
-from tests.raw_client import Closed, RawClient, batch, records_of
+from tests.raw_client import Closed, RawClient, batch, produce_request, records_of
 
 
 def used() -> tuple[int, int]:
@@ -197,18 +199,31 @@ def test_connections_are_cut_and_rules_removed() -> None:
         faults = broker.faults
         for wrong in (
             lambda: faults.delay("Nonsense", 1),
-            lambda: faults.refuse("ApiVersions", 1),
+            lambda: faults.refuse("NoSuchApi", 1),
             lambda: faults.refuse("Fetch", "NO_SUCH_ERROR"),
         ):
-            with pytest.raises(ValueError, match=r"Nonsense|ApiVersions|NO_SUCH_ERROR"):
+            with pytest.raises(ValueError, match=r"Nonsense|NoSuchApi|NO_SUCH_ERROR"):
                 wrong()
 
 
-@pytest.mark.parametrize("api", sorted(REFUSALS))
+@pytest.mark.parametrize("api", sorted(BY_NAME))
 def test_a_refusal_can_be_sent_in_every_version(api: str) -> None:
     served = BY_NAME[api].served
     for version in range(served.first, served.last + 1):
-        assert encode(REFUSALS[api](BY_NAME[api].request(), ErrorCode.REQUEST_TIMED_OUT, version), version)
+        request = BY_NAME[api].request()
+        if isinstance(request, ProduceRequest):
+            request.acks = 1  # to none there is no answer
+        answer = REFUSALS[BY_NAME[api].key](request, ErrorCode.REQUEST_TIMED_OUT, version)
+        assert isinstance(answer, Message) and encode(answer, version)
+
+
+def test_a_refusal_without_acks_cuts_the_connection() -> None:
+    """An answer would be taken for that of the next request."""
+    with odradek.Broker() as broker, RawClient(broker.port) as client:
+        broker.create_topic("t")
+        fault = broker.faults.refuse("Produce", "NOT_LEADER_OR_FOLLOWER", times=1)
+        client.send(produce_request("t", batch(b"x"), acks=0), 9)
+        assert client.is_closed() and fault.hits == 1
 
 
 def test_a_group_rebalances_when_told_to() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "odradek").rglob("*.py"))
 MODULES = [path for path in SOURCES if path.name != "__init__.py"]
+# A sleep of nothing gives way to others, and is no matter of time.
+LOOPS_TIME = re.compile(r"loop(\(\))?\.(time|call_later|call_at)\(|asyncio\.sleep\((?!0\))")
 
 
 def name(path: Path) -> str:
@@ -52,14 +55,25 @@ def test_no_exception_vanishes(path: Path) -> None:
             assert not (broad and silent), f"{path}:{node.lineno}"
 
 
+@pytest.mark.parametrize("room", ["coordination", "metadata", "insight", "server.py", "ages.py"])
+def test_time_comes_in_as_an_argument(room: str) -> None:
+    """Nobody there asks the event loop what time it is, or to be woken: that is the scheduler's business."""
+    paths = [path for path in MODULES if room in path.relative_to(ROOT / "src" / "odradek").parts]
+    assert paths
+    for path in paths:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert not LOOPS_TIME.search(line), f"{name(path)}:{number}: {line.strip()}"
+
+
 def test_what_is_served_has_a_handler_and_nothing_else_does() -> None:
-    from odradek.handlers.table import HANDLERS
+    from odradek.handlers.table import HANDLERS, REFUSALS
     from odradek.protocol.registry import APIS
 
-    assert set(HANDLERS) == {api.key for api in APIS}
+    assert set(HANDLERS) == set(REFUSALS) == {api.key for api in APIS}
     for api in APIS:
-        module = HANDLERS[api.key].__module__
-        assert module.rsplit(".", 1)[-1] == api.module, f"{api.name} is handled in {module}"
+        for function in (HANDLERS[api.key], REFUSALS[api.key]):
+            module = function.__module__
+            assert module.rsplit(".", 1)[-1] == api.module, f"{api.name} is handled in {module}"
 
 
 def test_every_api_versions_range_is_inside_its_messages() -> None:

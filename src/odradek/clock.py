@@ -1,13 +1,19 @@
 """Time: the only module of the package that imports `time`.
 
-Everything below `network/` takes a `Clock` as an argument, so that the simulation can run the real code on
-virtual time. Wall time (`now_ms`) goes into records and retention; monotonic time (`monotonic`) into deadlines.
+Pure modules take a `Clock` as an argument, those that wait a `Scheduler` (`loop_scheduler.py` has that of a broker that
+runs), so that the simulation can run the real code on virtual time. Wall time (`now_ms`) goes into records; machine
+time (`monotonic`) into what others measure with clocks of their own: sessions, timeouts, waits. What grows old
+(retention, histories, expiry) does so by a time of its own (`ageing`), which only a test hurries.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class Clock(Protocol):
@@ -16,26 +22,57 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds since an arbitrary start. Never goes back."""
+        """Seconds since an arbitrary start, as everybody's go by. Never goes back."""
+        ...
+
+    def ageing(self) -> float:
+        """Seconds since an arbitrary start, of what grows old: as fast as `now_ms` where that does not leap. Never
+        goes back."""
+        ...
+
+
+class Timer(Protocol):
+    def cancel(self) -> None:
+        """It does not come, unless it has."""
+        ...
+
+
+class Scheduler(Clock, Protocol):
+    """A clock that also wakes, and has threads."""
+
+    @property
+    def executor(self) -> Executor:
+        """Threads for what takes CPU or may wait."""
+        ...
+
+    def call_later(self, delay_s: float, work: Callable[..., object], *arguments: object) -> Timer:
+        """Calls `work` on the event loop when that much machine time has passed; a little sooner or later."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Waits for that much machine time."""
         ...
 
 
 class SystemClock:
     """The machine's own clock."""
 
-    def now_ms(self) -> int:
+    @staticmethod
+    def now_ms() -> int:
         return time.time_ns() // 1_000_000
 
     # The function itself: connections read it twice a request, and a method around it costs as much again.
     monotonic = staticmethod(time.monotonic)
+    ageing = staticmethod(time.monotonic)
 
 
 class FastClock:
-    """A clock that goes so many times as fast as the machine's, from the machine's time on.
+    """A clock by which things grow old so many times as fast as by the machine's, from the machine's time on.
 
     For tests of what takes hours or days: retention, and the warnings before it. Give topics
     `message.timestamp.type=LogAppendTime`, so that records are as old as this clock says. How often the broker looks
-    (settings that end with `interval.ms`) and what clients measure themselves stays the machine's time."""
+    (settings that end with `interval.ms`), and sessions and timeouts, which clients measure themselves, stay the
+    machine's time."""
 
     def __init__(self, times: float) -> None:
         self._times = times
@@ -45,5 +82,7 @@ class FastClock:
     def now_ms(self) -> int:
         return int(self._began_ms + (time.monotonic() - self._began_s) * 1000 * self._times)
 
-    def monotonic(self) -> float:
+    monotonic = staticmethod(time.monotonic)
+
+    def ageing(self) -> float:
         return self._began_s + (time.monotonic() - self._began_s) * self._times

@@ -11,33 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 from odradek.errors import ErrorCode
 from odradek.handlers import table
 from odradek.handlers.context import CLOSE_CONNECTION, Answer, Handler, RequestContext
-from odradek.protocol.fields import Message
-from odradek.protocol.messages import (
-    create_topics,
-    delete_topics,
-    describe_groups,
-    fetch,
-    find_coordinator,
-    heartbeat,
-    init_producer_id,
-    join_group,
-    leave_group,
-    list_groups,
-    list_offsets,
-    metadata,
-    offset_commit,
-    offset_fetch,
-    offset_for_leader_epoch,
-    produce,
-    sync_group,
-)
 from odradek.protocol.registry import BY_KEY, BY_NAME
 
 EVERY_API = "*"
@@ -110,17 +90,16 @@ class Faults:
     ) -> Fault:
         """Answers requests of `api` with an error, by Kafka's name ("NOT_LEADER_OR_FOLLOWER") or number; each of their
         topics and partitions gets it. Without `times`, until the rule is removed. Only requests that name `topic`, or
-        come from `client_id`, where these are given. Raises `ValueError` for an API that cannot be refused so, and for
-        an error that there is not."""
-        if api not in REFUSALS:
-            raise ValueError(f"{api!r} cannot be refused with an error; these can: {', '.join(sorted(REFUSALS))}")
+        come from `client_id`, where these are given. Raises `ValueError` for an API or an error that there is not."""
+        if api not in BY_NAME:
+            raise ValueError(f"{api!r} cannot be refused with an error; these can: {', '.join(sorted(BY_NAME))}")
         if isinstance(error, str) and error not in ErrorCode.__members__:
             raise ValueError(f"Kafka has no error {error!r}")
         code = ErrorCode[error] if isinstance(error, str) else ErrorCode(error)
-        make = REFUSALS[api]
+        refused = table.REFUSALS[BY_NAME[api].key]
 
         def act(handler: Handler, request: Any, context: RequestContext) -> Answer:
-            return make(request, code, context.api_version)
+            return refused(request, code, context.api_version)
 
         return self._add(api, act, times, topic, client_id)
 
@@ -217,189 +196,3 @@ def _topics(request: Any, context: RequestContext) -> Iterator[str]:
                 yield told
             elif found is not None:
                 yield found.name
-
-
-# --- responses that are all error ------------------------------------------------------------------------------------
-
-
-def _produce(request: Any, code: ErrorCode, version: int) -> Message:
-    return produce.ProduceResponse(
-        responses=[
-            produce.TopicProduceResponse(
-                name=topic.name,
-                topic_id=topic.topic_id,
-                partition_responses=[
-                    produce.PartitionProduceResponse(
-                        index=data.index, error_code=code, base_offset=-1, log_start_offset=-1
-                    )
-                    for data in topic.partition_data
-                ],
-            )
-            for topic in request.topic_data
-        ]
-    )
-
-
-def _fetch(request: Any, code: ErrorCode, version: int) -> Message:
-    if version >= 7:  # with sessions a request need not name its partitions
-        return fetch.FetchResponse(error_code=code)
-    return fetch.FetchResponse(
-        responses=[
-            fetch.FetchableTopicResponse(
-                topic=topic.topic,
-                topic_id=topic.topic_id,
-                partitions=[
-                    fetch.PartitionData(partition_index=one.partition, error_code=code, high_watermark=-1)
-                    for one in topic.partitions
-                ],
-            )
-            for topic in request.topics
-        ]
-    )
-
-
-def _list_offsets(request: Any, code: ErrorCode, version: int) -> Message:
-    return list_offsets.ListOffsetsResponse(
-        topics=[
-            list_offsets.ListOffsetsTopicResponse(
-                name=topic.name,
-                partitions=[
-                    list_offsets.ListOffsetsPartitionResponse(partition_index=one.partition_index, error_code=code)
-                    for one in topic.partitions
-                ],
-            )
-            for topic in request.topics
-        ]
-    )
-
-
-def _metadata(request: Any, code: ErrorCode, version: int) -> Message:
-    return metadata.MetadataResponse(
-        topics=[
-            metadata.MetadataResponseTopic(
-                error_code=code, name=topic.name if version >= 12 else topic.name or "", topic_id=topic.topic_id
-            )
-            for topic in request.topics or ()
-        ]
-    )
-
-
-def _offset_commit(request: Any, code: ErrorCode, version: int) -> Message:
-    return offset_commit.OffsetCommitResponse(
-        topics=[
-            offset_commit.OffsetCommitResponseTopic(
-                name=topic.name,
-                topic_id=topic.topic_id,
-                partitions=[
-                    offset_commit.OffsetCommitResponsePartition(partition_index=one.partition_index, error_code=code)
-                    for one in topic.partitions
-                ],
-            )
-            for topic in request.topics
-        ]
-    )
-
-
-def _offset_fetch(request: Any, code: ErrorCode, version: int) -> Message:
-    if version >= 8:
-        groups = [
-            offset_fetch.OffsetFetchResponseGroup(group_id=group.group_id, error_code=code) for group in request.groups
-        ]
-        return offset_fetch.OffsetFetchResponse(groups=groups)
-    topics = [
-        offset_fetch.OffsetFetchResponseTopic(
-            name=topic.name,
-            partitions=[
-                offset_fetch.OffsetFetchResponsePartition(
-                    partition_index=index, committed_offset=-1, metadata="", error_code=code
-                )
-                for index in topic.partition_indexes
-            ],
-        )
-        for topic in request.topics or ()
-    ]
-    return offset_fetch.OffsetFetchResponse(topics=topics, error_code=code)
-
-
-def _find_coordinator(request: Any, code: ErrorCode, version: int) -> Message:
-    if version < 4:
-        return find_coordinator.FindCoordinatorResponse(
-            error_code=code, error_message=code.meaning, node_id=-1, host="", port=-1
-        )
-    return find_coordinator.FindCoordinatorResponse(
-        coordinators=[
-            find_coordinator.Coordinator(
-                key=key, node_id=-1, host="", port=-1, error_code=code, error_message=code.meaning
-            )
-            for key in request.coordinator_keys
-        ]
-    )
-
-
-def _leader_epoch(request: Any, code: ErrorCode, version: int) -> Message:
-    return offset_for_leader_epoch.OffsetForLeaderEpochResponse(
-        topics=[
-            offset_for_leader_epoch.OffsetForLeaderTopicResult(
-                topic=topic.topic,
-                partitions=[
-                    offset_for_leader_epoch.EpochEndOffset(partition=one.partition, error_code=code)
-                    for one in topic.partitions
-                ],
-            )
-            for topic in request.topics
-        ]
-    )
-
-
-def _create_topics(request: Any, code: ErrorCode, version: int) -> Message:
-    return create_topics.CreateTopicsResponse(
-        topics=[
-            create_topics.CreatableTopicResult(name=topic.name, error_code=code, error_message=code.meaning)
-            for topic in request.topics
-        ]
-    )
-
-
-def _delete_topics(request: Any, code: ErrorCode, version: int) -> Message:
-    named: Iterable[Any] = request.topics if version >= 6 else request.topic_names
-    return delete_topics.DeleteTopicsResponse(
-        responses=[
-            delete_topics.DeletableTopicResult(
-                name=one if isinstance(one, str) else one.name,
-                topic_id=bytes(16) if isinstance(one, str) else one.topic_id,
-                error_code=code,
-            )
-            for one in named
-        ]
-    )
-
-
-def _join_group(request: Any, code: ErrorCode, version: int) -> Message:
-    return join_group.JoinGroupResponse(
-        error_code=code, member_id=request.member_id, protocol_name=None if version >= 7 else "", leader=""
-    )
-
-
-REFUSALS: dict[str, Callable[[Any, ErrorCode, int], Message]] = {
-    "Produce": _produce,
-    "Fetch": _fetch,
-    "ListOffsets": _list_offsets,
-    "Metadata": _metadata,
-    "OffsetCommit": _offset_commit,
-    "OffsetFetch": _offset_fetch,
-    "FindCoordinator": _find_coordinator,
-    "JoinGroup": _join_group,
-    "Heartbeat": lambda request, code, version: heartbeat.HeartbeatResponse(error_code=code),
-    "LeaveGroup": lambda request, code, version: leave_group.LeaveGroupResponse(error_code=code),
-    "SyncGroup": lambda request, code, version: sync_group.SyncGroupResponse(error_code=code),
-    "ListGroups": lambda request, code, version: list_groups.ListGroupsResponse(error_code=code),
-    "DescribeGroups": lambda request, code, version: describe_groups.DescribeGroupsResponse(
-        groups=[describe_groups.DescribedGroup(error_code=code, group_id=group_id) for group_id in request.groups]
-    ),
-    "InitProducerId": lambda request, code, version: init_producer_id.InitProducerIdResponse(
-        error_code=code, producer_id=-1, producer_epoch=-1
-    ),
-    "OffsetForLeaderEpoch": _leader_epoch,
-    "CreateTopics": _create_topics,
-    "DeleteTopics": _delete_topics,
-}

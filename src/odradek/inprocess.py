@@ -25,6 +25,7 @@ from odradek.config import BROKER_SETTINGS, BrokerConfig, InvalidSetting, format
 from odradek.errors import KafkaError
 from odradek.faults import Faults
 from odradek.internal_topics import INTERNAL_TOPICS
+from odradek.loop_scheduler import LoopScheduler
 from odradek.metadata.changes import Outcome, Policy, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
@@ -162,7 +163,8 @@ class Broker:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         config = BrokerConfig(self._all_settings())
-        server = Server(config, memory=self._memory, handlers=self.faults.handlers(), clock=self._clock)
+        scheduler = LoopScheduler(self._clock)
+        server = Server(config, memory=self._memory, handlers=self.faults.handlers(), scheduler=scheduler)
         await server.start()
         self._server = server
         self._port = server.bound[LISTENER][1]

@@ -11,11 +11,10 @@ import asyncio
 import errno
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from odradek.ages import Ages
-from odradek.clock import Clock, SystemClock
+from odradek.clock import Clock, Scheduler
 from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.retention_guard import RetentionGuards
@@ -30,6 +29,7 @@ from odradek.handlers.table import HANDLERS
 from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
+from odradek.loop_scheduler import LoopScheduler
 from odradek.metadata.changes import Outcome, Policy, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
@@ -53,8 +53,6 @@ log = get_logger("odradek.server")
 
 # How long a stop waits for requests that have started.
 STOP_GRACE_S = 10.0
-# Threads for what takes CPU or may wait: records looked at, snapshots, recovery's headers.
-WORK_THREADS = 4
 
 
 def parse_endpoint(setting: str, text: str) -> tuple[str, str, int]:
@@ -106,15 +104,17 @@ class Server:
         *,
         memory: bool = False,
         handlers: Mapping[int, Handler] = HANDLERS,
-        clock: Clock | None = None,
+        scheduler: Scheduler | None = None,
         choose: random.Random | None = None,
         alone: bool = False,
     ) -> None:
-        """`alone`: the process is this broker and nothing else."""
+        """`scheduler`: time, and threads that end with the broker. `alone`: the process is this broker and nothing
+        else."""
         self.config = config
         self.memory = memory
         self.handlers = handlers
-        self.clock = clock or SystemClock()
+        self.scheduler = scheduler or LoopScheduler()
+        self.clock: Clock = self.scheduler
         self.choose = choose or random.SystemRandom()
         self.bound: dict[str, tuple[str, int]] = {}
         """For each listener's name, the host and port it is bound to, once started."""
@@ -124,7 +124,7 @@ class Server:
         """Why clients are not served, in a sentence; None while they are."""
         self.descriptors = divide(config, files=not memory, alone=alone)
         self.engine: Engine = self._make_engine()
-        self.executor = ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="odradek-work")
+        self.executor = self.scheduler.executor
         space = StorageSpace(config, self.clock.monotonic)
         self.ages = Ages(self.clock, config)
         self.partitions = Partitions(self.engine, self.clock, self.executor, space, self.ages)
@@ -179,11 +179,11 @@ class Server:
         await self._open_partitions(self.metadata)
         await self.partitions.look_at_space()
         self.groups = GroupCoordinator(
-            self.config, self.clock, self.choose, self.partitions, self._create_topic, self.ages
+            self.config, self.scheduler, self.choose, self.partitions, self._create_topic, self.ages
         )
         self.groups.load()
         self.transactions = TransactionCoordinator(
-            self.config, self.clock, self.partitions, self._create_topic, self.metadata.next_producer_id, self.ages
+            self.config, self.scheduler, self.partitions, self._create_topic, self.metadata.next_producer_id, self.ages
         )
         self.transactions.load()
         self.metadata.subscribe(self._metadata_changed)
@@ -246,7 +246,7 @@ class Server:
         from odradek.insight.http import HttpPort
         from odradek.insight.loop_delay import LoopDelay
 
-        self._loop_delay = LoopDelay()
+        self._loop_delay = LoopDelay(self.scheduler)
         self._loop_delay.start()
         self._gathering = Gathering(
             self.engine,
@@ -324,7 +324,7 @@ class Server:
     def _every(self, setting: str, work: Callable[[], Awaitable[None]]) -> None:
         async def repeat() -> None:
             while True:
-                await asyncio.sleep(self.config.integer(setting) / 1000)
+                await self.scheduler.sleep(self.config.integer(setting) / 1000)
                 try:
                     await work()
                 except Exception as error:  # what failed once is tried again when it is due
@@ -348,7 +348,7 @@ class Server:
             assert self.groups is not None
             self.watching = Watching(self.config, self.clock, self.ages, self.partitions, self.groups)
             if self.config.flag("odradek.events.topic.enable"):
-                self._events_topic = EventsTopic(self.partitions, self._create_topic)
+                self._events_topic = EventsTopic(self.scheduler, self.partitions, self._create_topic)
                 self.watching.on_event.append(self._events_topic.tell)
             if self._gathering is not None:
                 self._gathering.watching = self.watching

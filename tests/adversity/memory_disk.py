@@ -332,6 +332,8 @@ class VirtualClock:
     def monotonic(self) -> float:
         return self._loop.time()
 
+    ageing = monotonic
+
 
 _loop: VirtualLoop | None = None
 

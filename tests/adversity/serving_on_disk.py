@@ -8,6 +8,7 @@ from pathlib import Path
 from odradek.clock import Clock
 from odradek.engines.interface import Engine
 from odradek.engines.local import Disk, LocalEngine
+from odradek.loop_scheduler import LoopScheduler
 from odradek.server import Server
 from tests.serving import Serving
 
@@ -34,7 +35,7 @@ class ServingOnDisk(Serving):
 
         async def start() -> Server:
             DiskServer.disk = self.disk
-            server = DiskServer(self.config, clock=self.clock)
+            server = DiskServer(self.config, scheduler=LoopScheduler(self.clock))
             await server.start()
             return server
 

@@ -80,6 +80,8 @@ class VirtualClock:
     def monotonic(self) -> float:
         return self.elapsed_ms / 1000
 
+    ageing = monotonic
+
 
 class Client:
     """What a client remembers."""

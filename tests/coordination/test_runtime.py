@@ -19,6 +19,7 @@ from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.coordination.timers import Timers
 from odradek.engines.interface import Engine, LogIdentity, StorageFull, Unknown
 from odradek.errors import ErrorCode, KafkaError
+from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions.partition import Partition
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
@@ -111,7 +112,8 @@ class Serving:
 
     def __init__(self, partition: Partition, clock: Clock, min_records: int) -> None:
         self.happened = asyncio.Event()
-        self.shard = Shard(partition, lambda: Ledger(self.happened), clock, min_records, LOAD_BYTES)
+        scheduler = LoopScheduler(clock, partition.executor)
+        self.shard = Shard(partition, lambda: Ledger(self.happened), scheduler, min_records, LOAD_BYTES)
         self.shard.load()
 
     def put(self, *entries: tuple[bytes, bytes | None], alters: bool = True) -> asyncio.Future[Message]:

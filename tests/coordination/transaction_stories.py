@@ -58,7 +58,7 @@ class Story:
         if first == "look":
             return [
                 line
-                for name, late in self.shard.out_of_time(self.clock.now_ms())
+                for name, late in self.shard.out_of_time()
                 for line in self._do(lambda out, n=name, t=late: [self.shard.fence(n, t.producer_id, t.epoch, out)][:0])  # type: ignore[misc]
             ]
         if first == "expire":

@@ -1,14 +1,14 @@
-"""The event loop's delay, on a loop whose time is chosen."""
+"""The event loop's delay, by a scheduler whose time is chosen."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Executor
 
 import pytest
 
 from odradek.insight.loop_delay import INTERVAL_S, LoopDelay
+from tests.partitions.test_partition import StillClock
 
 
 class Timer:
@@ -19,20 +19,26 @@ class Timer:
         self.cancelled = True
 
 
-class Loop:
-    """What is asked of a loop."""
+class Scheduler(StillClock):
+    """What is asked of a scheduler."""
+
+    executor: Executor
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 100.0
-        self.asked: list[tuple[float, Callable[..., None], tuple[Any, ...], Timer]] = []
+        self.asked: list[tuple[float, Callable[..., object], tuple[object, ...], Timer]] = []
 
-    def time(self) -> float:
+    def monotonic(self) -> float:
         return self.now
 
-    def call_at(self, when: float, work: Callable[..., None], *arguments: Any) -> Timer:
+    def call_later(self, delay_s: float, work: Callable[..., object], *arguments: object) -> Timer:
         timer = Timer()
-        self.asked.append((when, work, arguments, timer))
+        self.asked.append((self.now + delay_s, work, arguments, timer))
         return timer
+
+    async def sleep(self, delay_s: float) -> None:
+        raise AssertionError
 
     def come(self, late_s: float) -> None:
         when, work, arguments, _ = self.asked.pop()
@@ -40,16 +46,15 @@ class Loop:
         work(*arguments)
 
 
-def test_it_measures_how_late_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = Loop()
-    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
-    delay = LoopDelay()
+def test_it_measures_how_late_it_comes() -> None:
+    scheduler = Scheduler()
+    delay = LoopDelay(scheduler)
     delay.start()
     for late_s in (0.0, 0.003, 0.7, -0.0005):
-        assert loop.asked[0][0] == loop.now + INTERVAL_S
-        loop.come(late_s)
+        assert scheduler.asked[0][0] == scheduler.now + INTERVAL_S
+        scheduler.come(late_s)
     assert delay.durations.buckets == [2, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0]
     assert delay.durations.sum_s == pytest.approx(0.703)
-    timer = loop.asked[0][3]
+    timer = scheduler.asked[0][3]
     delay.stop()
     assert timer.cancelled

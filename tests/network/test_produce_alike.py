@@ -13,6 +13,7 @@ import pytest
 from odradek.engines.interface import StorageFull
 from odradek.errors import ErrorCode
 from odradek.handlers.produce_alike import SHAPE_POSITION, learn
+from odradek.loop_scheduler import LoopScheduler
 from odradek.network import connection
 from odradek.protocol.compiler import decode
 from odradek.protocol.framing import encode_request
@@ -55,7 +56,7 @@ class Held(Serving):
                 def _make_engine(self) -> HeldEngine:
                     return HeldEngine()
 
-            server = HeldServer(self.config, clock=StillClock(), choose=random.Random(1))
+            server = HeldServer(self.config, scheduler=LoopScheduler(StillClock()), choose=random.Random(1))
             assert isinstance(server.engine, HeldEngine)
             self.engine = server.engine
             self.engine.hold = False

@@ -36,6 +36,8 @@ class StillClock:
     def monotonic(self) -> float:
         return self.ms / 1000
 
+    ageing = monotonic
+
 
 class HeldEngine(MemoryEngine):
     """Memory, but nothing is durable until the test says so."""

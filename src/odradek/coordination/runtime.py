@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from enum import Enum
 from typing import Generic, TypeVar
 
-from odradek.clock import Clock
+from odradek.clock import Scheduler, Timer
 from odradek.coordination.operation import Outcome, Reply, StateMachine
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.engines.interface import LogFailure, OffsetOutOfRange, PartitionLog, StorageFull
@@ -84,13 +84,13 @@ class Shard(Generic[S]):
         self,
         partition: Partition,
         make: Callable[[], S],
-        clock: Clock,
+        scheduler: Scheduler,
         snapshot_min_records: int,
         load_bytes: int,
     ) -> None:
         self.partition = partition
         self.make = make
-        self.clock = clock
+        self.scheduler = scheduler
         self.snapshot_min_records = snapshot_min_records
         self.load_bytes = load_bytes
         self.state = ShardState.LOADING
@@ -99,7 +99,7 @@ class Shard(Generic[S]):
         self._known_end = 0
         """Of the log: behind the last batch that the state machine knows."""
         self._last_append: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._timer_at = 0.0
         self._records_since_snapshot = 0
         self._snapshot_size = 0
@@ -230,8 +230,8 @@ class Shard(Generic[S]):
                 return
             self._timer.cancel()
         self._timer_at = at
-        delay_s = max(at - self.clock.monotonic(), 0.0)
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._time)
+        delay_s = max(at - self.scheduler.monotonic(), 0.0)
+        self._timer = self.scheduler.call_later(delay_s, self._time)
 
     def _time(self) -> None:
         self._timer = None
@@ -241,7 +241,7 @@ class Shard(Generic[S]):
             self._begin_again()
             return
         machine = self.machine
-        for key in machine.timers.due(self.clock.monotonic()):
+        for key in machine.timers.due(self.scheduler.monotonic()):
             outcome = Outcome()
             machine.due(key, outcome)
             self._carry_out(outcome)
@@ -290,7 +290,7 @@ class Shard(Generic[S]):
                         why=str(failure),
                         retry_s=delay_s,
                     )
-            await asyncio.sleep(delay_s)
+            await self.scheduler.sleep(delay_s)
 
     async def _replay_log(self, opened: PartitionLog, machine: S) -> int:
         """Makes the state of what the log holds; returns the records replayed behind the snapshot."""
@@ -341,7 +341,7 @@ class Shard(Generic[S]):
         try:
             encode = self.machine.records()
             counted = self._records_since_snapshot
-            now_ms = self.clock.now_ms()
+            now_ms = self.scheduler.now_ms()
             loop = asyncio.get_running_loop()
             records = await loop.run_in_executor(self.partition.executor, lambda: list(encode()))
             data = await loop.run_in_executor(self.partition.executor, write_snapshot, records, now_ms)

@@ -29,3 +29,8 @@ async def handle(request: AddOffsetsToTxnRequest, context: RequestContext) -> Ad
         code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
         return AddOffsetsToTxnResponse(error_code=code)
     return AddOffsetsToTxnResponse()
+
+
+def refused(request: AddOffsetsToTxnRequest, code: ErrorCode, version: int) -> AddOffsetsToTxnResponse:
+    """The answer that refuses the whole request."""
+    return AddOffsetsToTxnResponse(error_code=code)

@@ -59,6 +59,24 @@ async def handle(request: AddPartitionsToTxnRequest, context: RequestContext) ->
     )
 
 
+def refused(request: AddPartitionsToTxnRequest, code: ErrorCode, version: int) -> AddPartitionsToTxnResponse:
+    """The answer that refuses the whole request."""
+    if version >= SEVERAL_SINCE:
+        return AddPartitionsToTxnResponse(error_code=code)
+    return AddPartitionsToTxnResponse(
+        results_by_topic_v3_and_below=[
+            AddPartitionsToTxnTopicResult(
+                name=topic.name,
+                results_by_partition=[
+                    AddPartitionsToTxnPartitionResult(partition_index=index, partition_error_code=code)
+                    for index in topic.partitions
+                ],
+            )
+            for topic in request.v3_and_below_topics
+        ]
+    )
+
+
 async def _add(
     context: RequestContext,
     transactional_id: str,

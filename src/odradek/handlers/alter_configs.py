@@ -7,8 +7,9 @@ tools. Topics and brokers only. Answered when the change is durable and in force
 
 from __future__ import annotations
 
-from odradek.errors import KafkaError
+from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
+from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import policy
 from odradek.metadata.config_changes import Outcome, alter
 from odradek.metadata.image import MetadataImage, MetadataRecord
@@ -43,5 +44,20 @@ async def handle(request: AlterConfigsRequest, context: RequestContext) -> Alter
                 resource_name=outcome.resource_name,
             )
             for outcome in outcomes
+        ]
+    )
+
+
+def refused(request: AlterConfigsRequest, code: ErrorCode, version: int) -> AlterConfigsResponse:
+    """The answer that refuses the whole request."""
+    return AlterConfigsResponse(
+        responses=[
+            AlterConfigsResourceResponse(
+                error_code=code,
+                error_message=sentence(code),
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
+            )
+            for resource in request.resources
         ]
     )

@@ -54,6 +54,11 @@ def handle(request: ApiVersionsRequest, context: RequestContext) -> ApiVersionsR
     )
 
 
+def refused(request: ApiVersionsRequest, code: ErrorCode, version: int) -> ApiVersionsResponse:
+    """The answer that refuses the whole request."""
+    return unsupported() if code == ErrorCode.UNSUPPORTED_VERSION else ApiVersionsResponse(error_code=code)
+
+
 def unsupported() -> ApiVersionsResponse:
     """The answer, in version 0, to a version of this API that is not served (KIP-511)."""
     own = BY_NAME["ApiVersions"]

@@ -2,6 +2,10 @@
 
 A handler is `handle(request, context) -> Response | Awaitable[Response]`. A plain response is written at once; an
 awaitable is written when it completes, in request order. Handlers hold no state of their own.
+
+Beside it each handler module has `refused(request, code, version) -> Answer`: what answers a request when the whole of
+it is refused, before `handle` has seen it. It fills what Kafka's own error response fills, in every version: a client
+that named a topic looks for its error beside that topic.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from odradek.errors import ErrorCode
 from odradek.protocol.fields import Message
 
 if TYPE_CHECKING:
@@ -75,3 +80,4 @@ NO_RESPONSE = NoResponse(close=False)
 CLOSE_CONNECTION = NoResponse(close=True)
 Answer = Message | NoResponse
 Handler = Callable[[Any, RequestContext], Answer | Awaitable[Answer]]
+Refusal = Callable[[Any, ErrorCode, int], Answer]

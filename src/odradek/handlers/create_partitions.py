@@ -6,8 +6,9 @@ open.
 
 from __future__ import annotations
 
-from odradek.errors import KafkaError
+from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
+from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import policy
 from odradek.metadata.changes import Outcome, create_partitions
 from odradek.metadata.image import MetadataImage, MetadataRecord
@@ -39,5 +40,15 @@ async def handle(request: CreatePartitionsRequest, context: RequestContext) -> C
                 name=outcome.name or "", error_code=outcome.error, error_message=outcome.message
             )
             for outcome in outcomes
+        ]
+    )
+
+
+def refused(request: CreatePartitionsRequest, code: ErrorCode, version: int) -> CreatePartitionsResponse:
+    """The answer that refuses the whole request."""
+    return CreatePartitionsResponse(
+        results=[
+            CreatePartitionsTopicResult(name=topic.name, error_code=code, error_message=sentence(code))
+            for topic in request.topics
         ]
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from odradek.config import TOPIC_SETTINGS, BrokerConfig, format_value
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
+from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import policy
 from odradek.metadata.changes import Outcome, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
@@ -40,6 +41,16 @@ async def handle(request: CreateTopicsRequest, context: RequestContext) -> Creat
         outcomes = [Outcome(topic.name, error.code, error.message) for topic in request.topics]
     with_configs = context.api_version >= CONFIGS_SINCE
     return CreateTopicsResponse(topics=[_result(outcome, broker.config, with_configs) for outcome in outcomes])
+
+
+def refused(request: CreateTopicsRequest, code: ErrorCode, version: int) -> CreateTopicsResponse:
+    """The answer that refuses the whole request."""
+    return CreateTopicsResponse(
+        topics=[
+            CreatableTopicResult(name=topic.name, error_code=code, error_message=sentence(code))
+            for topic in request.topics
+        ]
+    )
 
 
 def _result(outcome: Outcome, config: BrokerConfig, with_configs: bool) -> CreatableTopicResult:

@@ -23,6 +23,13 @@ async def handle(request: DeleteGroupsRequest, context: RequestContext) -> Delet
     return DeleteGroupsResponse(results=list(results))
 
 
+def refused(request: DeleteGroupsRequest, code: ErrorCode, version: int) -> DeleteGroupsResponse:
+    """The answer that refuses the whole request."""
+    return DeleteGroupsResponse(
+        results=[DeletableGroupResult(group_id=group_id, error_code=code) for group_id in request.groups_names]
+    )
+
+
 async def _delete(group_id: str, context: RequestContext) -> DeletableGroupResult:
     def delete(shard: GroupShard, outcome: Outcome) -> ErrorCode:
         return shard.delete(group_id, outcome)

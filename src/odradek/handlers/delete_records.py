@@ -43,6 +43,24 @@ async def handle(request: DeleteRecordsRequest, context: RequestContext) -> Dele
     return response
 
 
+def refused(request: DeleteRecordsRequest, code: ErrorCode, version: int) -> DeleteRecordsResponse:
+    """The answer that refuses the whole request."""
+    return DeleteRecordsResponse(
+        topics=[
+            DeleteRecordsTopicResult(
+                name=topic.name,
+                partitions=[
+                    DeleteRecordsPartitionResult(
+                        partition_index=wanted.partition_index, low_watermark=-1, error_code=code
+                    )
+                    for wanted in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
 async def _delete(partition: Partition, offset: int, result: DeleteRecordsPartitionResult) -> None:
     try:
         result.low_watermark = await partition.delete_records(offset)

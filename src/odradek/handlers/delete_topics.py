@@ -6,7 +6,7 @@ deletion is durable: the topic does not come back, also after a crash; its files
 
 from __future__ import annotations
 
-from odradek.errors import KafkaError
+from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.topics import policy
 from odradek.metadata.changes import Outcome, delete_topics
@@ -24,9 +24,7 @@ DISABLED_KNOWN_SINCE = 3
 async def handle(request: DeleteTopicsRequest, context: RequestContext) -> DeleteTopicsResponse:
     """Deletes the topics."""
     broker = context.broker
-    asked = request.topics
-    if context.api_version < BY_ID_SINCE:
-        asked = [DeleteTopicState(name=name) for name in request.topic_names]
+    asked = _asked(request, context.api_version)
     old_client = context.api_version < DISABLED_KNOWN_SINCE
     try:
         outcomes = await broker.metadata.change(lambda image: delete_topics(image, asked, policy(broker), old_client))
@@ -40,3 +38,19 @@ async def handle(request: DeleteTopicsRequest, context: RequestContext) -> Delet
             for outcome in outcomes
         ]
     )
+
+
+def refused(request: DeleteTopicsRequest, code: ErrorCode, version: int) -> DeleteTopicsResponse:
+    """The answer that refuses the whole request."""
+    return DeleteTopicsResponse(
+        responses=[
+            DeletableTopicResult(name=state.name, topic_id=state.topic_id, error_code=code)
+            for state in _asked(request, version)
+        ]
+    )
+
+
+def _asked(request: DeleteTopicsRequest, version: int) -> list[DeleteTopicState]:
+    if version >= BY_ID_SINCE:
+        return request.topics
+    return [DeleteTopicState(name=name) for name in request.topic_names]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
+from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED
 from odradek.protocol.messages.describe_cluster import (
     DescribeClusterBroker,
@@ -42,3 +43,8 @@ def handle(request: DescribeClusterRequest, context: RequestContext) -> Describe
         brokers=[DescribeClusterBroker(broker_id=broker.node_id, host=host, port=port)],
         cluster_authorized_operations=CLUSTER_OPERATIONS if asked else OPERATIONS_NOT_ASKED,
     )
+
+
+def refused(request: DescribeClusterRequest, code: ErrorCode, version: int) -> DescribeClusterResponse:
+    """The answer that refuses the whole request."""
+    return DescribeClusterResponse(error_code=code, error_message=sentence(code))

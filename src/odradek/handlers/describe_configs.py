@@ -61,6 +61,21 @@ def handle(request: DescribeConfigsRequest, context: RequestContext) -> Describe
     return DescribeConfigsResponse(results=[_describe(resource, request, context) for resource in request.resources])
 
 
+def refused(request: DescribeConfigsRequest, code: ErrorCode, version: int) -> DescribeConfigsResponse:
+    """The answer that refuses the whole request."""
+    return DescribeConfigsResponse(
+        results=[
+            DescribeConfigsResult(
+                error_code=code,
+                error_message=code.meaning,
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
+            )
+            for resource in request.resources
+        ]
+    )
+
+
 def _describe(
     resource: DescribeConfigsResource, request: DescribeConfigsRequest, context: RequestContext
 ) -> DescribeConfigsResult:

@@ -30,6 +30,13 @@ async def handle(request: DescribeGroupsRequest, context: RequestContext) -> Des
     return DescribeGroupsResponse(groups=list(groups))
 
 
+def refused(request: DescribeGroupsRequest, code: ErrorCode, version: int) -> DescribeGroupsResponse:
+    """The answer that refuses the whole request."""
+    return DescribeGroupsResponse(
+        groups=[DescribedGroup(error_code=code, group_id=group_id) for group_id in request.groups]
+    )
+
+
 async def _describe(group_id: str, request: DescribeGroupsRequest, context: RequestContext) -> DescribedGroup:
     def describe(shard: GroupShard, outcome: Outcome) -> DescribedGroup | None:
         return shard.describe(group_id)

@@ -7,6 +7,7 @@ here is left out, as in Kafka; no topics (null) means all.
 
 from __future__ import annotations
 
+from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
 from odradek.partitions.partition import Partition
 from odradek.protocol.messages.describe_log_dirs import (
@@ -31,6 +32,11 @@ def handle(request: DescribeLogDirsRequest, context: RequestContext) -> Describe
             found = [broker.partitions.get(asked.topic, index) for index in asked.partitions]
             _add(result, asked.topic, [partition for partition in found if partition is not None])
     return DescribeLogDirsResponse(results=[result])
+
+
+def refused(request: DescribeLogDirsRequest, code: ErrorCode, version: int) -> DescribeLogDirsResponse:
+    """The answer that refuses the whole request; before 3 it cannot say so."""
+    return DescribeLogDirsResponse(error_code=code)
 
 
 def _add(result: DescribeLogDirsResult, topic: str, partitions: list[Partition]) -> None:

@@ -38,3 +38,18 @@ def handle(request: DescribeProducersRequest, context: RequestContext) -> Descri
                 for producer in partition.producers.producers.values()
             ]
     return response
+
+
+def refused(request: DescribeProducersRequest, code: ErrorCode, version: int) -> DescribeProducersResponse:
+    """The answer that refuses the whole request."""
+    return DescribeProducersResponse(
+        topics=[
+            TopicResponse(
+                name=topic.name,
+                partitions=[
+                    PartitionResponse(partition_index=index, error_code=code) for index in topic.partition_indexes
+                ],
+            )
+            for topic in request.topics
+        ]
+    )

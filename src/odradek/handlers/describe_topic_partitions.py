@@ -77,6 +77,13 @@ def handle(request: DescribeTopicPartitionsRequest, context: RequestContext) -> 
     return response
 
 
+def refused(request: DescribeTopicPartitionsRequest, code: ErrorCode, version: int) -> DescribeTopicPartitionsResponse:
+    """The answer that refuses the whole request."""
+    return DescribeTopicPartitionsResponse(
+        topics=[DescribeTopicPartitionsResponseTopic(error_code=code, name=topic.name) for topic in request.topics]
+    )
+
+
 def _why_unknown(name: str) -> ErrorCode:
     try:
         check_name(name)

@@ -19,6 +19,16 @@ def handle(request: DescribeTransactionsRequest, context: RequestContext) -> Des
     )
 
 
+def refused(request: DescribeTransactionsRequest, code: ErrorCode, version: int) -> DescribeTransactionsResponse:
+    """The answer that refuses the whole request."""
+    return DescribeTransactionsResponse(
+        transaction_states=[
+            TransactionState(transactional_id=transactional_id, error_code=code)
+            for transactional_id in request.transactional_ids
+        ]
+    )
+
+
 def _describe(transactional_id: str, context: RequestContext) -> TransactionState:
     answer = TransactionState(transactional_id=transactional_id)
     try:

@@ -28,3 +28,8 @@ async def handle(request: EndTxnRequest, context: RequestContext) -> EndTxnRespo
         code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
         return EndTxnResponse(error_code=code)
     return EndTxnResponse(producer_id=producer_id, producer_epoch=epoch)
+
+
+def refused(request: EndTxnRequest, code: ErrorCode, version: int) -> EndTxnResponse:
+    """The answer that refuses the whole request."""
+    return EndTxnResponse(error_code=code)

@@ -38,6 +38,7 @@ from odradek.protocol.messages.fetch import (
 from odradek.records.batch import HEADER_BYTES, read_header
 
 ZSTD_SINCE = 10
+TOPIC_ID_SINCE = 13
 
 
 def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse]:
@@ -48,6 +49,24 @@ def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Aw
     except KafkaError as error:
         return FetchResponse(error_code=error.code)
     return _Fetch(request, context, fetch).begin()
+
+
+def refused(request: FetchRequest, code: ErrorCode, version: int) -> FetchResponse:
+    """The answer that refuses the whole request. A request of a session need not name its partitions: from 7 on the
+    error stands at the top, from 13 on only there."""
+    response = FetchResponse(error_code=code, session_id=request.session_id)
+    if version < TOPIC_ID_SINCE:
+        response.responses = [
+            FetchableTopicResponse(
+                topic=topic.topic,
+                partitions=[
+                    PartitionData(partition_index=wanted.partition, error_code=code, high_watermark=-1)
+                    for wanted in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    return response
 
 
 class _Look:

@@ -47,3 +47,15 @@ async def handle(request: FindCoordinatorRequest, context: RequestContext) -> Fi
             ]
         )
     return FindCoordinatorResponse(error_code=code, error_message=message, node_id=node_id, host=host, port=port)
+
+
+def refused(request: FindCoordinatorRequest, code: ErrorCode, version: int) -> FindCoordinatorResponse:
+    """The answer that refuses the whole request."""
+    if version < MANY_KEYS_SINCE:
+        return FindCoordinatorResponse(error_code=code, error_message=code.meaning, node_id=-1, host="", port=-1)
+    return FindCoordinatorResponse(
+        coordinators=[
+            Coordinator(key=key, node_id=-1, host="", port=-1, error_code=code, error_message=code.meaning)
+            for key in request.coordinator_keys
+        ]
+    )

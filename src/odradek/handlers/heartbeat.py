@@ -19,3 +19,8 @@ def handle(request: HeartbeatRequest, context: RequestContext) -> HeartbeatRespo
         return context.broker.groups.active(request.group_id).heartbeat(request)
     except KafkaError as error:
         return HeartbeatResponse(error_code=error.code)
+
+
+def refused(request: HeartbeatRequest, code: ErrorCode, version: int) -> HeartbeatResponse:
+    """The answer that refuses the whole request."""
+    return HeartbeatResponse(error_code=code)

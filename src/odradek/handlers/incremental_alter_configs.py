@@ -7,8 +7,9 @@ change is durable and in force. Client metrics, groups and broker loggers are re
 
 from __future__ import annotations
 
-from odradek.errors import KafkaError
+from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
+from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import policy
 from odradek.metadata.config_changes import Outcome, incremental_alter
 from odradek.metadata.image import MetadataImage, MetadataRecord
@@ -43,5 +44,20 @@ async def handle(request: IncrementalAlterConfigsRequest, context: RequestContex
                 resource_name=outcome.resource_name,
             )
             for outcome in outcomes
+        ]
+    )
+
+
+def refused(request: IncrementalAlterConfigsRequest, code: ErrorCode, version: int) -> IncrementalAlterConfigsResponse:
+    """The answer that refuses the whole request."""
+    return IncrementalAlterConfigsResponse(
+        responses=[
+            AlterConfigsResourceResponse(
+                error_code=code,
+                error_message=sentence(code),
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
+            )
+            for resource in request.resources
         ]
     )

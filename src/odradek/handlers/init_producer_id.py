@@ -22,22 +22,24 @@ FENCED_SINCE = 4
 async def handle(request: InitProducerIdRequest, context: RequestContext) -> InitProducerIdResponse:
     """Gives a producer id."""
     if (request.producer_id == NO_PRODUCER_ID) != (request.producer_epoch == NO_EPOCH):
-        return _refused(ErrorCode.INVALID_REQUEST)
+        return refused(request, ErrorCode.INVALID_REQUEST, context.api_version)
     try:
         if request.transactional_id is None:
             return InitProducerIdResponse(
                 producer_id=await context.broker.metadata.next_producer_id(), producer_epoch=0
             )
         if not request.transactional_id:
-            return _refused(ErrorCode.INVALID_REQUEST)
+            return refused(request, ErrorCode.INVALID_REQUEST, context.api_version)
         expected = None if request.producer_id == NO_PRODUCER_ID else (request.producer_id, request.producer_epoch)
         producer_id, epoch = await context.broker.transactions.init(
             request.transactional_id, request.transaction_timeout_ms, expected
         )
     except KafkaError as error:
-        return _refused(for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code)
+        code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
+        return refused(request, code, context.api_version)
     return InitProducerIdResponse(producer_id=producer_id, producer_epoch=epoch)
 
 
-def _refused(code: ErrorCode) -> InitProducerIdResponse:
+def refused(request: InitProducerIdRequest, code: ErrorCode, version: int) -> InitProducerIdResponse:
+    """The answer that refuses the whole request."""
     return InitProducerIdResponse(error_code=code, producer_id=NO_PRODUCER_ID, producer_epoch=NO_EPOCH)

@@ -32,3 +32,8 @@ def handle(request: JoinGroupRequest, context: RequestContext) -> Answer | Await
     if not request.group_id:
         return refusal(ErrorCode.INVALID_GROUP_ID)
     return context.broker.groups.ask(request.group_id, join, refusal)
+
+
+def refused(request: JoinGroupRequest, code: ErrorCode, version: int) -> JoinGroupResponse:
+    """The answer that refuses the whole request."""
+    return join_refused(code, version=version)

@@ -29,10 +29,14 @@ def handle(request: LeaveGroupRequest, context: RequestContext) -> Answer | Awai
         else:
             outcome.answer(reply, LeaveGroupResponse(error_code=answers[0].error_code))
 
+    def refusal(code: ErrorCode) -> LeaveGroupResponse:
+        return refused(request, code, context.api_version)
+
     if not request.group_id:
-        return _refused(ErrorCode.INVALID_GROUP_ID)
-    return context.broker.groups.ask(request.group_id, leave, _refused)
+        return refusal(ErrorCode.INVALID_GROUP_ID)
+    return context.broker.groups.ask(request.group_id, leave, refusal)
 
 
-def _refused(code: ErrorCode) -> LeaveGroupResponse:
+def refused(request: LeaveGroupRequest, code: ErrorCode, version: int) -> LeaveGroupResponse:
+    """The answer that refuses the whole request."""
     return LeaveGroupResponse(error_code=code)

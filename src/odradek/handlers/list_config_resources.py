@@ -38,3 +38,8 @@ def handle(request: ListConfigResourcesRequest, context: RequestContext) -> List
             for name in context.broker.metadata.image.topics
         ]
     return ListConfigResourcesResponse(config_resources=resources)
+
+
+def refused(request: ListConfigResourcesRequest, code: ErrorCode, version: int) -> ListConfigResourcesResponse:
+    """The answer that refuses the whole request."""
+    return ListConfigResourcesResponse(error_code=code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome
-from odradek.errors import KafkaError
+from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.protocol.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
 
@@ -30,3 +30,8 @@ async def handle(request: ListGroupsRequest, context: RequestContext) -> ListGro
     except KafkaError as error:
         return ListGroupsResponse(error_code=error.code)
     return ListGroupsResponse(groups=[group for groups in found for group in groups])
+
+
+def refused(request: ListGroupsRequest, code: ErrorCode, version: int) -> ListGroupsResponse:
+    """The answer that refuses the whole request."""
+    return ListGroupsResponse(error_code=code)

@@ -68,6 +68,22 @@ def handle(
     return response if not looking else _wait(response, looking)
 
 
+def refused(request: ListOffsetsRequest, code: ErrorCode, version: int) -> ListOffsetsResponse:
+    """The answer that refuses the whole request."""
+    return ListOffsetsResponse(
+        topics=[
+            ListOffsetsTopicResponse(
+                name=topic.name,
+                partitions=[
+                    ListOffsetsPartitionResponse(partition_index=wanted.partition_index, error_code=code)
+                    for wanted in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
 async def _wait(response: ListOffsetsResponse, looking: list[Awaitable[None]]) -> ListOffsetsResponse:
     await asyncio.gather(*looking)
     return response

@@ -51,6 +51,11 @@ def handle(request: ListTransactionsRequest, context: RequestContext) -> ListTra
     )
 
 
+def refused(request: ListTransactionsRequest, code: ErrorCode, version: int) -> ListTransactionsResponse:
+    """The answer that refuses the whole request."""
+    return ListTransactionsResponse(error_code=code)
+
+
 def _compile(text: str | None) -> re.Pattern[str] | None:
     if not text:
         return None

@@ -71,6 +71,17 @@ def handle(request: MetadataRequest, context: RequestContext) -> MetadataRespons
     return _answer(request, context, {})
 
 
+def refused(request: MetadataRequest, code: ErrorCode, version: int) -> MetadataResponse:
+    """The answer that refuses the whole request. Before 13 a request for all topics cannot be told its error."""
+    return MetadataResponse(
+        error_code=code,
+        topics=[
+            MetadataResponseTopic(error_code=code, name=topic.name or "", topic_id=topic.topic_id)
+            for topic in request.topics or ()
+        ],
+    )
+
+
 def _by_wrong_id(topic: MetadataRequestTopic, version: int) -> bool:
     """Before version 12 a topic must have a name and no id; later one of the two."""
     if version < BY_ID_SINCE:

@@ -57,6 +57,23 @@ def handle(request: OffsetCommitRequest, context: RequestContext) -> Answer | Aw
     return context.broker.groups.ask(request.group_id, commit, refusal)
 
 
+def refused(request: OffsetCommitRequest, code: ErrorCode, version: int) -> OffsetCommitResponse:
+    """The answer that refuses the whole request."""
+    return OffsetCommitResponse(
+        topics=[
+            OffsetCommitResponseTopic(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=[
+                    OffsetCommitResponsePartition(partition_index=asked.partition_index, error_code=code)
+                    for asked in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
 def _wanted(request: OffsetCommitRequest, response: OffsetCommitResponse, context: RequestContext) -> Iterator[_Wanted]:
     """The partitions that exist; the answers of all go into the response."""
     partitions = context.broker.partitions

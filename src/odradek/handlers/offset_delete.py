@@ -47,3 +47,8 @@ async def handle(request: OffsetDeleteRequest, context: RequestContext) -> Offse
     for answer, code in zip(answers, codes, strict=True):
         answer.error_code = code
     return response
+
+
+def refused(request: OffsetDeleteRequest, code: ErrorCode, version: int) -> OffsetDeleteResponse:
+    """The answer that refuses the whole request."""
+    return OffsetDeleteResponse(error_code=code)

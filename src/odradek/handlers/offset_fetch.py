@@ -56,6 +56,17 @@ async def handle(request: OffsetFetchRequest, context: RequestContext) -> Offset
     return OffsetFetchResponse(topics=_old_topics(every, found, ErrorCode.NONE, unstable))
 
 
+def refused(request: OffsetFetchRequest, code: ErrorCode, version: int) -> OffsetFetchResponse:
+    """The answer that refuses the whole request."""
+    if version >= SEVERAL_GROUPS_SINCE:
+        return OffsetFetchResponse(
+            groups=[OffsetFetchResponseGroup(group_id=group.group_id, error_code=code) for group in request.groups]
+        )
+    if version >= GROUP_ERROR_SINCE:
+        return OffsetFetchResponse(error_code=code)
+    return OffsetFetchResponse(topics=_old_topics(request.topics or [], {}, code, frozenset()))
+
+
 async def _offsets(group_id: str, require_stable: bool, context: RequestContext) -> tuple[Topics, Unstable]:
     """A group's offsets; and where transactions that have not ended may change them, if that matters."""
 

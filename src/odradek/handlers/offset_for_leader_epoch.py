@@ -38,3 +38,16 @@ def handle(request: OffsetForLeaderEpochRequest, context: RequestContext) -> Off
             if end is not None:
                 answer.leader_epoch, answer.end_offset = end
     return response
+
+
+def refused(request: OffsetForLeaderEpochRequest, code: ErrorCode, version: int) -> OffsetForLeaderEpochResponse:
+    """The answer that refuses the whole request."""
+    return OffsetForLeaderEpochResponse(
+        topics=[
+            OffsetForLeaderTopicResult(
+                topic=topic.topic,
+                partitions=[EpochEndOffset(partition=wanted.partition, error_code=code) for wanted in topic.partitions],
+            )
+            for topic in request.topics
+        ]
+    )

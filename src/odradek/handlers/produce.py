@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, Broker, RequestContext
+from odradek.handlers.refusals import sentence
 from odradek.internal_topics import INTERNAL_TOPICS, check_produce
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.fields import Buffer
@@ -87,6 +88,27 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
             settling.settle(answer, result, partition)
         topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
     return settling.answer(ProduceResponse(responses=topics))
+
+
+def refused(request: ProduceRequest, code: ErrorCode, version: int) -> Answer:
+    """The answer that refuses the whole request. To acks=0 that is the end of the connection."""
+    if request.acks == 0:
+        return CLOSE_CONNECTION
+    return ProduceResponse(
+        responses=[
+            TopicProduceResponse(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partition_responses=[
+                    PartitionProduceResponse(
+                        index=data.index, error_code=code, base_offset=-1, error_message=sentence(code)
+                    )
+                    for data in topic.partition_data
+                ],
+            )
+            for topic in request.topic_data
+        ]
+    )
 
 
 class _Admission:

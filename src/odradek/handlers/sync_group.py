@@ -23,12 +23,16 @@ def handle(request: SyncGroupRequest, context: RequestContext) -> Answer | Await
     def sync(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
         shard.sync(reply, request, outcome)
 
+    def refusal(code: ErrorCode) -> SyncGroupResponse:
+        return refused(request, code, context.api_version)
+
     if context.api_version >= PROTOCOL_SINCE and (request.protocol_type is None or request.protocol_name is None):
-        return _refused(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+        return refusal(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
     if not request.group_id:
-        return _refused(ErrorCode.INVALID_GROUP_ID)
-    return context.broker.groups.ask(request.group_id, sync, _refused)
+        return refusal(ErrorCode.INVALID_GROUP_ID)
+    return context.broker.groups.ask(request.group_id, sync, refusal)
 
 
-def _refused(code: ErrorCode) -> SyncGroupResponse:
+def refused(request: SyncGroupRequest, code: ErrorCode, version: int) -> SyncGroupResponse:
+    """The answer that refuses the whole request."""
     return SyncGroupResponse(error_code=code)

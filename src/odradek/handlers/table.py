@@ -1,4 +1,5 @@
-"""The one explicit table of handlers, by API key. It holds exactly the APIs of `protocol/registry.py`."""
+"""The one explicit table of handlers, by API key. It holds exactly the APIs of `protocol/registry.py`, each with its
+handler and its refusal."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ from odradek.handlers import (
     txn_offset_commit,
     write_txn_markers,
 )
-from odradek.handlers.context import Handler
+from odradek.handlers.context import Handler, Refusal
+from odradek.protocol.registry import BY_KEY
 
 HANDLERS: dict[int, Handler] = {
     0: produce.handle,
@@ -82,3 +84,46 @@ HANDLERS: dict[int, Handler] = {
     74: list_config_resources.handle,
     75: describe_topic_partitions.handle,
 }
+
+REFUSALS: dict[int, Refusal] = {
+    0: produce.refused,
+    1: fetch.refused,
+    2: list_offsets.refused,
+    3: metadata.refused,
+    8: offset_commit.refused,
+    9: offset_fetch.refused,
+    10: find_coordinator.refused,
+    11: join_group.refused,
+    12: heartbeat.refused,
+    13: leave_group.refused,
+    14: sync_group.refused,
+    15: describe_groups.refused,
+    16: list_groups.refused,
+    18: api_versions.refused,
+    19: create_topics.refused,
+    20: delete_topics.refused,
+    21: delete_records.refused,
+    22: init_producer_id.refused,
+    23: offset_for_leader_epoch.refused,
+    24: add_partitions_to_txn.refused,
+    25: add_offsets_to_txn.refused,
+    26: end_txn.refused,
+    27: write_txn_markers.refused,
+    28: txn_offset_commit.refused,
+    32: describe_configs.refused,
+    33: alter_configs.refused,
+    35: describe_log_dirs.refused,
+    37: create_partitions.refused,
+    42: delete_groups.refused,
+    44: incremental_alter_configs.refused,
+    47: offset_delete.refused,
+    60: describe_cluster.refused,
+    61: describe_producers.refused,
+    65: describe_transactions.refused,
+    66: list_transactions.refused,
+    74: list_config_resources.refused,
+    75: describe_topic_partitions.refused,
+}
+
+_incomplete = (HANDLERS.keys() ^ BY_KEY.keys()) | (REFUSALS.keys() ^ BY_KEY.keys())
+assert not _incomplete, f"APIs announced without a handler and a refusal, or the reverse: {sorted(_incomplete)}"

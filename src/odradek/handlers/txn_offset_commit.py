@@ -71,6 +71,23 @@ async def handle(request: TxnOffsetCommitRequest, context: RequestContext) -> Tx
     return response
 
 
+def refused(request: TxnOffsetCommitRequest, code: ErrorCode, version: int) -> TxnOffsetCommitResponse:
+    """The answer that refuses the whole request."""
+    return TxnOffsetCommitResponse(
+        topics=[
+            TxnOffsetCommitResponseTopic(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=[
+                    TxnOffsetCommitResponsePartition(partition_index=asked.partition_index, error_code=code)
+                    for asked in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
 def _wanted(
     request: TxnOffsetCommitRequest, response: TxnOffsetCommitResponse, context: RequestContext
 ) -> Iterator[_Wanted]:

@@ -45,6 +45,28 @@ async def handle(request: WriteTxnMarkersRequest, context: RequestContext) -> Wr
     return response
 
 
+def refused(request: WriteTxnMarkersRequest, code: ErrorCode, version: int) -> WriteTxnMarkersResponse:
+    """The answer that refuses the whole request."""
+    return WriteTxnMarkersResponse(
+        markers=[
+            WritableTxnMarkerResult(
+                producer_id=marker.producer_id,
+                topics=[
+                    WritableTxnMarkerTopicResult(
+                        name=topic.name,
+                        partitions=[
+                            WritableTxnMarkerPartitionResult(partition_index=index, error_code=code)
+                            for index in topic.partition_indexes
+                        ],
+                    )
+                    for topic in marker.topics
+                ],
+            )
+            for marker in request.markers
+        ]
+    )
+
+
 def _write(
     marker: WritableTxnMarker, name: str, index: int, result: WritableTxnMarkerPartitionResult, context: RequestContext
 ) -> asyncio.Future[None] | None:

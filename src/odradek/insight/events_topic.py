@@ -15,6 +15,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from odradek.clock import Scheduler
 from odradek.engines.interface import LogFailure
 from odradek.errors import ErrorCode, KafkaError
 from odradek.insight.lag_api import event_json
@@ -35,7 +36,10 @@ RETRY_S = 1.0
 class EventsTopic:
     """The writer. `tell` it of events; `stop` it before the partitions are closed."""
 
-    def __init__(self, partitions: Partitions, create_topic: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, partitions: Partitions, create_topic: Callable[[str], Awaitable[None]]
+    ) -> None:
+        self._scheduler = scheduler
         self._partitions = partitions
         self._create_topic = create_topic
         self._waiting: deque[Event] = deque()
@@ -74,7 +78,7 @@ class EventsTopic:
                     if left == 0 or self._stopping:
                         log.error("events were not written", events=len(events), why=str(error))
                         break
-                    await asyncio.sleep(RETRY_S)
+                    await self._scheduler.sleep(RETRY_S)
 
     async def _append(self, events: list[Event]) -> None:
         if self._partitions.get(EVENTS_TOPIC, 0) is None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from odradek.clock import Scheduler, Timer
 from odradek.durations import Durations
 
 INTERVAL_S = 0.25
@@ -12,24 +11,20 @@ INTERVAL_S = 0.25
 class LoopDelay:
     """Measures from `start` to `stop`, on the running loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self.durations = Durations()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._scheduler = scheduler
+        self._timer: Timer | None = None
+        self._due_s = 0.0
 
     def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ask(self._loop)
+        self._due_s = self._scheduler.monotonic() + INTERVAL_S
+        self._timer = self._scheduler.call_later(INTERVAL_S, self._came)
 
-    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due = loop.time() + INTERVAL_S
-        self._timer = loop.call_at(self._due, self._came, loop)
-
-    def _came(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _came(self) -> None:
         # libuv's timers have milliseconds, and may come a fraction of one early.
-        self.durations.add(max(0.0, loop.time() - self._due))
-        self._ask(loop)
+        self.durations.add(max(0.0, self._scheduler.monotonic() - self._due_s))
+        self.start()
 
     def stop(self) -> None:
         if self._timer is not None:

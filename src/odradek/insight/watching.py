@@ -205,7 +205,7 @@ class Watching:
             sample = _sample(partition)
             if sample is None:
                 return False
-            self._appends.setdefault(where, AppendHistory()).add(self._clock.monotonic(), sample)
+            self._appends.setdefault(where, AppendHistory()).add(self._clock.ageing(), sample)
             on.add(where)
         return True
 
@@ -320,7 +320,7 @@ class Watching:
     # --- telling -------------------------------------------------------------------------------------------------
 
     def _tell(self, group_id: str, place: Place, pair: _Pair, lag: Lag) -> None:
-        before, now_s = pair.lag, self._clock.monotonic()
+        before, now_s = pair.lag, self._clock.ageing()
         lost = lag.lost_records - (before.lost_records if before is not None else 0)
         if lost:
             self.lost_records[group_id] = self.lost_records.get(group_id, 0) + lost

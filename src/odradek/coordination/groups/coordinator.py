@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from odradek.ages import Ages
-from odradek.clock import Clock
+from odradek.clock import Scheduler
 from odradek.config import BrokerConfig
 from odradek.coordination.groups.counters import GroupCounters
 from odradek.coordination.groups.membership import GroupSettings
@@ -48,14 +48,14 @@ class GroupCoordinator:
     def __init__(
         self,
         config: BrokerConfig,
-        clock: Clock,
+        scheduler: Scheduler,
         choose: random.Random,
         partitions: Partitions,
         create_topic: Callable[[str], Awaitable[None]],
         ages: Ages,
     ) -> None:
         self.config = config
-        self.clock = clock
+        self.scheduler = scheduler
         self.choose = choose
         self.partitions = partitions
         self._create_topic = create_topic
@@ -90,8 +90,8 @@ class GroupCoordinator:
         self._shards = [
             Shard(
                 partition,
-                lambda: GroupShard(settings, self.clock, self.choose, self.counters),
-                self.clock,
+                lambda: GroupShard(settings, self.scheduler, self.choose, self.counters),
+                self.scheduler,
                 self.config.integer("odradek.coordinator.snapshot.min.records"),
                 self.config.integer("offsets.load.buffer.size"),
             )

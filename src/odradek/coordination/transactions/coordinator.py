@@ -18,7 +18,7 @@ from functools import partial
 from typing import TypeVar
 
 from odradek.ages import Ages
-from odradek.clock import Clock
+from odradek.clock import Scheduler
 from odradek.config import BrokerConfig
 from odradek.coordination.groups import coordinator as groups
 from odradek.coordination.operation import Outcome
@@ -71,14 +71,14 @@ class TransactionCoordinator:
     def __init__(
         self,
         config: BrokerConfig,
-        clock: Clock,
+        scheduler: Scheduler,
         partitions: Partitions,
         create_topic: Callable[[str], Awaitable[None]],
         next_producer_id: Callable[[], Awaitable[int]],
         ages: Ages,
     ) -> None:
         self.config = config
-        self.clock = clock
+        self.scheduler = scheduler
         self.partitions = partitions
         self._create_topic = create_topic
         self._next_producer_id = next_producer_id
@@ -100,8 +100,8 @@ class TransactionCoordinator:
         self._shards = [
             Shard(
                 partition,
-                lambda: TransactionShard(self.clock, self._loaded),
-                self.clock,
+                lambda: TransactionShard(self.scheduler, self._loaded),
+                self.scheduler,
                 self.config.integer("odradek.coordinator.snapshot.min.records"),
                 self.config.integer("transaction.state.log.load.buffer.size"),
             )
@@ -276,7 +276,7 @@ class TransactionCoordinator:
                 partitions=len(left),
                 retry_s=delay_s,
             )
-            await asyncio.sleep(delay_s)
+            await self.scheduler.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_MAX_DELAY_S)
         try:
             shard = self._shard(transactional_id)
@@ -306,10 +306,9 @@ class TransactionCoordinator:
 
     async def abort_out_of_time(self) -> None:
         """Aborts what has been open for longer than its producer said."""
-        now_ms = self.clock.now_ms()
         for shard in list(self._shards):
             try:
-                late = shard.active().out_of_time(now_ms)
+                late = shard.active().out_of_time()
                 for transactional_id, transaction in late:
                     log.warning(
                         "a transaction is out of time and is aborted",

@@ -46,6 +46,9 @@ class TransactionShard:
         # The epoch before the last raise, by transactional id: who repeats a request is known by it. Not in the log, as
         # in Kafka.
         self._last_epochs: dict[str, int] = {}
+        # When the latest transaction began, machine time: its timeout is the producer's own, which no leap of wall time
+        # may end.
+        self._began_s: dict[str, float] = {}
         self._on_loaded = on_loaded
 
     # --- durable state -------------------------------------------------------------------------------------------
@@ -60,6 +63,7 @@ class TransactionShard:
         elif value is None:
             self.transactions.pop(transactional_id, None)
             self._last_epochs.pop(transactional_id, None)
+            self._began_s.pop(transactional_id, None)
         else:
             self.transactions[transactional_id] = read_transaction(value)
 
@@ -85,6 +89,10 @@ class TransactionShard:
         return encode
 
     def loaded(self) -> None:
+        now_s, now_ms = self.clock.monotonic(), self.clock.now_ms()
+        for name, transaction in self.transactions.items():
+            if transaction.state is State.ONGOING:
+                self._began_s[name] = now_s - max(0, now_ms - transaction.started_ms) / 1000
         self._on_loaded([name for name, transaction in self.transactions.items() if transaction.state.is_prepared])
 
     def due(self, key: object, outcome: Outcome) -> None:
@@ -192,6 +200,7 @@ class TransactionShard:
             started_ms = transaction.started_ms
         else:
             started_ms = self.clock.now_ms()
+            self._began_s[transactional_id] = self.clock.monotonic()
         self._put(
             transactional_id,
             transaction._replace(state=State.ONGOING, partitions=partitions, started_ms=started_ms, version=version),
@@ -300,10 +309,12 @@ class TransactionShard:
             if transaction.state.rests and now_ms - transaction.updated_ms >= expiration_ms:
                 outcome.records.append(record(transactional_id, None, self.clock.now_ms()))
 
-    def out_of_time(self, now_ms: int) -> list[tuple[str, Transaction]]:
+    def out_of_time(self) -> list[tuple[str, Transaction]]:
         """The open ones that have gone on for longer than their producer allowed."""
+        now_s = self.clock.monotonic()
         return [
             (transactional_id, transaction)
             for transactional_id, transaction in self.transactions.items()
-            if transaction.state is State.ONGOING and now_ms - transaction.started_ms > transaction.timeout_ms
+            if transaction.state is State.ONGOING
+            and (now_s - self._began_s[transactional_id]) * 1000 > transaction.timeout_ms
         ]
