@@ -76,13 +76,19 @@ def test_what_is_left_of_a_deleted_topic_goes_at_the_start(tmp_path: Path) -> No
         assert values(broker, "t") == [b"kept"]
 
 
-def test_logs_without_the_metadata_that_knows_them_are_not_touched(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("witness", "why"), [(True, "bring that folder back from a backup"), (False, "no metadata that knows it")]
+)
+def test_logs_without_the_metadata_that_knows_them_are_not_touched(tmp_path: Path, witness: bool, why: str) -> None:
+    """The flushed offsets know that there was a metadata log; an earlier version leaves none."""
     with BrokerProcess(tmp_path) as broker:
         create(broker, "t")
         broker.stop()
         metadata = broker.data / "__cluster_metadata-0"
         metadata.rename(tmp_path / "away")
-        with pytest.raises(AssertionError, match="no metadata that knows it"):
+        if not witness:
+            (broker.data / "odradek-flushed-offsets").unlink()
+        with pytest.raises(AssertionError, match=why):
             broker.start()
         broker.process = None
         assert (broker.data / "t-0" / "00000000000000000000.log").stat().st_size > 0

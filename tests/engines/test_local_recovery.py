@@ -433,7 +433,7 @@ async def test_no_text_is_newer_than_its_witness(tmp_path: Path) -> None:
     recovery_points = (tmp_path / "killed" / CHECKPOINTS[1]).read_text()
     assert "orders 0 30" in recovery_points
     flushed = FlushedOffsets(Disk(), str(tmp_path / "killed" / FLUSHED_OFFSETS))
-    assert flushed.read([(LOG.topic_id, 0)]) == []
+    assert flushed.read() == []
     assert flushed.found[LOG.topic_id, 0][:2] == (30, 10)
     flushed.close()
 
