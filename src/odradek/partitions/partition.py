@@ -44,7 +44,7 @@ from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard, Held, hold
 from odradek.partitions.preparation import Preparation, RecordsRefused
-from odradek.partitions.producer_state import ProducerState, SnapshotDamaged
+from odradek.partitions.producer_state import ProducerState, SnapshotDamaged, mended_snapshot
 from odradek.partitions.replay import Replay
 from odradek.partitions.space import StorageSpace
 from odradek.records.batch import (
@@ -179,9 +179,19 @@ class Partition:
             try:
                 producers = ProducerState.from_snapshot(found[1])
             except SnapshotDamaged as damage:
-                log.warning("producer snapshot ignored", partition=str(self.identity), offset=found[0], why=str(damage))
-                upto = found[0] - 1
-                continue
+                # Where the records have been deleted, nothing else knows their producers.
+                whole = await asyncio.get_running_loop().run_in_executor(self.executor, mended_snapshot, found[1])
+                log.warning(
+                    "producer snapshot damaged",
+                    partition=str(self.identity),
+                    offset=found[0],
+                    why=str(damage),
+                    what="it is passed over" if whole is None else "one bit has flipped, and is turned back",
+                )
+                if whole is None:
+                    upto = found[0] - 1
+                    continue
+                producers = ProducerState.from_snapshot(whole)
             snapshot_offset = found[0]
             start = max(start, snapshot_offset)
             break
