@@ -728,3 +728,21 @@ async def test_offsets_of_topics_that_were_deleted_are_forgotten(tmp_path: Path)
             await fill(await engine.open(LOG._replace(topic_id=uuid.UUID(int=number).bytes), CONFIG), 1)
             await engine.delete(LOG._replace(topic_id=uuid.UUID(int=number).bytes))
     assert (tmp_path / "first" / FLUSHED_OFFSETS).stat().st_size == size
+
+
+async def test_a_segment_cut_in_its_last_batch_lacks_only_that(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last entry of its index points to what is no longer whole."""
+    config = dataclasses.replace(SEGMENTS, index_interval_bytes=1)
+    async with engine_at(tmp_path) as engine:
+        await fill(await engine.open(LOG, config), 20)
+    segments = sorted((tmp_path / "orders-0").glob("*.log"))
+    segments[2].write_bytes(segments[2].read_bytes()[:-1])
+    end = int(segments[3].stem)
+    async with engine_at(tmp_path) as engine:
+        await engine.open(LOG, config)
+        async with asyncio.timeout(10):
+            while engine.counters.damages == 0:  # noqa: ASYNC110 - a thread looks
+                await asyncio.sleep(0.001)
+    assert f"offsets {end - 10} to {end - 1} are in no segment" in caplog.text

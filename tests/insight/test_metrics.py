@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import platform
 import re
+import shutil
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -237,6 +239,17 @@ def test_ten_thousand_partitions_are_a_bounded_scrape() -> None:
     assert at(found, "odradek_topics") == at(found, "odradek_partitions") == 10_000
     assert at(found, "odradek_topics_without_series") == 9_900
     assert at(found, "odradek_appended_records_total") == 10_000
+
+
+def test_what_opening_a_log_found_missing_is_seen(tmp_path: Path) -> None:
+    with odradek.Broker(data_dir=tmp_path, **HTTP) as broker:
+        broker.create_topic("holed")
+        with RawClient(broker.port) as client:
+            assert client.produce("holed", batch(b"v")).error_code == 0
+        assert at(scrape(broker), "odradek_log_damages_total") == 0
+    shutil.rmtree(tmp_path / "holed-0")
+    with odradek.Broker(data_dir=tmp_path, **HTTP) as broker:
+        assert at(scrape(broker), "odradek_log_damages_total") > 0
 
 
 def test_a_full_disk_is_seen() -> None:

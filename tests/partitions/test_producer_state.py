@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from odradek.engines.interface import AbortedTransaction
 from odradek.errors import ErrorCode, KafkaError
-from odradek.partitions.producer_state import BATCHES_KEPT, ProducerState
+from odradek.partitions.producer_state import BATCHES_KEPT, ProducerState, mended_snapshot
 from odradek.records.batch import TRANSACTIONAL_BIT, BatchHeader, read_header
 from odradek.records.builder import CONTROL_COMMIT, NewRecord, batch_bytes, build_batch, build_control_batch
 from odradek.replay.snapshots import SnapshotDamaged
@@ -145,6 +145,20 @@ def test_every_damage_to_a_snapshot_is_noticed() -> None:
         damaged[position] ^= 0x10
         with pytest.raises(SnapshotDamaged):
             ProducerState.from_snapshot(bytes(damaged))
+
+
+def test_one_flipped_bit_of_a_snapshot_is_turned_back() -> None:
+    """Where records were deleted, the snapshot alone knows their producers: it is not made anew from the log."""
+    state = ProducerState()
+    append(state, header(sequence=0, count=3), 100)
+    data = state.to_snapshot()
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert mended_snapshot(bytes(damaged)) == data
+        damaged[-1 - bit // 8] ^= 2 << bit % 7
+        assert mended_snapshot(bytes(damaged)) in (None, data)
+    assert mended_snapshot(data[:6]) is None
 
 
 def test_replay_of_headers_makes_the_state() -> None:

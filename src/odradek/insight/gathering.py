@@ -123,6 +123,7 @@ class Gathering:
         yield _one(metrics.FLUSH_SECONDS, _copy(flushes.flush_durations))
         yield _one(metrics.FLUSH_FAILURES, flushes.flush_failures)
         yield _one(metrics.FLUSHED_BYTES, flushes.flushed_bytes)
+        yield _one(metrics.LOG_DAMAGES, flushes.damages)
         yield _one(metrics.UNFLUSHED_BYTES, self.engine.unflushed_bytes())
         counters = self.partitions.counters
         yield _one(metrics.LOG_FAILURES, counters.log_failures)

@@ -27,6 +27,7 @@ from odradek.partitions.transactions import Transactions
 from odradek.records.batch import BatchHeader, Buffer
 from odradek.records.builder import CONTROL_ABORT, CONTROL_COMMIT, read_control_key
 from odradek.records.iteration import iterate
+from odradek.records.mending import MENDED_MAX_BYTES, flipped_back
 from odradek.replay.snapshots import SnapshotDamaged
 
 BATCHES_KEPT = 5
@@ -294,6 +295,19 @@ class ProducerState:
             if producer.current_txn_first_offset >= 0:
                 state.transactions.begin(producer.producer_id, producer.current_txn_first_offset)
         return state
+
+
+def mended_snapshot(data: bytes) -> bytes | None:
+    """A damaged snapshot with the one bit turned back that has flipped; None where it is not one."""
+    if not _HEADER.size < len(data) <= MENDED_MAX_BYTES:
+        return None
+    version, crc = _HEADER.unpack_from(data, 0)
+    body = memoryview(data)[_HEADER.size :]
+    if version != _VERSION:
+        is_one_bit = (version ^ _VERSION).bit_count() == 1 and crc32c(body) == crc
+        return _HEADER.pack(_VERSION, crc) + body if is_one_bit else None
+    found = flipped_back(body, crc)
+    return _HEADER.pack(_VERSION, found[0]) + found[1] if found is not None else None
 
 
 def read_marker(header: BatchHeader, batch: Buffer) -> tuple[int, bool] | None:

@@ -19,9 +19,10 @@ from odradek.clock import Clock
 from odradek.engines.interface import LogFailure, LogIdentity, PartitionLog, StorageError
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters
-from odradek.partitions.producer_state import ProducerState
+from odradek.partitions.producer_state import ProducerState, mended_snapshot
 from odradek.replay.delays import delays
 from odradek.replay.loading import load
+from odradek.replay.snapshots import SnapshotDamaged
 
 log = get_logger("odradek.partition")
 
@@ -61,7 +62,20 @@ async def load_producers(
 
     def restore(offset: int, data: bytes) -> None:
         nonlocal producers
-        producers = ProducerState.from_snapshot(data)
+        try:
+            producers = ProducerState.from_snapshot(data)
+        except SnapshotDamaged as damage:
+            # Where the records have been deleted, nothing else knows their producers.
+            whole = mended_snapshot(data)
+            if whole is None:
+                raise
+            log.warning(
+                "one bit of a producer snapshot has flipped, and is turned back",
+                partition=str(opened.identity),
+                offset=offset,
+                why=str(damage),
+            )
+            producers = ProducerState.from_snapshot(whole)
         if not producers.knows_aborted:
             start = max(opened.start_offset, offset)
             producers.transactions.aborted = [one for one in opened.read_aborted() if one.last_offset < start]

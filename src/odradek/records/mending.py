@@ -5,7 +5,8 @@ may flip changes CRC-32C in a way of its own, and an even number of flipped bits
 CRC leaves out are tried: with the true length the checksum is right. What three bits or more did is taken for one
 flipped bit once in some 2^32 divided by the batch's bits: less than once in a hundred thousand for batches of a few kB.
 
-Only bytes in memory are mended. Whoever replays a log goes on with what was written; the file is left as it is.
+Only bytes in memory are mended. Whoever replays a log, or reads a snapshot of what is no longer in one, goes on with
+what was written; the file is left as it is.
 """
 
 from __future__ import annotations
@@ -78,18 +79,27 @@ def _checked(header: BatchHeader, data: memoryview) -> tuple[BatchHeader, bytes]
 
 def _flipped_back(header: BatchHeader, data: memoryview) -> tuple[BatchHeader, bytes] | None:
     """A batch whose length is right with the bit turned back that explains its checksum."""
-    difference = crc32c(data[_CRC_START:]) ^ header.crc
-    whole = bytearray(data)
+    found = flipped_back(data[_CRC_START:], header.crc)
+    if found is None:
+        return None
+    crc, body = found
+    whole = b"".join((data[:_CRC_POSITION], crc.to_bytes(4, "big"), body))
+    return read_header(whole), whole
+
+
+def flipped_back(data: memoryview, crc: int) -> tuple[int, bytes] | None:
+    """A checksum, and the bytes that it is of, one flipped bit of both turned back; None where it is not one."""
+    difference = crc32c(data) ^ crc
     if difference.bit_count() == 1:
-        whole[_CRC_POSITION : _CRC_POSITION + 4] = (header.crc ^ difference).to_bytes(4, "big")
-        return read_header(whole), bytes(whole)
+        return crc ^ difference, bytes(data)
     # Backwards from the end: what the difference was before each byte, until it is that of one bit.
     by_top, steps, flips = _BYTES_BY_TOP, _STEPS, _FLIPS
-    for position in range(len(data) - 1, _CRC_START - 1, -1):
+    for position in range(len(data) - 1, -1, -1):
         flipped = flips.get(difference)
         if flipped is not None:
+            whole = bytearray(data)
             whole[position] ^= flipped
-            return read_header(whole), bytes(whole)
+            return crc, bytes(whole)
         byte = by_top[difference >> 24]
         difference = (difference ^ steps[byte]) << 8 & 0xFFFFFFFF | byte
     return None

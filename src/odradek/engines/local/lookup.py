@@ -183,9 +183,12 @@ def find_holes(disk: Disk, views: Sequence[View]) -> list[tuple[int, int]]:
         segment, end_offset = view.segment, view.segment.base_offset
         try:
             with opened(disk, view) as read:
-                position = _last_entry(disk, view)
-                for _, header in _walk(read, view, position):
+                for _, header in _walk(read, view, _last_entry(disk, view)):
                     end_offset = header.next_offset
+                if end_offset == segment.base_offset:
+                    # The entry points to nothing that is whole.
+                    for _, header in _walk(read, view, 0):
+                        end_offset = header.next_offset
         except FileNotFoundError:
             if not segment.file.doomed:
                 holes.append((segment.base_offset, view.end_offset))
