@@ -172,7 +172,8 @@ class LocalLog(PartitionLog):
         if expected_end is not None and expected_end != base_offset:
             raise Refused(f"the log ends at {base_offset}, not at {expected_end}")
         buffers: Sequence[Buffer]
-        if len(batches) == 1:
+        is_one = len(batches) == 1
+        if is_one:
             batch = batches[0]
             header = batch.header
             buffers = batch.placed_at(base_offset, epoch)
@@ -221,7 +222,7 @@ class LocalLog(PartitionLog):
         if position == 0:
             active.rolling_timestamp = max_timestamp
             self._set_roll_time(active)
-        if len(batches) == 1:
+        if is_one:
             active.note(size, end_offset - 1, max_timestamp, self.index_interval)
         else:
             offset = base_offset
