@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from odradek.engines.local import engine, log, recovery
+from odradek.engines.local import engine, flush_state, log, recovery
 from odradek.engines.local.disk import Disk
 from odradek.engines.local.flusher import Job
 from odradek.engines.local.segment import DELETED, Segment
@@ -61,16 +61,16 @@ def without_the_batches(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_failed_truncations(patch: pytest.MonkeyPatch) -> None:
-    note = log.LocalLog._note_dirty
+    note = flush_state.FlushState.note_dirty
     failed = log.LocalLog._write_failed
 
     def _write_failed(self: log.LocalLog, *args: Any) -> Any:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(log.LocalLog, "_note_dirty", lambda self, file: None)
+            inner.setattr(flush_state.FlushState, "note_dirty", lambda self, file: None)
             failed(self, *args)
 
     patch.setattr(log.LocalLog, "_write_failed", _write_failed)
-    assert log.LocalLog._note_dirty is note
+    assert flush_state.FlushState.note_dirty is note
 
 
 def deleting_out_of_order(patch: pytest.MonkeyPatch) -> None:
@@ -85,7 +85,7 @@ def deleting_out_of_order(patch: pytest.MonkeyPatch) -> None:
         folder, _, name = path.rpartition("/")
         return name in disk.list_folder(folder)
 
-    patch.setattr(log, "_rename_deleted", _rename_deleted)
+    patch.setattr(log, "rename_deleted", _rename_deleted)
 
 
 def trusting_crcs_of_nothing(patch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The engine contract as code: one suite for every engine. A new behaviour of an engine starts here.
 
-A test gets a `Place`: somewhere an engine can be started, stopped and started again. What only some engines can do is
-asked of their `capabilities`, never of their names.
+A test gets a `Place`: somewhere an engine can be started, stopped and started again; what failures are about gets a
+`FailingPlace`. What only some engines can do is asked of their `capabilities`, never of their names.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from odradek.engines.interface import (
     OffsetOutOfRange,
     PartitionLog,
     Refused,
+    StorageFull,
+    Unknown,
     Unread,
 )
 from odradek.engines.local import LocalEngine, lookup
@@ -38,6 +40,7 @@ from odradek.records.batch import PREFIX_BYTES, BatchHeader, RecordBatch, check_
 from odradek.records.builder import CONTROL_COMMIT, NewRecord, build_batch, build_control_batch
 from odradek.records.compression import Codec
 from tests.batches import joined, make_batch
+from tests.engines.failing_places import FAILING_PLACES, FailingPlace
 
 Place = Callable[[], Engine]
 TOPIC_ID = uuid.UUID(int=77).bytes
@@ -62,6 +65,15 @@ PLACES = {"memory": memory_place, "local": local_place}
 @pytest.fixture(params=sorted(PLACES))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return PLACES[request.param](tmp_path)
+
+
+@pytest.fixture(params=sorted(FAILING_PLACES))
+def failing_place(request: pytest.FixtureRequest, tmp_path: Path) -> FailingPlace:
+    return FAILING_PLACES[request.param](tmp_path)
+
+
+def test_every_engine_is_asked_what_it_does_when_its_place_fails() -> None:
+    assert FAILING_PLACES.keys() == PLACES.keys()
 
 
 @asynccontextmanager
@@ -569,6 +581,110 @@ async def test_a_restart_keeps_everything(place: Place) -> None:
         assert await add(log, make_batch(1)) == 300
         assert (await engine.open(other, CONFIG)).end_offset == 7
         assert (await engine.open(idle, CONFIG)).end_offset == 0
+
+
+# --- failures -----------------------------------------------------------------------------------------------------
+
+
+async def check_over(log: PartitionLog, *open_appends: asyncio.Future[None]) -> None:
+    """A failure has ended this opening: whoever waited is told, and nothing is taken any more."""
+    for durable in open_appends:
+        with pytest.raises(LogFailure):
+            await durable
+    assert log.failed is not None
+    end_offset = log.end_offset
+    for _ in range(2):
+        with pytest.raises(type(log.failed)):
+            log.append([make_batch(1)], log.epoch)
+        with pytest.raises(type(log.failed)):
+            await log.flush()
+    assert log.end_offset == end_offset
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+async def test_a_failed_flush_ends_the_opening(failing_place: FailingPlace, kept: int) -> None:
+    async with running(failing_place) as engine:
+        log = await filled(engine, batches=kept)
+        before = await read_headers(log, 0)
+        failing_place.hold_flushes()
+        first = log.append([make_batch(10)], log.epoch).durable
+        await failing_place.until_held()
+        more = [log.append([make_batch(10)], log.epoch).durable for _ in range(8)]
+        assert not any(durable.done() for durable in (first, *more))
+        assert (log.durable_end, log.end_offset) == (10 * kept, 10 * kept + 90)
+        failing_place.fail_flushes()
+        await check_over(log, first, *more)
+        assert isinstance(log.failed, Unknown) and log.durable_end == 10 * kept
+        assert engine.unflushed_bytes() == 0
+        failing_place.heal()
+
+        again = await engine.open(LOG, SMALL_SEGMENTS)
+        assert (again.start_offset, again.end_offset, again.durable_end) == (0, 10 * kept, 10 * kept)
+        assert again.epoch > log.epoch and again.failed is None
+        assert again.epoch_end(log.epoch, again.end_offset) == (EpochEnd(log.epoch, 10 * kept) if kept else None)
+        assert await read_headers(again, 0) == before
+        assert await add(again, make_batch(10)) == 10 * kept
+        added = await read_headers(again, 10 * kept)
+        assert [header.leader_epoch for header in added] == [again.epoch]
+        await again.close()
+        again = await engine.open(LOG, SMALL_SEGMENTS)
+        assert await read_headers(again, 0) == before + added
+
+
+async def test_a_failed_write_ends_the_opening(failing_place: FailingPlace) -> None:
+    """What was written before it may be there afterwards, as it was; nothing behind it is."""
+    async with running(failing_place) as engine:
+        log = await filled(engine, batches=3)
+        before = await read_headers(log, 0)
+        failing_place.hold_flushes()
+        open_append = log.append([batch := make_batch(10)], log.epoch)
+        await failing_place.until_held()
+        written = [*before, batch.header._replace(base_offset=30, leader_epoch=log.epoch)]
+        failing_place.fail_writes()
+        with pytest.raises(Unknown):
+            log.append([make_batch(10)], log.epoch)
+        await check_over(log, open_append.durable)
+        assert log.durable_end == 30
+        failing_place.heal()
+        again = await engine.open(LOG, SMALL_SEGMENTS)
+        assert engine.unflushed_bytes() == 0
+        assert again.end_offset == again.durable_end >= 30 and again.epoch > log.epoch
+        found = await read_headers(again, 0)
+        assert found == written[: len(found)] and len(found) >= 3
+        assert await add(again, make_batch(10)) == found[-1].next_offset
+
+
+async def test_a_place_without_room_takes_nothing_and_the_log_goes_on(failing_place: FailingPlace) -> None:
+    async with running(failing_place) as engine:
+        log = await filled(engine, batches=3)
+        failing_place.hold_flushes()
+        held = log.append([make_batch(10)], log.epoch).durable
+        await failing_place.until_held()
+        failing_place.fill()
+        for _ in range(3):
+            with pytest.raises(StorageFull):
+                log.append([make_batch(10)], log.epoch)
+        assert log.failed is None and log.end_offset == 40
+        failing_place.heal()
+        await held
+        assert await add(log, make_batch(10)) == 40
+        assert len(await read_headers(log, 0)) == 5
+
+
+async def test_a_failed_log_can_be_closed_or_deleted(failing_place: FailingPlace) -> None:
+    async with running(failing_place) as engine:
+        for ends in (PartitionLog.close, lambda log: engine.delete(log.identity)):
+            log = await filled(engine, batches=3)
+            failing_place.fail_writes()
+            with pytest.raises(Unknown):
+                log.append([make_batch(10)], log.epoch)
+            await ends(log)
+            failing_place.heal()
+            with pytest.raises(LogFailure):
+                log.append([make_batch(10)], log.epoch)
+            again = await engine.open(LOG, SMALL_SEGMENTS)
+            assert again.end_offset in (0, 30)
+            await engine.delete(LOG)
 
 
 # --- giving space back --------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ async def test_a_file_that_the_kernel_cannot_sync_fails_its_log(tmp_path: Path) 
     await engine.start()
     log = await engine.open(LOG, CONFIG)
     kept = await fill(log, 2)
-    file = log.all_segments[-1].file
+    file = log._segments.all[-1].file
     reader, writer = os.pipe()
     good = os.dup(file.fd)
     durable = log.append([make_batch(10)], 0).durable

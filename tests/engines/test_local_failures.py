@@ -144,7 +144,7 @@ async def test_a_failed_flush_after_what_was_flushed_is_deleted(tmp_path: Path, 
         appended = [log.append([make_batch(10)], 0)]
         await gate.wait()
         appended += [log.append([make_batch(10)], 0) for _ in range(4)]
-        freed = asyncio.ensure_future(retain(log, 1 << 50, log.bases[1]))
+        freed = asyncio.ensure_future(retain(log, 1 << 50, log.segments()[1].base_offset))
         async with asyncio.timeout(10):
             while log.start_offset == 0:  # noqa: ASYNC110 - no thread is needed, but a few turns of the loop
                 await asyncio.sleep(0)

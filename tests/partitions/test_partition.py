@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from odradek.config import LogConfig
-from odradek.engines.interface import Appended, LogIdentity, StorageFull, Unknown
-from odradek.engines.memory.engine import MemoryEngine, MemoryLog
+from odradek.engines.interface import LogIdentity, StorageFull, Unknown
+from odradek.engines.memory.engine import MemoryLog
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions import lookup
 from odradek.partitions.parked_fetches import ParkedFetch
@@ -19,6 +19,7 @@ from odradek.partitions.partition import AppendResult, Partition
 from odradek.records.batch import RecordBatch, read_header, split_batches
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from odradek.records.compression import Codec
+from tests.engines.held import HeldEngine
 from tests.raw_client import batch, records_of
 
 NOW_MS = 1_700_000_000_000
@@ -37,58 +38,6 @@ class StillClock:
         return self.ms / 1000
 
     ageing = monotonic
-
-
-class HeldEngine(MemoryEngine):
-    """Memory, but nothing is durable until the test says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: list[tuple[MemoryLog, int, asyncio.Future[None]]] = []
-        self.hold = True
-        self.refuse: Exception | None = None
-
-    async def open(self, identity: LogIdentity, config: LogConfig) -> MemoryLog:
-        opened = await super().open(identity, config)
-        append = opened.append
-
-        def held(batches: Sequence[RecordBatch], epoch: int, expected_end: int | None = None) -> Appended:
-            if self.refuse is not None:
-                raise self.refuse
-            before = opened.durable_end
-            appended = append(batches, epoch, expected_end)
-            if not self.hold:
-                return appended
-            opened.durable_end = before
-            if self.held and self.held[-1][0] is opened and not self.held[-1][2].done():
-                durable = self.held[-1][2]
-                self.held[-1] = (opened, appended.end_offset, durable)
-            else:
-                durable = asyncio.get_running_loop().create_future()
-                self.held.append((opened, appended.end_offset, durable))
-            return appended._replace(durable=durable)
-
-        opened.append = held  # type: ignore[method-assign]
-        return opened
-
-    def flush(self) -> None:
-        for opened, end, durable in self.held:
-            opened.durable_end = end
-            durable.set_result(None)
-        self.held.clear()
-
-    def fail(self) -> None:
-        """What was held is lost, as after a failed flush."""
-        for opened, _, durable in self.held:
-            failure = Unknown("the flush failed")
-            opened.failed = failure
-            kept = self._kept[opened.identity]
-            while kept.headers and kept.headers[-1].base_offset >= opened.durable_end:
-                kept.size -= kept.headers.pop().size
-                kept.batches.pop()
-            kept.end_offset = opened.durable_end
-            durable.set_exception(failure)
-        self.held.clear()
 
 
 def run(work: Callable[[HeldEngine, StillClock, Callable[..., Awaitable[Partition]]], Awaitable[None]]) -> None:

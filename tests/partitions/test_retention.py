@@ -12,7 +12,7 @@ from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import LogIdentity, LogSegment
 from odradek.engines.local import LocalEngine
 from odradek.engines.memory import MemoryEngine
-from odradek.engines.memory.engine import MemoryLog
+from odradek.engines.memory.engine import MemoryLog, _Kept
 from odradek.partitions import retention
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.partitions.producer_state import ProducerState
@@ -31,11 +31,9 @@ def test_a_segment_that_goes_while_it_is_asked_for_is_passed_over() -> None:
             return await super().newest_timestamp(segment)
 
     async def main() -> None:
-        engine = MemoryEngine(StillClock())
-        log = await engine.open(IDENTITY, LogConfig(retention_ms=100))
+        log = Deleting(MemoryEngine(StillClock()), IDENTITY, LogConfig(retention_ms=100), _Kept())
         for time_ms in (1_000, 1_001, 1_002, 2_000):
             log.append([make_batch(10, timestamp=time_ms)], log.epoch)
-        log.__class__ = Deleting
         found = await retention.expendable(log, 1_200, 40)
         assert [(one.end_offset, one.overdue_ms) for one in found] == [(10, 100), (30, 98)]
         assert await retention.delete(log, 30) > 0

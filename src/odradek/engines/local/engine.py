@@ -494,7 +494,7 @@ class LocalEngine(Engine):
         state.epochs_crc = opened.epochs_crc
         self._note_flushed(state)  # what was checked is flushed: the checkpoints say so, and may not say more
         self._logs[key] = opened
-        if len(opened.all_segments) > 1 and "compact" not in config.cleanup_policy:
+        if "compact" not in config.cleanup_policy:
             opened.look_for_holes()
         return opened
 
@@ -510,10 +510,6 @@ class LocalEngine(Engine):
         key = (log.identity.topic, log.identity.partition)
         if self._logs.get(key) is log:
             self._states[key].cut = cut
-        if self._shared is not None:
-            for segment in log.all_segments:
-                self._shared.writers.pop(segment.file, None)
-            self._shared.flusher.flushed(0)  # its files are dirty no more: there may be room
 
     def _on_closed(self, log: LocalLog) -> None:
         key = (log.identity.topic, log.identity.partition)

@@ -21,8 +21,8 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from odradek.config import INT_MAX
 from odradek.engines.interface import EngineCounters
@@ -34,7 +34,6 @@ from odradek.engines.local.recovery import remove_if_there
 if TYPE_CHECKING:
     from odradek.engines.local.files import LogFile
     from odradek.engines.local.kernel_syncs import KernelSyncs
-    from odradek.engines.local.log import LocalLog
 
 
 # fdatasyncs that the kernel is given at once, whatever the setting says.
@@ -73,7 +72,21 @@ class Job:
         return len(self.fds) + len(self.tails) + len(self.replacements) + len(self.folders)
 
 
-class Flusher:
+class Flushable(Protocol):
+    """A log, as far as the flusher knows it."""
+
+    def begin_flush(self) -> Job | None:
+        """What the round that begins now is to do for it; None for nothing."""
+
+    def end_flush(self, error: OSError | None, unwritten: Collection[str] = ()) -> None:
+        """The round has ended; `unwritten` are the index files that found no room. Called with an error also where its
+        round never began."""
+
+
+L = TypeVar("L", bound=Flushable)
+
+
+class Flusher(Generic[L]):
     """The rounds of one file system. Used on the event loop."""
 
     def __init__(
@@ -84,10 +97,10 @@ class Flusher:
         syncfs_files: int,
         unflushed_max_bytes: int,
         unflushed_max_files: int,
-        writers: dict[LogFile, LocalLog],
+        writers: dict[LogFile, L],
         now: Callable[[], float],
         counters: EngineCounters,
-        on_flushed: Callable[[Iterable[LocalLog]], None],
+        on_flushed: Callable[[Iterable[L]], None],
     ) -> None:
         """`on_flushed` is told of the logs that each round has flushed."""
         self._disk = disk
@@ -101,9 +114,9 @@ class Flusher:
         """The dirty files that no round has taken yet, each with its log."""
         self._running_files = 0
         self._loop = asyncio.get_running_loop()
-        self._wanted: dict[LocalLog, None] = {}
+        self._wanted: dict[L, None] = {}
         """The logs of the next round."""
-        self._running: dict[LocalLog, Job] = {}
+        self._running: dict[L, Job] = {}
         self._scheduled = False
         self._room: list[asyncio.Future[None]] = []
         self.unflushed_bytes = 0
@@ -115,7 +128,7 @@ class Flusher:
         self._kernel: KernelSyncs | None = None
         self._uses_kernel = True
 
-    def request(self, log: LocalLog) -> None:
+    def request(self, log: L) -> None:
         """Takes a log into the next round. The round begins in the loop's next turn, so that all that this turn appends
         shares it."""
         self._wanted[log] = None
@@ -163,7 +176,7 @@ class Flusher:
         round_ = self.workers.run(run_round, self._disk, list(jobs.values()), self._any_fd(), self._syncfs_files)
         round_.add_done_callback(self._end_of_thread)
 
-    def _begin_in_kernel(self, jobs: dict[LocalLog, Job]) -> bool:
+    def _begin_in_kernel(self, jobs: dict[L, Job]) -> bool:
         """Begins a round that only syncs files, few enough; False where it is another kind of round."""
         if not self._uses_kernel:
             return False

@@ -1,7 +1,8 @@
 """One log in Kafka's files: append, read, roll, give space back.
 
 Role: the `PartitionLog` of the local engine. Appends write into the page cache on the event loop and nothing else; what
-waits for the disk goes through the flusher (`begin_flush`, `end_flush`) or into a thread.
+waits for the disk goes through the flusher (`begin_flush`, `end_flush`) or into a thread. What is not on the disk yet
+is noted in `flush_state`, which segments there are in `segments`.
 
 Invariants:
 - `flushed_end` moves only to what had been written before a flush began, when that flush has returned.
@@ -13,8 +14,6 @@ Invariants:
 - A failed log touches its files no more: the engine keeps where it goes on (`Cut`), and opening it again begins there.
   After a failed write or roll that is the end of what had been written, in either mode; after a failed flush the end of
   the last good one, whatever memory shows.
-- Segments are in order; the last one is written to. What leaves `all_segments` is renamed before the call that did it
-  returns, so that it cannot come back.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
-
-from crc32c import crc32c
 
 from odradek.clock import Clock
 from odradek.config import INT_MAX, LONG_MAX, LogConfig
@@ -48,19 +45,20 @@ from odradek.engines.local import checkpoints, lookup
 from odradek.engines.local.aborted_index import AbortedIndex, read_aborted
 from odradek.engines.local.disk import NO_ROOM, Disk, Workers, WouldWait
 from odradek.engines.local.files import NO_DESCRIPTOR, LoadedIndexes, LogFile, OpenFiles
-from odradek.engines.local.flusher import Durable, Flusher, Job
+from odradek.engines.local.flush_state import Captured, FlushState
+from odradek.engines.local.flusher import Flusher, Job
 from odradek.engines.local.indexes import (
     BLOCK_ENTRIES,
     ENTRY_BYTES,
     TIME_ENTRY_BYTES,
     OffsetIndex,
-    TimeIndex,
     write_tail,
 )
 from odradek.engines.local.lookup import View
 from odradek.engines.local.reading import Reads
-from odradek.engines.local.recovery import Cut, Loaded, clip_epochs, remove_if_there
-from odradek.engines.local.segment import DELETED, Segment
+from odradek.engines.local.recovery import Cut, Loaded, clip_epochs
+from odradek.engines.local.segment import Segment
+from odradek.engines.local.segments import Segments, remove_all, rename_deleted
 from odradek.engines.local.snapshots import KEPT, SnapshotName, snapshot_name, write_snapshot
 from odradek.logs import get_logger
 from odradek.records.batch import LENGTH_OVERHEAD, Buffer, RecordBatch
@@ -79,7 +77,7 @@ class Shared:
     root: str
     files: OpenFiles
     indexes: LoadedIndexes
-    flusher: Flusher
+    flusher: Flusher[LocalLog]
     readers: Workers
     background: Workers
     random_below: Callable[[int], int]
@@ -126,56 +124,31 @@ class LocalLog(PartitionLog):
         self._files = shared.files
         self._flusher = shared.flusher
         self._loop = asyncio.get_running_loop()
-        self.all_segments: list[Segment] = loaded.segments if loaded is not None else []
-        self.bases: list[int] = [segment.base_offset for segment in self.all_segments]
-        self._active: Segment | None = self.all_segments[-1] if self.all_segments else None
+        self._segments = Segments(loaded.segments if loaded is not None else [])
         self.start_offset = loaded.start_offset if loaded is not None else 0
         self.end_offset = loaded.end_offset if loaded is not None else 0
         self.durable_end = self.flushed_end = self.end_offset
         self._epochs: list[tuple[int, int]] = loaded.epochs if loaded is not None else []
         self.epochs_crc = loaded.epochs_crc if loaded is not None else 0
         """Of the leader epochs' file as it is on the disk."""
-        self._epochs_due_crc = 0
         self._aborted_index = AbortedIndex(shared.disk)
         self._snapshots: list[SnapshotName] = loaded.snapshots if loaded is not None else []
         self._roll_next = loaded is not None and loaded.roll
-        self._sealed_bytes = sum(segment.size for segment in self.all_segments[:-1])
         self._accepts = True
         self._closed = False
         self._close_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Future[Any]] = set()
         # Where the last good flush ended, and where `durable_end` lies: (offset, segment, position).
-        active = self._active
+        active = self._segments.active
         self._flushed_at = (self.end_offset, active, active.size if active is not None else 0)
         self.durable_at = self._flushed_at
-        self._reads = Reads(self, shared.disk, shared.files, shared.indexes, shared.readers)
-        # What the next round is to do.
-        self._next: Durable | None = None
-        self._unflushed = 0
-        self._unflushed_records = 0
-        self._dirty_files: list[LogFile] = []
-        self._sealed: list[Segment] = []
+        self._reads = Reads(self, self._segments, shared.disk, shared.files, shared.indexes, shared.readers)
+        self._flush_state = FlushState(self, shared.flusher, shared.files, shared.writers)
         self._fresh = True
         self._index_block = (active.index.written if active is not None else 0) + BLOCK_ENTRIES
         """With this many entries in the active segment's index, the new ones are written."""
-        self._epoch_due = False
-        self._folders_due: list[str] = []
-        self._replacements_due: list[tuple[str, bytes]] = []
-        self._full_due = False
         self._touched = unclean
         """Whether closing has anything to write."""
-        # What the round that runs does.
-        self._inflight: Durable | None = None
-        self._captured = 0
-        self._captured_at = self._flushed_at
-        self._captured_files: list[LogFile] = []
-        self._captured_indexes: list[tuple[OffsetIndex | TimeIndex, int]] = []
-        self._captured_epoch = False
-        self._captured_name = False
-        self._has_more_than_bytes = True
-        """Whether the next round has other things to do than to sync segments."""
-        self._quiet: asyncio.Future[None] | None = None
-        """Resolves when the round that runs has ended for this log."""
         self._sync_upto = 0
         self._flush_timer: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] = self._loop.create_future()
@@ -199,7 +172,8 @@ class LocalLog(PartitionLog):
         if expected_end is not None and expected_end != base_offset:
             raise Refused(f"the log ends at {base_offset}, not at {expected_end}")
         buffers: Sequence[Buffer]
-        if len(batches) == 1:
+        is_one = len(batches) == 1
+        if is_one:
             batch = batches[0]
             header = batch.header
             buffers = batch.placed_at(base_offset, epoch)
@@ -219,7 +193,7 @@ class LocalLog(PartitionLog):
         if len(buffers) > _BUFFERS_MAX:
             buffers = [b"".join(buffers)]
 
-        active = self._active
+        active = self._segments.active
         if active is None or (
             (filled := active.size)
             and (
@@ -243,12 +217,12 @@ class LocalLog(PartitionLog):
         except OSError as error:
             self._write_failed(active, error)
         if not file.dirty:
-            self._note_dirty(file)
+            self._flush_state.note_dirty(file)
 
         if position == 0:
             active.rolling_timestamp = max_timestamp
             self._set_roll_time(active)
-        if len(batches) == 1:
+        if is_one:
             active.note(size, end_offset - 1, max_timestamp, self.index_interval)
         else:
             offset = base_offset
@@ -262,34 +236,28 @@ class LocalLog(PartitionLog):
             self._begin_epoch(base_offset)
 
         if self._flushes:
-            self._unflushed += size
+            due = self._flush_state
+            due.unflushed_bytes += size
             self._flusher.unflushed_bytes += size
-            durable = self._next
+            durable = due.next
             if durable is None:
-                durable = self._next = Durable(loop=self._loop)
-                self._flusher.request(self)
+                durable = due.next_flush()
             return Appended(base_offset, end_offset, durable)
         return Appended(base_offset, end_offset, self._append_in_os_mode(end_offset - base_offset))
 
     def _append_in_os_mode(self, records: int) -> asyncio.Future[None]:
-        self._unflushed_records += records
-        if self._unflushed_records >= self.config.flush_messages or (
+        due = self._flush_state
+        due.unflushed_records += records
+        if due.unflushed_records >= self.config.flush_messages or (
             not self.established and self._sync_upto <= self.flushed_end
         ):
             self._sync_upto = self.end_offset
         if self._sync_upto > self.flushed_end:
-            return self._next_flush()
+            return due.next_flush()
         self.durable_end = self.end_offset
         if self._flush_timer is None and self.config.flush_ms < LONG_MAX:
             self._flush_timer = self._loop.call_later(self.config.flush_ms / 1000, self._flush_now)
         return self._done
-
-    def _next_flush(self) -> Durable:
-        """The future of the next round, which is asked for."""
-        if self._next is None:
-            self._next = Durable(loop=self._loop)
-            self._flusher.request(self)
-        return self._next
 
     def _flush_now(self) -> None:
         self._flush_timer = None
@@ -303,7 +271,7 @@ class LocalLog(PartitionLog):
         """The first append of an opening: the epoch is to be durable with it."""
         self._fresh = False
         self._touched = True
-        self._epoch_due = self._has_more_than_bytes = True
+        self._flush_state.epoch_due = self._flush_state.has_more_than_bytes = True
         while self._epochs and self._epochs[-1][1] >= base_offset:
             self._epochs.pop()  # an epoch that has no batches any more
         self._epochs.append((self.epoch, base_offset))
@@ -312,7 +280,7 @@ class LocalLog(PartitionLog):
         """Writes the active segment's new index entries: 20 us for every 2 MB of log. A failure costs nothing: they are
         written with the next block, and a crash makes them again from the log."""
         self._index_block = segment.index.count + BLOCK_ENTRIES
-        if self._captured_indexes:
+        if self._flush_state.running is not None and self._flush_state.running.indexes:
             return  # the round that runs is writing them
         try:
             for index in (segment.index, segment.times):
@@ -330,12 +298,6 @@ class LocalLog(PartitionLog):
         assert len(rest) == size
         checkpoints.write_all(self._disk, fd, rest[written:], position + written)
 
-    def _note_dirty(self, file: LogFile) -> None:
-        """The next round syncs it."""
-        file.dirty = True
-        self._dirty_files.append(file)
-        self._shared.writers[file] = self
-
     def _write_failed(self, active: Segment, error: OSError) -> NoReturn:
         """Takes back what a failed write left, and says how it ended."""
         try:
@@ -343,7 +305,7 @@ class LocalLog(PartitionLog):
                 self._disk.truncate(active.file.fd, active.size)
                 if not active.file.dirty:
                     # What follows may go into a new segment: this one's truncation must be on the disk before it.
-                    self._note_dirty(active.file)
+                    self._flush_state.note_dirty(active.file)
         except OSError as second:
             error = second
         else:
@@ -370,12 +332,12 @@ class LocalLog(PartitionLog):
     def _roll(self) -> Segment:
         """Begins a new segment at the end. Raises `StorageFull` or `Unknown`."""
         disk = self._disk
-        sealed = self._active
+        sealed = self._segments.active
         segment = Segment(self.folder, self.end_offset, self._shared.clock.now_ms())
         try:
             if sealed is None:
                 disk.make_folder(self.folder)
-            elif self._flushes and self.flushed_end <= self.bases[0]:
+            elif self._flushes and self.flushed_end <= self._segments.bases[0]:
                 # A power cut must not leave the second segment without the first: the log would begin there.
                 disk.sync_folder(self.folder)
             self._files.create(segment.file)
@@ -391,16 +353,13 @@ class LocalLog(PartitionLog):
             self._shared.on_made(self)
         else:
             sealed.finish_times()
-            self._sealed.append(sealed)
-            self._sealed_bytes += sealed.size
+            self._flush_state.sealed.append(sealed)
             if not self._flushes:
                 self._flusher.request(self)
-        self._folders_due.append(self.folder)
-        self._has_more_than_bytes = True
+        self._flush_state.folders_due.append(self.folder)
+        self._flush_state.has_more_than_bytes = True
         self._index_block = BLOCK_ENTRIES
-        self.all_segments.append(segment)
-        self.bases.append(segment.base_offset)
-        self._active = segment
+        self._segments.add(segment)
         self._roll_next = False
         if sealed is not None:
             self.on_roll(segment.base_offset)
@@ -409,48 +368,28 @@ class LocalLog(PartitionLog):
     def _name_folder(self) -> None:
         """Has the topic's id written into the folder."""
         metadata = checkpoints.format_partition_metadata(self.identity.topic_id)
-        self._replacements_due.append((f"{self.folder}/{checkpoints.PARTITION_METADATA}", metadata))
-        self._folders_due += (self.folder, self._shared.root)
-        self._has_more_than_bytes = True
+        self._flush_state.replacements_due.append((f"{self.folder}/{checkpoints.PARTITION_METADATA}", metadata))
+        self._flush_state.folders_due += (self.folder, self._shared.root)
+        self._flush_state.has_more_than_bytes = True
 
     def _views(self) -> list[View]:
-        """The segments as they are now. May be called from any thread: both lists are only ever replaced or added
-        to."""
-        segments = self.all_segments
-        end_offset = self.end_offset
-        views = []
-        for number, segment in enumerate(segments):
-            is_last = number == len(segments) - 1
-            views.append(View.of(segment, end_offset if is_last else segments[number + 1].base_offset))
-        return views
-
-    def _forget_first(self, count: int) -> list[Segment]:
-        """Takes the first segments out of the log."""
-        gone, self.all_segments = self.all_segments[:count], self.all_segments[count:]
-        self.bases = self.bases[count:]
-        self._sealed_bytes -= sum(segment.size for segment in gone)
-        for segment in gone:
-            self._files.discard(segment.file)
-            self._shared.writers.pop(segment.file, None)
-            self._shared.indexes.discard(segment.index)
-            if segment.file in self._dirty_files:
-                self._dirty_files.remove(segment.file)
-            if segment in self._sealed:
-                self._sealed.remove(segment)
-        return gone
+        return self._segments.views(self.end_offset)
 
     async def _delete_below(self, offset: int, at_once: bool = False) -> int:
         """Deletes the segments that end at or below `offset`, but for the active one; returns their bytes. They cannot
         come back when it returns; their bytes are free after a while, or then as well (`at_once`)."""
-        count = bisect_right(self.bases, offset) - 1
-        if count <= 0:
+        gone = self._segments.take_below(offset)
+        if not gone:
             return 0
-        gone = self._forget_first(count)
-        self.start_offset = max(self.start_offset, self.all_segments[0].base_offset)
+        for segment in gone:
+            self._files.discard(segment.file)
+            self._shared.indexes.discard(segment.index)
+            self._flush_state.forget(segment)
+        self.start_offset = max(self.start_offset, self._segments.bases[0])
         self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
-        renamed: list[str] = await self._in_background(_rename_deleted, self._disk, self.folder, gone)
+        renamed: list[str] = await self._in_background(rename_deleted, self._disk, self.folder, gone)
         if at_once:
-            await self._in_background(_remove_all, self._disk, renamed)
+            await self._in_background(remove_all, self._disk, renamed)
         else:
             self._shared.remove_later(renamed, self.config.file_delete_delay_ms)
         return sum(segment.size for segment in gone)
@@ -481,13 +420,13 @@ class LocalLog(PartitionLog):
         return self._reads.read(offset, max_bytes, upto, minimum_one, spans)
 
     def read_aborted(self) -> list[AbortedTransaction]:
-        return read_aborted(self._disk, [segment.stem for segment in self.all_segments])
+        return read_aborted(self._disk, [segment.stem for segment in self._segments.all])
 
     async def save_aborted(self, aborted: Sequence[AbortedTransaction]) -> None:
         if not self._accepts:
             self._refuse()
         await self.flush()
-        stems = [(segment.base_offset, segment.stem) for segment in self.all_segments]
+        stems = [(segment.base_offset, segment.stem) for segment in self._segments.all]
         await self._in_background(self._aborted_index.write, stems, aborted)
 
     def unread_from(self, offset: int) -> Unread | Awaitable[Unread | None] | None:
@@ -520,15 +459,19 @@ class LocalLog(PartitionLog):
                     [f"offsets {first} to {end - 1} are in no segment" for first, end in looking.result()],
                 )
 
-        looking = self._shared.background.run(lookup.find_holes, self._disk, self._views()[:-1])
+        views = self._views()[:-1]
+        if not views:
+            return
+        looking = self._shared.background.run(lookup.find_holes, self._disk, views)
         self._background.add(looking)
         looking.add_done_callback(told)
 
     def rewrite_index(self, segment: Segment) -> None:
         if self.failed is None and not self._closed:
-            if segment is not self._active and segment not in self._sealed:
-                self._sealed.append(segment)
-            self._full_due = self._has_more_than_bytes = self._touched = True
+            due = self._flush_state
+            if segment is not self._segments.active and segment not in due.sealed:
+                due.sealed.append(segment)
+            due.indexes_due = due.has_more_than_bytes = self._touched = True
             self._flusher.request(self)
 
     def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
@@ -544,118 +487,59 @@ class LocalLog(PartitionLog):
         return self._epochs[-1][0] if self._epochs else None
 
     def size_bytes(self) -> int:
-        return self._sealed_bytes + (self._active.size if self._active is not None else 0)
+        return self._segments.size_bytes()
 
     # --- flush ---------------------------------------------------------------------------------------------------
 
     async def flush(self) -> None:
         if self.failed is not None:
             raise self.failed
-        if self._has_work():
-            await self._next_flush()
-        elif self._inflight is not None:
-            await self._inflight
-
-    def _has_work(self) -> bool:
-        """Whether something was written, or is to be, that no round has taken."""
-        return bool(self._dirty_files) or (
-            self._has_more_than_bytes
-            and bool(self._epoch_due or self._replacements_due or self._folders_due or self._sealed or self._full_due)
-        )
+        due = self._flush_state
+        if due.has_work():
+            await due.next_flush()
+        elif due.running is not None and due.running.durable is not None:
+            await due.running.durable
 
     def begin_flush(self) -> Job | None:
-        """What the round that begins now is to do for this log; None for nothing. Called by the flusher."""
         if self.failed is not None or self._closed:
             return None
-        assert self._quiet is None
-        job = Job()
-        active = self._active
-        self._inflight, self._next = self._next, None
-        self._captured, self._unflushed = self._unflushed, 0
-        self._unflushed_records = 0
-        self._captured_at = (self.end_offset, active, active.size if active is not None else 0)
-        self._captured_files, self._dirty_files = self._dirty_files, []
-        for file in self._captured_files:
-            file.dirty = False
-            self._shared.writers.pop(file, None)
-            self._files.pin(file)
-            if file.fd >= 0:  # else it was synced, and closed for the descriptor's sake
-                job.fds.append(file.fd)
-        self._quiet = self._loop.create_future()
-        if self._has_more_than_bytes:
-            self._has_more_than_bytes = False
-            self._capture_the_rest(job, active)
+        active, due = self._segments.active, self._flush_state
+        job = due.begin((self.end_offset, active, active.size if active is not None else 0))
+        if due.has_more_than_bytes:
+            due.begin_the_rest(job, self.folder, self._epochs, active)
         return job
 
-    def _capture_the_rest(self, job: Job, active: Segment | None) -> None:
-        """What is not only bytes of segments: names, epochs, indexes."""
-        self._captured_epoch, self._epoch_due = self._epoch_due, False
-        if self._captured_epoch:
-            path = f"{self.folder}/{checkpoints.LEADER_EPOCHS}"
-            data = checkpoints.format_epochs(self._epochs)
-            self._epochs_due_crc = crc32c(data)
-            job.replacements.append((path, data))
-            self._folders_due.append(self.folder)
-        self._captured_name = bool(self._replacements_due)
-        job.replacements += self._replacements_due
-        self._replacements_due = []
-        job.folders = list(dict.fromkeys(self._folders_due))
-        self._folders_due = []
-        for segment in self._sealed:
-            self._add_tails(job, segment)
-        self._sealed = []
-        if self._full_due and active is not None:
-            self._add_tails(job, active)
-        self._full_due = False
-
-    def _add_tails(self, job: Job, segment: Segment) -> None:
-        for index in (segment.index, segment.times):
-            tail = index.tail()
-            job.tails.append((index.path, tail))
-            self._captured_indexes.append((index, tail.written))
-
     def end_flush(self, error: OSError | None, unwritten: Collection[str] = ()) -> None:
-        """The round has ended; `unwritten` are the index files that found no room. Called by the flusher, also for a
-        log whose round never began."""
-        quiet, self._quiet = self._quiet, None
-        for file in self._captured_files:
-            self._files.unpin(file)
-        self._captured_files = []
-        captured, self._captured = self._captured, 0
-        self._flusher.flushed(captured)
-        if error is None and self.failed is None:
-            self._flusher.counters.flushed_bytes += captured
-        indexes, self._captured_indexes = self._captured_indexes, []
+        due = self._flush_state
+        due.release()
         if error is not None:
             self.flush_failed(error)
-        elif self.failed is None and quiet is not None:
-            for index, written in indexes:
+        elif self.failed is None and (ended := due.running) is not None:
+            self._flusher.counters.flushed_bytes += ended.size
+            for index, written in ended.indexes:
                 if index.path in unwritten:
                     continue
                 index.note_written(written)
                 if isinstance(index, OffsetIndex):
                     self._shared.indexes.note(index)
-            self._note_flushed()
-        if quiet is not None:
-            quiet.set_result(None)
+            self._note_flushed(ended)
+        due.end()
 
-    def _note_flushed(self) -> None:
-        self._flushed_at = self._captured_at
-        self.flushed_end = self._captured_at[0]
-        if self._captured_epoch:
-            self._captured_epoch = False
-            self.epochs_crc = self._epochs_due_crc
+    def _note_flushed(self, ended: Captured) -> None:
+        self._flushed_at = ended.at
+        self.flushed_end = ended.at[0]
+        if ended.epochs_crc is not None:
+            self.epochs_crc = ended.epochs_crc
             self.established = True
-        self.named = self.named or self._captured_name
+        self.named = self.named or ended.has_name
         if self._flushes:
             if self.flushed_end > self.durable_end:
                 self.durable_end = self.flushed_end
                 self.durable_at = self._flushed_at
         elif self._sync_upto <= self.flushed_end:
             self.durable_end = self.end_offset
-        durable, self._inflight = self._inflight, None
-        if durable is not None:
-            durable.set_result(None)
+        if ended.durable is not None:
+            ended.durable.set_result(None)
 
     def fail(self, failure: LogFailure, keeps_written: bool = False) -> None:
         """Ends this opening: nothing is written any more, and nothing that was not flushed counts as kept, but for what
@@ -664,14 +548,8 @@ class LocalLog(PartitionLog):
             return
         self.failed = failure
         self._accepts = False
-        self._flusher.flushed(self._unflushed)
-        self._unflushed = 0
         self._shared.on_failed(self, self._written_cut() if keeps_written else self._cut())
-        for durable in (self._inflight, self._next):
-            if durable is not None:
-                durable.set_exception(failure)
-                durable.exception()  # whoever cares awaits it; nobody may
-        self._inflight = self._next = None
+        self._flush_state.fail(failure)
 
     def flush_failed(self, error: OSError) -> None:
         """Ends this opening at its last good flush, also where a write has ended it meanwhile: what had been written is
@@ -683,20 +561,21 @@ class LocalLog(PartitionLog):
 
     def _written_cut(self) -> Cut | None:
         """Where the log goes on after a write that failed: before it."""
-        active, fallback = self._active, self._cut()
+        active, fallback = self._segments.active, self._cut()
         if active is None or fallback is None:
             return fallback
         return Cut(self.end_offset, active.base_offset, active.size, fallback)
 
     def _cut(self) -> Cut | None:
         """Where the log goes on after a flush that failed: at the end of the last good one."""
-        if not self.all_segments:
+        segments = self._segments.all
+        if not segments:
             return None
         offset, segment, position = self._flushed_at
-        if segment is not None and segment in self.all_segments:
+        if segment is not None and segment in segments:
             return Cut(offset, segment.base_offset, position)
         # Nothing was flushed yet, or what was is deleted: nothing that is left is on the disk for certain.
-        base_offset = self.all_segments[0].base_offset
+        base_offset = segments[0].base_offset
         return Cut(base_offset, base_offset, 0)
 
     # --- settings, retention, snapshots --------------------------------------------------------------------------
@@ -704,13 +583,13 @@ class LocalLog(PartitionLog):
     def configure(self, config: LogConfig) -> None:
         had_flushes = self._flushes
         self._set_config(config)
-        if self._active is not None:
-            self._set_roll_time(self._active)
+        if (active := self._segments.active) is not None:
+            self._set_roll_time(active)
         if self.failed is not None or self._closed or had_flushes == self._flushes:
             return
         if self._flushes:
             if self.end_offset > self.flushed_end:
-                self._next_flush()
+                self._flush_state.next_flush()
         else:
             self._sync_upto = self.flushed_end if self.established else self.end_offset
             if self._sync_upto <= self.flushed_end:
@@ -753,17 +632,12 @@ class LocalLog(PartitionLog):
         await self._delete_below(offset, at_once)
 
     def segments(self) -> list[LogSegment]:
-        ends = [*self.bases[1:], self.end_offset]
-        return [
-            LogSegment(segment.base_offset, end_offset, segment.size)
-            for segment, end_offset in zip(self.all_segments, ends, strict=False)
-            if segment.size
-        ]
+        return self._segments.told(self.end_offset)
 
     async def roll(self) -> None:
         if not self._accepts:
             self._refuse()
-        if self._active is not None and self._active.size:
+        if (active := self._segments.active) is not None and active.size:
             self._roll()
             await self.flush()
 
@@ -774,10 +648,9 @@ class LocalLog(PartitionLog):
         return await self._delete_below(upto)
 
     async def newest_timestamp(self, segment: LogSegment) -> int | None:
-        number = bisect_right(self.bases, segment.base_offset) - 1
-        if number < 0 or self.bases[number] != segment.base_offset:
+        asked = self._segments.beginning_at(segment.base_offset)
+        if asked is None:
             return None
-        asked = self.all_segments[number]
         if not asked.times_known:
             view = View.of(asked, self.end_offset)
             timestamp, offset = await self._in_background(lookup.read_times, self._disk, view)
@@ -791,7 +664,7 @@ class LocalLog(PartitionLog):
     async def save_snapshot(self, kind: str, offset: int, data: bytes) -> None:
         if not self._accepts:
             self._refuse()
-        if self._active is None:
+        if self._segments.active is None:
             self._roll()  # a log takes up storage from here on
         await self.flush()
         snapshot = snapshot_name(kind, offset, self._epoch_before(offset))
@@ -837,21 +710,20 @@ class LocalLog(PartitionLog):
         if self._flush_timer is not None:
             self._flush_timer.cancel()
         if self.failed is None and self._touched:
-            if self._active is not None:
-                self._active.finish_times()
-            self._full_due = self._has_more_than_bytes = True
+            if (active := self._segments.active) is not None:
+                active.finish_times()
+            self._flush_state.indexes_due = self._flush_state.has_more_than_bytes = True
             try:
-                await self._next_flush()
+                await self._flush_state.next_flush()
             except LogFailure:
                 assert self.failed is not None
-        while self._quiet is not None:
-            await self._quiet
+        while (running := self._flush_state.running) is not None:
+            await running.quiet
         while self._background:
             await asyncio.wait(self._background)
         self._closed = True
-        for segment in self.all_segments:
+        for segment in self._segments.all:
             self._files.discard(segment.file)
-            self._shared.writers.pop(segment.file, None)
             self._shared.indexes.discard(segment.index)
         self._shared.on_closed(self)
 
@@ -862,23 +734,3 @@ def _first(entry: tuple[int, int]) -> int:
 
 def _second(entry: tuple[int, int]) -> int:
     return entry[1]
-
-
-def _remove_all(disk: Disk, paths: list[str]) -> None:
-    for path in paths:
-        remove_if_there(disk, path)
-
-
-def _rename_deleted(disk: Disk, folder: str, segments: list[Segment]) -> list[str]:
-    """Gives the files of segments their deleted names, a log's file first; returns those names. One segment is gone for
-    certain before the next goes: else a power cut could leave a hole in the log. Blocks."""
-    renamed = []
-    for segment in segments:
-        for path in segment.paths():
-            try:
-                disk.rename(path, path + DELETED)
-            except FileNotFoundError:
-                continue
-            renamed.append(path + DELETED)
-        disk.sync_folder(folder)
-    return renamed

@@ -30,6 +30,7 @@ from odradek.engines.local.indexes import (
     unpack_entries,
 )
 from odradek.engines.local.segment import Damaged, Place, Read, Segment, locate, position_behind, reader, walk_on
+from odradek.engines.local.segments import Segments
 from odradek.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, Buffer, read_header
 
 # Where reads ended at the high watermark: the next read of a consumer that keeps up begins there.
@@ -40,8 +41,6 @@ _LENGTH_END = 12
 class Readable(Protocol):
     """What a log shows of itself."""
 
-    all_segments: list[Segment]
-    bases: list[int]
     end_offset: int
     durable_at: tuple[int, Segment | None, int]
     index_interval: int
@@ -67,8 +66,17 @@ class Request(NamedTuple):
 class Reads:
     """The reads of one opening of a log."""
 
-    def __init__(self, log: Readable, disk: Disk, files: OpenFiles, indexes: LoadedIndexes, readers: Workers) -> None:
+    def __init__(
+        self,
+        log: Readable,
+        segments: Segments,
+        disk: Disk,
+        files: OpenFiles,
+        indexes: LoadedIndexes,
+        readers: Workers,
+    ) -> None:
         self._log = log
+        self._segments = segments
         self._disk = disk
         self._files = files
         self._indexes = indexes
@@ -80,9 +88,9 @@ class Reads:
         self, offset: int, max_bytes: int, upto: int, minimum_one: bool, spans: bool
     ) -> list[Buffer] | Awaitable[list[Buffer]]:
         """See `PartitionLog.read`; the caller has checked that `offset` is in the log and below `upto`."""
-        log = self._log
-        number = bisect_right(log.bases, offset) - 1
-        while number < len(log.bases) and log.bases[number] < upto:
+        segments = self._segments
+        number = bisect_right(segments.bases, offset) - 1
+        while number < len(segments.bases) and segments.bases[number] < upto:
             request = self._request(number, offset, max_bytes, upto, minimum_one)
             try:
                 found = self._read_in_memory(request, spans)
@@ -96,9 +104,9 @@ class Reads:
         return []
 
     def _request(self, number: int, offset: int, max_bytes: int, upto: int, minimum_one: bool) -> Request:
-        log = self._log
-        segment = log.all_segments[number]
-        end_offset = log.bases[number + 1] if number + 1 < len(log.bases) else log.end_offset
+        log, segments = self._log, self._segments
+        segment, bases = segments.all[number], segments.bases
+        end_offset = bases[number + 1] if number + 1 < len(bases) else log.end_offset
         durable_offset, durable_segment, durable_position = log.durable_at
         if upto >= end_offset:
             limit = segment.size
@@ -144,9 +152,9 @@ class Reads:
     def unread_in_memory(self, offset: int) -> Unread | None:
         """See `PartitionLog.unread_from`. A thread for it costs twenty times as much beside a busy loop. Raises
         `WouldWait` where something is not in memory, or is damaged."""
-        log = self._log
-        for number in range(max(0, bisect_right(log.bases, offset) - 1), len(log.bases)):
-            request = self._request(number, offset, 0, log.end_offset, minimum_one=False)
+        segments = self._segments
+        for number in range(max(0, bisect_right(segments.bases, offset) - 1), len(segments.bases)):
+            request = self._request(number, offset, 0, self._log.end_offset, minimum_one=False)
             segment = request.segment
             if request.end == 0:
                 continue
@@ -162,7 +170,7 @@ class Reads:
                 while position < request.end:
                     header = read_header(read(HEADER_BYTES, position))
                     if not header.is_control:
-                        later = sum(one.size for one in log.all_segments[number + 1 :])
+                        later = sum(one.size for one in segments.all[number + 1 :])
                         return Unread(header.first_timestamp, request.end - position + later)
                     if header.size < HEADER_BYTES:
                         raise Damaged(f"no batch at position {position}")
@@ -179,9 +187,9 @@ class Reads:
                 raise Unknown(f"reading {request.segment.file.path} failed: {error}") from error
             if found is not None:
                 return found
-            log = self._log
-            number = bisect_right(log.bases, request.segment.base_offset)
-            if number >= len(log.bases) or log.bases[number] >= request.upto:
+            bases = self._segments.bases
+            number = bisect_right(bases, request.segment.base_offset)
+            if number >= len(bases) or bases[number] >= request.upto:
                 return []
             request = self._request(number, request.offset, request.max_bytes, request.upto, request.minimum_one)
 

@@ -1,0 +1,91 @@
+"""The segments of one log: which there are, where each ends, and how they go.
+
+Invariants:
+- They are in order, and each ends where the next one begins; the last one, `active`, is written to.
+- `all` and `bases` are only ever added to or replaced, so that a thread may look at them.
+- What has left is renamed before the deletion returns, one segment after the other, so that it cannot come back.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from odradek.engines.interface import LogSegment
+from odradek.engines.local.disk import Disk
+from odradek.engines.local.lookup import View
+from odradek.engines.local.recovery import remove_if_there
+from odradek.engines.local.segment import DELETED, Segment
+
+
+class Segments:
+    """See the module."""
+
+    __slots__ = ("active", "all", "bases", "sealed_bytes")
+
+    def __init__(self, found: list[Segment]) -> None:
+        self.all = found
+        self.bases = [segment.base_offset for segment in found]
+        """Of each its base offset."""
+        self.active: Segment | None = found[-1] if found else None
+        self.sealed_bytes = sum(segment.size for segment in found[:-1])
+        """Of all but the active one."""
+
+    def add(self, segment: Segment) -> None:
+        """The active segment ends, and this one is it."""
+        if self.active is not None:
+            self.sealed_bytes += self.active.size
+        self.all.append(segment)
+        self.bases.append(segment.base_offset)
+        self.active = segment
+
+    def take_below(self, offset: int) -> list[Segment]:
+        """Takes out those that end at or below `offset`, but for the active one."""
+        count = max(0, bisect_right(self.bases, offset) - 1)
+        if count == 0:
+            return []
+        gone, self.all = self.all[:count], self.all[count:]
+        self.bases = self.bases[count:]
+        self.sealed_bytes -= sum(segment.size for segment in gone)
+        return gone
+
+    def beginning_at(self, base_offset: int) -> Segment | None:
+        number = bisect_right(self.bases, base_offset) - 1
+        return self.all[number] if number >= 0 and self.bases[number] == base_offset else None
+
+    def size_bytes(self) -> int:
+        return self.sealed_bytes + (self.active.size if self.active is not None else 0)
+
+    def told(self, end_offset: int) -> list[LogSegment]:
+        """Those that hold batches, in the contract's words; the log ends at `end_offset`."""
+        ends = [*self.bases[1:], end_offset]
+        return [
+            LogSegment(segment.base_offset, end_offset, segment.size)
+            for segment, end_offset in zip(self.all, ends, strict=False)
+            if segment.size
+        ]
+
+    def views(self, end_offset: int) -> list[View]:
+        """As they are now, for searches in a thread; the log ends at `end_offset`."""
+        ends = [*self.bases[1:], end_offset]
+        return [View.of(segment, end_offset) for segment, end_offset in zip(self.all, ends, strict=False)]
+
+
+def rename_deleted(disk: Disk, folder: str, segments: list[Segment]) -> list[str]:
+    """Gives the files of segments their deleted names, a log's file first; returns those names. One segment is gone for
+    certain before the next goes: else a power cut could leave a hole in the log. Blocks."""
+    renamed = []
+    for segment in segments:
+        for path in segment.paths():
+            try:
+                disk.rename(path, path + DELETED)
+            except FileNotFoundError:
+                continue
+            renamed.append(path + DELETED)
+        disk.sync_folder(folder)
+    return renamed
+
+
+def remove_all(disk: Disk, paths: list[str]) -> None:
+    """Removes files that may be gone already. Blocks."""
+    for path in paths:
+        remove_if_there(disk, path)
