@@ -35,9 +35,9 @@ def handle(request: DescribeLogDirsRequest, context: RequestContext) -> Describe
 
 def _add(result: DescribeLogDirsResult, topic: str, partitions: list[Partition]) -> None:
     described = [
-        DescribeLogDirsPartition(partition_index=p.identity.partition, partition_size=p.log.size_bytes())
+        DescribeLogDirsPartition(partition_index=p.identity.partition, partition_size=p.size_bytes())
         for p in partitions
-        if p.log is not None
+        if p.opening is not None
     ]
     if described:
         result.topics.append(DescribeLogDirsTopic(name=topic, partitions=described))
