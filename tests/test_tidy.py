@@ -45,6 +45,20 @@ def test_only_the_clock_imports_time(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_nobody_reaches_through_a_partition(path: Path) -> None:
+    """Its log, and what it knows of producers, are its own: others ask it, and compare its opening."""
+    room = path.relative_to(ROOT / "src" / "odradek").parts[0]
+    # A fetch that is like an earlier one reads the log itself: a call less for each.
+    if room == "partitions" or name(path) == "src/odradek/handlers/fetch_alike.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and node.attr in ("log", "producers", "_log"):
+            of = node.value
+            owner = of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else ""
+            assert owner not in ("partition", "p"), f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_no_exception_vanishes(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ExceptHandler):

@@ -450,9 +450,8 @@ def test_what_cannot_be_read_is_passed_over() -> None:
     async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
         engine.hold = False
         await serving.put((b"a", b"1"))
-        opened = partition.opened()
         records = [NewRecord(b"not for reading", b"?"), NewRecord(None, b"keyless"), NewRecord(b"b", b"2")]
-        await partition.append_own(build_batch(records), opened)
+        await partition.append_own(build_batch(records), partition.opening)
         serving.shard.close()
         again = await reloaded(partition, StillClock())
         assert again.shard.machine.entries == {b"a": b"1", b"b": b"2"}

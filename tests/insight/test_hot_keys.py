@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, Producer
 
 import odradek
 from odradek.config import BrokerConfig
+from odradek.engines.interface import OffsetOutOfRange, Unknown
 from odradek.engines.local.disk import Disk
 from odradek.insight import hot_keys
 from odradek.insight.balance import HotKey, Load, balance_of
@@ -113,6 +114,24 @@ def test_what_no_longer_asks_is_forgotten(serving: Serving) -> None:
     serving.run(configure())
     scene.look()
     assert scene.sampler.of(scene.partition()) is None and scene.sampler._sampled == {}
+
+
+@pytest.mark.parametrize("failure", [OffsetOutOfRange("retention was here"), Unknown("the disk failed"), OSError("so")])
+def test_what_cannot_be_read_now_harms_nobody(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    scene = Scene(serving)
+    scene.produce(b"a", 3)
+
+    async def fail() -> list[bytes]:
+        raise failure
+
+    monkeypatch.setattr(scene.partition().log, "read", lambda *arguments: fail())
+    scene.look()
+    monkeypatch.undo()
+    scene.produce(b"b", 2)
+    scene.look()
+    assert scene.top() == {b"b": 1.0}
 
 
 def test_damage_is_told_and_harms_nobody(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,10 +29,10 @@ from typing import Generic, TypeVar
 from odradek.clock import Scheduler, Timer
 from odradek.coordination.operation import Outcome, Reply, StateMachine
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
-from odradek.engines.interface import LogFailure, OffsetOutOfRange, PartitionLog, StorageFull
+from odradek.engines.interface import LogFailure, OffsetOutOfRange, StorageFull
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
-from odradek.partitions.partition import Partition
+from odradek.partitions.partition import Opening, Partition
 from odradek.partitions.producer_state import read_marker
 from odradek.protocol.compiler import DecodeError
 from odradek.protocol.fields import Message
@@ -40,7 +40,6 @@ from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch
 from odradek.records.builder import BatchBuilder, NewRecord
 from odradek.records.iteration import iterate
 from odradek.replay.delays import delays
-from odradek.replay.loading import load
 
 log = get_logger("odradek.coordination")
 
@@ -95,7 +94,7 @@ class Shard(Generic[S]):
         self.load_bytes = load_bytes
         self.state = ShardState.LOADING
         self.machine = make()
-        self._opened: PartitionLog | None = None
+        self._opening: Opening | None = None
         self._known_end = 0
         """Of the log: behind the last batch that the state machine knows."""
         self._last_append: asyncio.Future[None] | None = None
@@ -120,8 +119,8 @@ class Shard(Generic[S]):
 
     def _is_current(self) -> bool:
         """Whether the state is what the log says: it is that opening of it, and nobody else has written since."""
-        opened = self._opened
-        return opened is not None and self.partition.log is opened and opened.end_offset == self._known_end
+        opening, partition = self._opening, self.partition
+        return opening is not None and partition.opening is opening and partition.end_offset == self._known_end
 
     def ask(
         self, operation: Callable[[S, Reply, Outcome], None], refusal: Callable[[ErrorCode], Message]
@@ -177,11 +176,11 @@ class Shard(Generic[S]):
 
     def _append(self, outcome: Outcome) -> ErrorCode | None:
         """Appends and replays; an error where nothing was kept. A log that has failed takes the shard with it."""
-        records, opened = outcome.records, self._opened
-        assert opened is not None
+        records, opening = outcome.records, self._opening
+        assert opening is not None
         try:
             for batch in _batches(records, outcome.producer):
-                durable = self.partition.append_own(batch, opened)
+                durable = self.partition.append_own(batch, opening)
         except LogFailure as failure:
             if isinstance(failure, StorageFull):  # which the partition has said, and not for each of many
                 if not outcome.alters:
@@ -190,7 +189,7 @@ class Shard(Generic[S]):
                 log.error("a coordinator's append failed", partition=str(self.partition.identity), why=str(failure))
             self._begin_again()
             return ErrorCode.NOT_COORDINATOR
-        self._known_end = opened.end_offset
+        self._known_end = self.partition.end_offset
         for record in records:
             assert record.key is not None
             if outcome.producer is None:
@@ -206,12 +205,12 @@ class Shard(Generic[S]):
         due = self._records_since_snapshot > self.snapshot_min_records + self._snapshot_size
         # What is pending is in no snapshot: transactions are short, and the log has it.
         if due and self._saving is None and not self.machine.has_pending():
-            self._saving = asyncio.ensure_future(self._save_snapshot(opened, opened.end_offset, durable))
+            self._saving = asyncio.ensure_future(self._save_snapshot(opening, self._known_end, durable))
         return None
 
     def _transaction_ended(self, producer_id: int, committed: bool) -> None:
         """The marker of a transaction was appended to this shard's log."""
-        if self.state is ShardState.ACTIVE and self.partition.log is self._opened:
+        if self.state is ShardState.ACTIVE and self.partition.opening is self._opening:
             self._known_end += 1  # which it is not where somebody else has written before
             self.machine.end_transaction(producer_id, committed)
 
@@ -253,16 +252,16 @@ class Shard(Generic[S]):
 
     def load(self) -> None:
         """Begins to load; serves when that is done. An empty log serves at once."""
-        opened = self.partition.log
-        if opened is not None and opened.end_offset == 0:
-            self._activate(opened, self.make(), 0)
+        opening = self.partition.opening
+        if opening is not None and self.partition.end_offset == 0:
+            self._activate(opening, self.make(), 0)
         elif self._loading is None:
             self._loading = asyncio.ensure_future(self._load())
 
-    def _activate(self, opened: PartitionLog, machine: S, replayed: int) -> None:
+    def _activate(self, opening: Opening, machine: S, replayed: int) -> None:
         self.machine = machine
-        self._opened = opened
-        self._known_end = opened.end_offset
+        self._opening = opening
+        self._known_end = self.partition.end_offset
         self._last_append = None
         self._records_since_snapshot = replayed
         self.state = ShardState.ACTIVE
@@ -272,15 +271,15 @@ class Shard(Generic[S]):
     async def _load(self) -> None:
         waits = delays()
         while self.state is ShardState.LOADING:
-            opened = self.partition.log
+            opening = self.partition.opening
             delay_s = next(waits)
-            if opened is not None:
+            if opening is not None:
                 try:
                     machine = self.make()
-                    replayed = await self._replay_log(opened, machine)
-                    if self.partition.log is opened and self.state is ShardState.LOADING:
+                    replayed = await self._replay_log(opening, machine)
+                    if self.partition.opening is opening and self.state is ShardState.LOADING:
                         self._loading = None
-                        self._activate(opened, machine, replayed)
+                        self._activate(opening, machine, replayed)
                         return
                     continue
                 except (LogFailure, OffsetOutOfRange, OSError, InvalidBatch, DecodeError) as failure:
@@ -292,26 +291,16 @@ class Shard(Generic[S]):
                     )
             await self.scheduler.sleep(delay_s)
 
-    async def _replay_log(self, opened: PartitionLog, machine: S) -> int:
+    async def _replay_log(self, opening: Opening, machine: S) -> int:
         """Makes the state of what the log holds; returns the records replayed behind the snapshot."""
-        await opened.flush()
         replayed = Replayed(machine)
-        await load(
-            opened,
-            SNAPSHOT_KIND,
-            self.partition.executor,
-            self.partition.counters,
-            self.load_bytes,
-            replayed.restore,
-            replayed.take,
-            oldest=opened.start_offset,
-        )
+        await self.partition.load(opening, SNAPSHOT_KIND, self.load_bytes, replayed.restore, replayed.take)
         self._snapshot_size = replayed.restored
         return replayed.records
 
     def _partition_changed(self) -> None:
         """The partition's log may have failed, or be back."""
-        if self.state is ShardState.ACTIVE and self.partition.log is not self._opened:
+        if self.state is ShardState.ACTIVE and self.partition.opening is not self._opening:
             self._begin_again()
 
     def _begin_again(self) -> None:
@@ -328,7 +317,7 @@ class Shard(Generic[S]):
         waiting = self.machine.waiting() if self.state is ShardState.ACTIVE else []
         self.state = state
         self.machine = self.make()
-        self._opened = None
+        self._opening = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -337,7 +326,7 @@ class Shard(Generic[S]):
 
     # --- snapshots and closing -----------------------------------------------------------------------------------
 
-    async def _save_snapshot(self, opened: PartitionLog, offset: int, durable: asyncio.Future[None] | None) -> None:
+    async def _save_snapshot(self, opening: Opening, offset: int, durable: asyncio.Future[None] | None) -> None:
         try:
             encode = self.machine.records()
             counted = self._records_since_snapshot
@@ -347,7 +336,7 @@ class Shard(Generic[S]):
             data = await loop.run_in_executor(self.partition.executor, write_snapshot, records, now_ms)
             if durable is not None:
                 await asyncio.shield(durable)
-            await opened.save_snapshot(SNAPSHOT_KIND, offset, data)
+            await self.partition.save_snapshot(opening, SNAPSHOT_KIND, offset, data)
             self._snapshot_size = len(records)
             self._records_since_snapshot -= counted
         except (LogFailure, OSError) as failure:
@@ -359,10 +348,10 @@ class Shard(Generic[S]):
         """Ends the shard; a snapshot makes the next start quick."""
         if self._saving is not None:
             await asyncio.wait([self._saving])
-        opened = self._opened
+        opening = self._opening
         serves = self.state is ShardState.ACTIVE and self._is_current()
-        if serves and opened is not None and self._records_since_snapshot and not self.machine.has_pending():
-            await self._save_snapshot(opened, opened.end_offset, self._last_append)
+        if serves and opening is not None and self._records_since_snapshot and not self.machine.has_pending():
+            await self._save_snapshot(opening, self._known_end, self._last_append)
         self.close()
 
     def close(self) -> None:

@@ -41,9 +41,9 @@ def refused(request: DescribeLogDirsRequest, code: ErrorCode, version: int) -> D
 
 def _add(result: DescribeLogDirsResult, topic: str, partitions: list[Partition]) -> None:
     described = [
-        DescribeLogDirsPartition(partition_index=p.identity.partition, partition_size=p.log.size_bytes())
+        DescribeLogDirsPartition(partition_index=p.identity.partition, partition_size=p.size_bytes())
         for p in partitions
-        if p.log is not None
+        if p.opening is not None
     ]
     if described:
         result.topics.append(DescribeLogDirsTopic(name=topic, partitions=described))

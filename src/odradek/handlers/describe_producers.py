@@ -35,7 +35,7 @@ def handle(request: DescribeProducersRequest, context: RequestContext) -> Descri
                     coordinator_epoch=producer.coordinator_epoch,
                     current_txn_start_offset=producer.current_txn_first_offset,
                 )
-                for producer in partition.producers.producers.values()
+                for producer in partition.active_producers()
             ]
     return response
 

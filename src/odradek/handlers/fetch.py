@@ -268,7 +268,7 @@ class _Fetch:
             if self.request.isolation_level == 0:
                 return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0, None, self.spans)
             stable_end = answer.last_stable_offset
-            aborted = partition.producers.transactions.aborted_between(asked.fetch_offset, stable_end)
+            aborted = partition.aborted_between(asked.fetch_offset, stable_end)
             # Which of the aborted ones are told depends on the batches that are read.
             spans = self.spans and not aborted
             records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, stable_end, spans)
@@ -281,10 +281,11 @@ class _Fetch:
             return answer, records
         except KafkaError as error:
             refused = _refused(asked, error.code)
-            if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and partition.log is not None:
-                refused.log_start_offset = partition.log.start_offset
-                refused.high_watermark = partition.log.durable_end
-                refused.last_stable_offset = partition.stable_end(partition.log)
+            if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and partition.opening is not None:
+                offsets = partition.offsets()
+                refused.log_start_offset = offsets.log_start_offset
+                refused.high_watermark = offsets.high_watermark
+                refused.last_stable_offset = offsets.last_stable_offset
             return refused, []
 
     def _unknown(self) -> ErrorCode:

@@ -118,7 +118,7 @@ class FetchShape:
         end = stable_end if self._committed else opened.durable_end
         if not opened.start_offset <= offset < end:
             return None
-        if self._committed and partition.producers.transactions.aborted_between(offset, end):
+        if self._committed and partition.aborted_between(offset, end):
             return None
         room = min(self._max_bytes, self._broker.unread_responses.room_bytes)
         try:

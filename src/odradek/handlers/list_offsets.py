@@ -99,15 +99,14 @@ def _answer(
         answer.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
         return None
     try:
-        opened = partition.opened()
+        offsets = partition.offsets()
         partition.check_epoch(wanted.current_leader_epoch)
         if wanted.timestamp == LATEST:
-            offsets = partition.offsets()
             answer.offset = offsets.last_stable_offset if isolation_level else offsets.high_watermark
-            answer.leader_epoch = opened.epoch
+            answer.leader_epoch = partition.leader_epoch
         elif wanted.timestamp in (EARLIEST, EARLIEST_LOCAL):
-            answer.offset = opened.start_offset
-            answer.leader_epoch = lookup.epoch_at(partition, opened.start_offset)
+            answer.offset = offsets.log_start_offset
+            answer.leader_epoch = lookup.epoch_at(partition, offsets.log_start_offset)
         elif wanted.timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
             pass
         else:

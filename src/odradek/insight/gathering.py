@@ -183,8 +183,7 @@ class Gathering:
         for topic in topics:
             topic_size = 0
             for partition in list(topic.partitions):
-                if partition.log is not None:
-                    topic_size += partition.log.size_bytes()
+                topic_size += partition.size_bytes()
                 looked_at += 1
                 if looked_at % AT_ONCE == 0:
                     await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 
 from odradek.config import BrokerConfig
-from odradek.engines.interface import LogFailure
+from odradek.errors import KafkaError
 from odradek.insight.top_keys import TopKeys
 from odradek.logs import get_logger
 from odradek.partitions.partition import Partition
@@ -73,23 +73,23 @@ class HotKeys:
             partition = asking[(first + number) % len(asking)]
             try:
                 left -= await self._sample(partition, min(left, RECORDS_OF_ONE))
-            except (LogFailure, OSError, InvalidBatch) as error:
+            except (KafkaError, InvalidBatch) as error:
                 log.info("keys were not counted", partition=str(partition.identity), why=str(error))
 
     async def _sample(self, partition: Partition, records: int) -> int:
         """Counts the keys of what came right after the last sample; returns how many."""
-        opened = partition.log
-        if opened is None:
+        if partition.opening is None:
             return 0
-        end_offset = opened.durable_end
+        offsets = partition.offsets()
+        end_offset = offsets.high_watermark
         sampled = self._sampled.get(_where(partition))
         if sampled is None:
             # From here on: what is there was not asked for.
             sampled = self._sampled[_where(partition)] = _Sampled(end_offset)
-        offset, sampled.next_offset = max(sampled.next_offset, opened.start_offset), end_offset
+        offset, sampled.next_offset = max(sampled.next_offset, offsets.log_start_offset), end_offset
         if offset >= end_offset:
             return 0
-        found = opened.read(offset, SAMPLE_BYTES, end_offset)
+        found = partition.read(offset, SAMPLE_BYTES, True, end_offset)
         pieces = found if isinstance(found, list) else await found
         max_bytes = self._config.integer("odradek.batch.decompressed.max.bytes")
         keys = await asyncio.get_running_loop().run_in_executor(

@@ -186,14 +186,18 @@ class Watching:
     async def look_at_deleted(self, partition: Partition) -> None:
         """Looks at once at all groups that had not read what retention has just deleted: by the next look they may have
         gone on."""
-        if partition.log is None or not self._sampled(partition, set()):
+        if not self._sampled(partition, set()):
             return
         place = Place(partition.identity.topic, partition.identity.partition)
         for number, (machine, group_id) in enumerate(list(self._all_groups())):
             if number % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
             committed = machine.offsets.get(group_id, *place)
-            if committed is None or partition.log is None or committed.offset >= partition.log.start_offset:
+            if (
+                committed is None
+                or partition.opening is None
+                or committed.offset >= partition.offsets().log_start_offset
+            ):
                 continue
             lag = self._look_at(partition, group_id, place, committed.offset, NOT_READ)
             self.lags.setdefault(group_id, {})[place] = lag
@@ -255,12 +259,13 @@ class Watching:
             self._first_read = first + number + 1
             machine, group_id, place = wanted[(first + number) % len(wanted)]
             partition, committed = self._partitions.get(*place), machine.offsets.get(group_id, *place)
-            opened = partition.log if partition is not None else None
-            if opened is None or committed is None or committed.offset >= opened.durable_end:
+            if partition is None or partition.opening is None or committed is None:
+                continue
+            behind = partition.offsets().high_watermark - committed.offset
+            if behind <= 0:
                 continue
             reads += 1
-            behind = opened.durable_end - committed.offset
-            unread = opened.unread_from(committed.offset)
+            unread = partition.unread_from(committed.offset)
             if isinstance(unread, Awaitable):
                 waiting.append(note((group_id, place), behind, unread))
             else:
@@ -362,13 +367,13 @@ def _guard(config: LogConfig, group_id: str) -> GuardLimits | None:
 
 
 def _sample(partition: Partition) -> PartitionSample | None:
-    opened, config = partition.log, partition.config
-    if opened is None:
+    if partition.opening is None:
         return None
+    offsets, config = partition.offsets(), partition.config
     return PartitionSample(
-        opened.start_offset,
-        opened.durable_end,
-        opened.size_bytes(),
+        offsets.log_start_offset,
+        offsets.high_watermark,
+        partition.size_bytes(),
         config.retention_ms,
         config.retention_bytes,
         "compact" in config.cleanup_policy,

@@ -18,7 +18,7 @@ class ParkedFetch:
     """Calls `ready` once: when the partitions have grown by `missing_bytes`, when one of them went offline, came
     back or was deleted, or after `wait_s` seconds; with True in the last case."""
 
-    __slots__ = ("_base_bytes", "_handle", "_missing_bytes", "_partitions", "_ready", "_states")
+    __slots__ = ("_base_bytes", "_handle", "_missing_bytes", "_openings", "_partitions", "_ready")
 
     def __init__(
         self,
@@ -32,14 +32,14 @@ class ParkedFetch:
         self._missing_bytes = missing_bytes
         self._ready = ready
         self._base_bytes = sum(partition.readable_bytes for partition in partitions)
-        self._states = [partition.log for partition in partitions]
+        self._openings = [partition.opening for partition in partitions]
         self._handle = loop.call_later(wait_s, self._finish, True)
         for partition in partitions:
             partition.wait(self._wake)
 
     def _wake(self) -> None:
         grown = sum(partition.readable_bytes for partition in self._partitions) - self._base_bytes
-        if grown >= self._missing_bytes or [partition.log for partition in self._partitions] != self._states:
+        if grown >= self._missing_bytes or [partition.opening for partition in self._partitions] != self._openings:
             self._finish(False)
 
     def _finish(self, expired: bool) -> None:

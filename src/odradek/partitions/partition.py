@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from typing import NamedTuple
 from odradek.clock import Clock
 from odradek.config import LogConfig
 from odradek.engines.interface import (
+    AbortedTransaction,
     Engine,
     EpochEnd,
     LogFailure,
@@ -36,6 +37,7 @@ from odradek.engines.interface import (
     Refused,
     StorageError,
     StorageFull,
+    Unread,
 )
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
@@ -44,7 +46,7 @@ from odradek.partitions.admission import Admission, TimesInDoubt, unsound
 from odradek.partitions.appending import Appending, AppendResult, Ask, Marker, Placed
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard, Held, hold
-from odradek.partitions.producer_state import KeptBatch, ProducerState
+from odradek.partitions.producer_state import KeptBatch, Producer, ProducerState
 from odradek.partitions.reopening import load_producers, reopen
 from odradek.partitions.space import StorageSpace
 from odradek.records.batch import (
@@ -55,8 +57,10 @@ from odradek.records.batch import (
     check_batch,
 )
 from odradek.records.builder import CONTROL_ABORT, CONTROL_COMMIT, build_control_batch
+from odradek.replay.batches import Take
+from odradek.replay.loading import load
 
-__all__ = ["AppendResult", "Offsets", "Partition"]
+__all__ = ["AppendResult", "Offsets", "Opening", "Partition"]
 
 log = get_logger("odradek.partition")
 
@@ -69,6 +73,13 @@ class Offsets(NamedTuple):
     high_watermark: int
     last_stable_offset: int
     log_start_offset: int
+
+
+class Opening:
+    """Stands for one opening of a partition's log, and for nothing else: whoever makes state of the log keeps the one
+    that it was made of, and compares."""
+
+    __slots__ = ()
 
 
 class Partition:
@@ -95,6 +106,9 @@ class Partition:
         self.space = space if space is not None else StorageSpace()
         self.config = config
         self.log: PartitionLog | None = None
+        """For this room alone: others ask the partition."""
+        self.opening: Opening | None = None
+        """Another one for each opening; None while the log is closed."""
         self.producers = ProducerState()
         self._deletion = asyncio.Event()
         self.readable_bytes = 0
@@ -131,11 +145,15 @@ class Partition:
         self._flushes.clear()
         self._epoch = opened.epoch
         opened.on_roll = partial(self._note_roll, opened)
-        self.log = opened
+        self.log, self.opening = opened, Opening()
+
+    def _let_go(self) -> PartitionLog | None:
+        opened, self.log, self.opening = self.log, None, None
+        return opened
 
     async def close(self) -> None:
         """Lets open appends become durable, keeps the producer state, closes the log."""
-        opened, self.log = self.log, None
+        opened = self._let_go()
         if opened is None:
             return
         for task in list(self._background):
@@ -152,13 +170,13 @@ class Partition:
     async def delete(self) -> None:
         """Deletes the partition's log; parked fetches learn of it."""
         self._deletion.set()
-        self.log = None
+        self._let_go()
         self.counters.offline.pop(self, None)
         self._hold(Held(0, 0, ""))
         self._wake()
         # What is under way (an opening after a failure, a snapshot) ends first: the engine deletes closed logs only.
         await asyncio.gather(*self._background, return_exceptions=True)
-        self.log = None
+        self._let_go()
         await self.engine.delete(self.identity)
 
     def configure(self, config: LogConfig) -> None:
@@ -172,6 +190,32 @@ class Partition:
     @property
     def deleted(self) -> bool:
         return self._deletion.is_set()
+
+    # --- for who makes state of the log --------------------------------------------------------------------------
+
+    def _of(self, opening: Opening | None) -> PartitionLog:
+        if self.log is None or self.opening is not opening:
+            raise Refused("the log has been opened anew")
+        return self.log
+
+    @property
+    def end_offset(self) -> int:
+        """Behind the last batch, durable or not. Raises `KafkaError` while the log is closed."""
+        return self.opened().end_offset
+
+    async def load(
+        self, opening: Opening, kind: str, read_bytes: int, restore: Callable[[int, bytes], None], take: Take
+    ) -> None:
+        """Has a state made of all that is in the log, as `replay.loading` does, when that is on the storage. Raises
+        `LogFailure`, `OffsetOutOfRange`, `OSError`."""
+        opened = self._of(opening)
+        await opened.flush()
+        oldest = opened.start_offset
+        await load(opened, kind, self.executor, self.counters, read_bytes, restore, take, oldest=oldest)
+
+    async def save_snapshot(self, opening: Opening, kind: str, offset: int, data: bytes) -> None:
+        """Keeps what such a state is at an offset that is durable. Raises `LogFailure`, `OSError`."""
+        await self._of(opening).save_snapshot(kind, offset, data)
 
     # --- watermarks ----------------------------------------------------------------------------------------------
 
@@ -200,6 +244,22 @@ class Partition:
         """The last stable offset: below it every transaction has ended, and for certain."""
         stable_end = self.producers.transactions.stable_end(opened.durable_end)
         return stable_end if stable_end > opened.start_offset else opened.start_offset
+
+    def aborted_between(self, offset: int, upto: int) -> list[AbortedTransaction]:
+        """The aborted transactions that have records from `offset` to before `upto`, by first offset."""
+        return self.producers.transactions.aborted_between(offset, upto)
+
+    def active_producers(self) -> Iterable[Producer]:
+        """What is known of the idempotent and transactional producers."""
+        return self.producers.producers.values()
+
+    def size_bytes(self) -> int:
+        """Bytes of batches held; 0 while the log is closed."""
+        return self.log.size_bytes() if self.log is not None else 0
+
+    def unread_from(self, offset: int) -> Unread | Awaitable[Unread | None] | None:
+        """See `PartitionLog.unread_from`. Raises `KafkaError` while the log is closed; `LogFailure`."""
+        return self.opened().unread_from(offset)
 
     def check_epoch(self, current_leader_epoch: int) -> None:
         """Compares a client's idea of the leader epoch (KIP-320); -1 is none. Raises `KafkaError`."""
@@ -357,11 +417,10 @@ class Partition:
             listener(producer_id, committed)
         return durable
 
-    def append_own(self, batch: RecordBatch, opened: PartitionLog) -> asyncio.Future[None]:
+    def append_own(self, batch: RecordBatch, opening: Opening | None) -> asyncio.Future[None]:
         """Appends a batch of the broker's own to the opening of the log that it was made for; what is durable when it
         has. Raises `LogFailure`, `Refused` where that opening is over."""
-        if self.log is not opened:
-            raise Refused("the log has been opened anew")
+        opened = self._of(opening)
         base_offset = opened.end_offset
         durable = self._append_own(batch, opened)
         if batch.header.producer_id >= 0:
@@ -432,7 +491,7 @@ class Partition:
             return
         log.error("log failed, opening it again", partition=str(self.identity), why=str(failure))
         self._epoch = self.log.epoch
-        failed, self.log = self.log, None
+        failed = self._let_go()
         self._went_offline()
         self._flushes.clear()
         self._wake()
