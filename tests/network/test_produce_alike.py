@@ -32,6 +32,7 @@ from odradek.protocol.messages.produce import (
     TopicProduceData,
 )
 from odradek.records.batch import read_header, split_batches
+from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from odradek.server import Server
 from tests.batches import with_header
 from tests.network.test_connection import fetch_request, until
@@ -363,6 +364,46 @@ def test_acks_0(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client.produce("t", batch(b"y")).base_offset == 3
         client.send_bytes(frame("t", corrupted(batch(b"x")), acks=0))
         assert client.is_closed()
+
+
+def transactional(**more: int) -> bytes:
+    return batch(b"x", producer_id=7, producer_epoch=0, base_sequence=0, transactional=True, **more)
+
+
+def asked_0(topic: str, *datas: bytes, transactional_id: str | None = None) -> bytes:
+    """A request with acks=0 for as many partitions as there are batches."""
+    data = [PartitionProduceData(index=index, records=one) for index, one in enumerate(datas)]
+    topics = [TopicProduceData(name=topic, partition_data=data)]
+    request = ProduceRequest(acks=0, timeout_ms=1, topic_data=topics, transactional_id=transactional_id)
+    return encode_request(request, 9, 1, "c")
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        asked_0("keys", batch(b"without a key")),
+        asked_0("keys", batch(b"without a key", codec=3)),
+        asked_0("t", batch(b"x", codec=3, timestamp_ms=1 << 50)),
+        asked_0("t", batch(b"taken"), batch(b"x", codec=3, timestamp_ms=1 << 50)),
+        asked_0("t", transactional(), transactional_id="nobody"),
+    ],
+    ids=["no key", "no key, compressed", "time", "time, one of two", "no transaction"],
+)
+def test_what_is_refused_late_closes_a_connection_without_acks(
+    refused: bytes, learned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(learned, monkeypatch) as (broker, client):
+        create(client, "keys", cleanup_policy="compact")
+        create(client, "t")
+        keyed = batch_bytes(build_batch([NewRecord(b"k", b"v", 1_700_000_000_000)]))
+        # What is looked at and taken is not answered, also when its time is over, and closes nothing.
+        client.send_bytes(asked_0("keys", keyed) * 2 + asked_0("t", batch(b"x")) * 2)
+        assert client.call(MetadataRequest(topics=[]), MetadataResponse, 9).topics == []
+        client.send_bytes(refused)
+        assert client.is_closed()
+        wait(broker, lambda broker: not broker.shared.connections)
+        assert broker.look(lambda: broker.shared.memory.used_bytes) == 0
 
 
 def test_another_kind_of_request_waits_for_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,12 +166,7 @@ class Shape:
             return Written(len(results), b"", None, [], results)
         durable = results[0].durable
         assert durable is not None
-        waits: asyncio.Future[None] | None = durable
-        if durable.done():
-            if durable.exception() is None:
-                waits = None
-        elif self.acks == 1 and not partition.must_wait():
-            waits = None
+        waits = produce.awaited(durable, self.acks, partition)
         encode, (length, head), after = self._encode, self._before, self._after
         correlations = [bytes(frame[_CORRELATION]) for frame in frames]
         responses = b"".join(
