@@ -58,7 +58,7 @@ def test_what_is_served_has_a_handler_and_nothing_else_does() -> None:
 
     assert set(HANDLERS) == {api.key for api in APIS}
     for api in APIS:
-        module = HANDLERS[api.key].__module__
+        module = HANDLERS[api.key].handle.__module__
         assert module.rsplit(".", 1)[-1] == api.module, f"{api.name} is handled in {module}"
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from odradek.errors import ErrorCode
 from odradek.handlers import table
 from odradek.handlers.context import CLOSE_CONNECTION, Answer, Handler, RequestContext
+from odradek.handlers.served import Served
 from odradek.protocol.fields import Message
 from odradek.protocol.messages import (
     create_topics,
@@ -186,9 +187,12 @@ class Faults:
 
     # --- for the broker ------------------------------------------------------------------------------------------
 
-    def handlers(self) -> dict[int, Handler]:
+    def handlers(self) -> dict[int, Served]:
         """The table of handlers, with the rules around each."""
-        return {key: self._around(BY_KEY[key].name, handler) for key, handler in table.HANDLERS.items()}
+        return {
+            key: served._replace(handle=self._around(BY_KEY[key].name, served.handle), shortcut=None)
+            for key, served in table.HANDLERS.items()
+        }
 
     def _around(self, api: str, handler: Handler) -> Handler:
         def handle(request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:

@@ -23,9 +23,10 @@ from odradek.coordination.transactions.coordinator import TransactionCoordinator
 from odradek.descriptors import divide
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker, Handler
+from odradek.handlers.context import Broker
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
+from odradek.handlers.served import Served
 from odradek.handlers.table import HANDLERS
 from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
@@ -33,11 +34,11 @@ from odradek.logs import get_logger
 from odradek.metadata.changes import Outcome, Policy, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
-from odradek.network.connection import ConnectionLimits, Shared
 from odradek.network.dispatch import Dispatch
 from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
+from odradek.network.shared import ConnectionLimits, Shared
 from odradek.partitions.partition import Partition
 from odradek.partitions.registry import Partitions
 from odradek.partitions.space import StorageSpace
@@ -105,7 +106,7 @@ class Server:
         config: BrokerConfig,
         *,
         memory: bool = False,
-        handlers: Mapping[int, Handler] = HANDLERS,
+        handlers: Mapping[int, Served] = HANDLERS,
         clock: Clock | None = None,
         choose: random.Random | None = None,
         alone: bool = False,
