@@ -162,7 +162,7 @@ class Broker:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         config = BrokerConfig(self._all_settings())
-        server = Server(config, memory=self._memory, handlers=self.faults.handlers(), clock=self._clock)
+        server = Server(config, memory=self._memory, faults=self.faults, clock=self._clock)
         await server.start()
         self._server = server
         self._port = server.bound[LISTENER][1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,6 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
-from odradek.handlers.served import Served
 from odradek.handlers.table import HANDLERS
 from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
@@ -34,7 +33,7 @@ from odradek.logs import get_logger
 from odradek.metadata.changes import Outcome, Policy, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
-from odradek.network.dispatch import Dispatch
+from odradek.network.dispatch import Dispatch, Faults
 from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
@@ -106,15 +105,15 @@ class Server:
         config: BrokerConfig,
         *,
         memory: bool = False,
-        handlers: Mapping[int, Served] = HANDLERS,
+        faults: Faults | None = None,
         clock: Clock | None = None,
         choose: random.Random | None = None,
         alone: bool = False,
     ) -> None:
-        """`alone`: the process is this broker and nothing else."""
+        """`faults`: what it does wrong on request. `alone`: the process is this broker and nothing else."""
         self.config = config
         self.memory = memory
-        self.handlers = handlers
+        self.faults = faults
         self.clock = clock or SystemClock()
         self.choose = choose or random.SystemRandom()
         self.bound: dict[str, tuple[str, int]] = {}
@@ -209,7 +208,7 @@ class Server:
             cluster_id=self.metadata.cluster_id,
             node_id=self.config.integer("node.id"),
         )
-        dispatch = Dispatch(broker, self.handlers, self.config.integer("odradek.request.max.elements"))
+        dispatch = Dispatch(broker, HANDLERS, self.config.integer("odradek.request.max.elements"), self.faults)
         memory = RequestMemory(self.config.integer("queued.max.request.bytes"))
         refusals = Refusals(self.config.integer("odradek.log.refusals.per.second"), self.clock.monotonic)
         shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config), refusals)

@@ -8,10 +8,10 @@ table has an answer to it (KIP-511).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from odradek.handlers.context import Broker, Handler, RequestContext
+from odradek.handlers.context import Answer, Broker, Handler, RequestContext
 from odradek.handlers.served import Served
 from odradek.handlers.shortcut import MakeShortcut
 from odradek.network.counters import ApiCounters
@@ -50,15 +50,29 @@ class UnknownVersion(Exception):
         self.response = response
 
 
+class Faults(Protocol):
+    """What a broker does wrong on request (`faults.py`)."""
+
+    @property
+    def rules(self) -> Sequence[object]:
+        """Those in force."""
+
+    def handle(self, api: str, handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
+        """In the place of the handler, while there are rules."""
+
+
 class Dispatch:
     """The routes of one broker."""
 
-    def __init__(self, broker: Broker, handlers: Mapping[int, Served], max_elements: int) -> None:
+    def __init__(
+        self, broker: Broker, handlers: Mapping[int, Served], max_elements: int, faults: Faults | None = None
+    ) -> None:
         missing = set(BY_KEY) ^ set(handlers)
         assert not missing, f"APIs announced without a handler, or handled and not announced: {sorted(missing)}"
         self.broker = broker
         self.handlers = handlers
         self.max_elements = max_elements
+        self.faults = faults
         self._routes: dict[tuple[int, int], Route] = {}
         self.counters: dict[int, ApiCounters] = {}
         """Of the APIs that were asked for since the start."""

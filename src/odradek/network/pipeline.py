@@ -190,10 +190,13 @@ class Pipeline:
 
     def _start(self, frame: bytes | bytearray) -> bool:
         """Starts the first waiting request; False if it must wait on."""
-        if self.learned and (alike := self._start_alike(frame)) is not None:
-            return alike
         shared, peer = self.shared, self._peer
         dispatch = shared.dispatch
+        faults = dispatch.faults
+        if faults is not None and not faults.rules:
+            faults = None
+        if self.learned and faults is None and (alike := self._start_alike(frame)) is not None:
+            return alike
         try:
             api_key, api_version, correlation_id = peek_api(frame, LENGTH_BYTES)
             if self.open and not self._may_start_early(api_key):
@@ -214,7 +217,10 @@ class Pipeline:
         route.counters.requests += 1
         started = self._open_one(_Open(route, correlation_id, self._dequeue(1), shared.now()))
         try:
-            self._take_answer(started, route.handle(request, context))
+            if faults is None:
+                self._take_answer(started, route.handle(request, context))
+            else:
+                self._take_answer(started, faults.handle(route.name, route.handle, request, context))
             if route.shortcut is not None:
                 self._learn(route, route.shortcut, frame, request)
         except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
