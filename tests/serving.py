@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from odradek.config import BrokerConfig
-from odradek.network.connection import Shared
+from odradek.network.shared import Shared
 from odradek.server import Server
 
 R = TypeVar("R")

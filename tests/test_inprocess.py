@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -13,7 +14,8 @@ from confluent_kafka import Consumer, Producer
 import odradek
 from odradek.config import InvalidSetting
 from odradek.errors import ErrorCode
-from odradek.handlers.table import REFUSALS
+from odradek.handlers import fetch_alike, produce_alike
+from odradek.handlers.table import HANDLERS
 from odradek.protocol.compiler import encode
 from odradek.protocol.fields import Message
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
@@ -45,6 +47,44 @@ def test_clients_talk_to_it_and_nothing_is_left() -> None:
     assert used() == before
     with pytest.raises(RuntimeError, match="not running"):
         _ = broker.bootstrap_servers
+
+
+def test_requests_alike_are_served_as_by_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those like an earlier one are not decoded, but while there is a rule, which may ask what is in them."""
+    taken: list[str] = []
+
+    def watched(kind: type[Any], name: str) -> None:
+        plain = getattr(kind, name)
+
+        def watching(self: Any, *arguments: Any) -> Any:
+            result = plain(self, *arguments)
+            if result is not None:
+                taken.append(kind.__name__)
+            return result
+
+        monkeypatch.setattr(kind, name, watching)
+
+    watched(produce_alike.Shape, "handle")
+    watched(fetch_alike.FetchShape, "answer")
+    with odradek.Broker() as broker, RawClient(broker.port) as client:
+        broker.create_topic("t")
+
+        def ask(produced: int = 0) -> list[str]:
+            """What a Produce and a Fetch were served by, without decoding them."""
+            taken.clear()
+            assert client.produce("t", batch(b"x")).error_code == produced
+            assert client.fetch("t", 0).error_code == 0
+            return list(taken)
+
+        assert ask() == []
+        assert ask() == ["Shape", "FetchShape"]
+        with broker.faults.refuse("Produce", "NOT_LEADER_OR_FOLLOWER") as fault:
+            assert ask(ErrorCode.NOT_LEADER_OR_FOLLOWER) == [] and fault.hits == 1
+        assert ask() == ["Shape", "FetchShape"]
+        broker.faults.delay("Metadata", 0, times=1)
+        assert ask() == []
+        broker.faults.clear()
+        assert ask() == ["Shape", "FetchShape"]
 
 
 def test_ten_side_by_side() -> None:
@@ -213,7 +253,7 @@ def test_a_refusal_can_be_sent_in_every_version(api: str) -> None:
         request = BY_NAME[api].request()
         if isinstance(request, ProduceRequest):
             request.acks = 1  # to none there is no answer
-        answer = REFUSALS[BY_NAME[api].key](request, ErrorCode.REQUEST_TIMED_OUT, version)
+        answer = HANDLERS[BY_NAME[api].key].refused(request, ErrorCode.REQUEST_TIMED_OUT, version)
         assert isinstance(answer, Message) and encode(answer, version)
 
 

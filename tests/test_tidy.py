@@ -80,12 +80,12 @@ def test_time_comes_in_as_an_argument(room: str) -> None:
 
 
 def test_what_is_served_has_a_handler_and_nothing_else_does() -> None:
-    from odradek.handlers.table import HANDLERS, REFUSALS
+    from odradek.handlers.table import HANDLERS
     from odradek.protocol.registry import APIS
 
-    assert set(HANDLERS) == set(REFUSALS) == {api.key for api in APIS}
+    assert set(HANDLERS) == {api.key for api in APIS}
     for api in APIS:
-        for function in (HANDLERS[api.key], REFUSALS[api.key]):
+        for function in (HANDLERS[api.key].handle, HANDLERS[api.key].refused):
             module = function.__module__
             assert module.rsplit(".", 1)[-1] == api.module, f"{api.name} is handled in {module}"
 

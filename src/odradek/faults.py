@@ -1,7 +1,8 @@
 """What a broker does wrong on request, so that a program's tests can see what the program does about it.
 
 Role: rules by API ("Produce", "Fetch", "*" for every one): answer with an error, take long, or cut the connection, a
-number of times or until the rule is removed. They stand around the handlers; a broker without them pays nothing.
+number of times or until the rule is removed. They are asked where requests are dispatched, while there are any: then
+every request is decoded. A broker without them pays nothing, and serves in its usual way.
 
 A refused request has not been carried out. `disconnect(after=True)` carries it out and loses the answer: what an
 idempotent producer is for.
@@ -18,7 +19,7 @@ from typing import Any
 from odradek.errors import ErrorCode
 from odradek.handlers import table
 from odradek.handlers.context import CLOSE_CONNECTION, Answer, Handler, RequestContext
-from odradek.protocol.registry import BY_KEY, BY_NAME
+from odradek.protocol.registry import BY_NAME
 
 EVERY_API = "*"
 
@@ -74,7 +75,8 @@ class Faults:
     """The rules of one broker; the first that fits a request is the one that counts. Thread-safe."""
 
     def __init__(self) -> None:
-        self._rules: tuple[Fault, ...] = ()
+        self.rules: tuple[Fault, ...] = ()
+        """Those in force."""
         self._lock = threading.Lock()
 
     # --- rules ---------------------------------------------------------------------------------------------------
@@ -96,7 +98,7 @@ class Faults:
         if isinstance(error, str) and error not in ErrorCode.__members__:
             raise ValueError(f"Kafka has no error {error!r}")
         code = ErrorCode[error] if isinstance(error, str) else ErrorCode(error)
-        refused = table.REFUSALS[BY_NAME[api].key]
+        refused = table.HANDLERS[BY_NAME[api].key].refused
 
         def act(handler: Handler, request: Any, context: RequestContext) -> Answer:
             return refused(request, code, context.api_version)
@@ -147,7 +149,7 @@ class Faults:
     def clear(self) -> None:
         """Removes all rules."""
         with self._lock:
-            self._rules = ()
+            self.rules = ()
 
     def _add(self, api: str, action: Any, times: int | None, topic: str | None, client_id: str | None) -> Fault:
         if api != EVERY_API and api not in BY_NAME:
@@ -156,27 +158,21 @@ class Faults:
             raise ValueError(f"times must be at least 1, not {times}")
         fault = Fault(self, api, action, times, topic, client_id)
         with self._lock:
-            self._rules = (*self._rules, fault)
+            self.rules = (*self.rules, fault)
         return fault
 
     def _remove(self, fault: Fault) -> None:
         with self._lock:
-            self._rules = tuple(rule for rule in self._rules if rule is not fault)
+            self.rules = tuple(rule for rule in self.rules if rule is not fault)
 
     # --- for the broker ------------------------------------------------------------------------------------------
 
-    def handlers(self) -> dict[int, Handler]:
-        """The table of handlers, with the rules around each."""
-        return {key: self._around(BY_KEY[key].name, handler) for key, handler in table.HANDLERS.items()}
-
-    def _around(self, api: str, handler: Handler) -> Handler:
-        def handle(request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
-            for rule in self._rules:
-                if rule._meets(api, request, context):
-                    return rule._meet(handler, request, context)
-            return handler(request, context)
-
-        return handle
+    def handle(self, api: str, handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
+        """In the place of the handler, while there are rules."""
+        for rule in self.rules:
+            if rule._meets(api, request, context):
+                return rule._meet(handler, request, context)
+        return handler(request, context)
 
 
 # --- which topics a request names ------------------------------------------------------------------------------------

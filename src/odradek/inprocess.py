@@ -164,7 +164,7 @@ class Broker:
         self._stopping = asyncio.Event()
         config = BrokerConfig(self._all_settings())
         scheduler = LoopScheduler(self._clock)
-        server = Server(config, memory=self._memory, handlers=self.faults.handlers(), scheduler=scheduler)
+        server = Server(config, memory=self._memory, faults=self.faults, scheduler=scheduler)
         await server.start()
         self._server = server
         self._port = server.bound[LISTENER][1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from odradek.ages import Ages
@@ -22,7 +22,7 @@ from odradek.coordination.transactions.coordinator import TransactionCoordinator
 from odradek.descriptors import divide
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker, Handler
+from odradek.handlers.context import Broker
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
@@ -33,11 +33,11 @@ from odradek.loop_scheduler import LoopScheduler
 from odradek.metadata.changes import Outcome, Policy, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
-from odradek.network.connection import ConnectionLimits, Shared
-from odradek.network.dispatch import Dispatch
+from odradek.network.dispatch import Dispatch, Faults
 from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
+from odradek.network.shared import ConnectionLimits, Shared
 from odradek.partitions.partition import Partition
 from odradek.partitions.registry import Partitions
 from odradek.partitions.space import StorageSpace
@@ -103,16 +103,16 @@ class Server:
         config: BrokerConfig,
         *,
         memory: bool = False,
-        handlers: Mapping[int, Handler] = HANDLERS,
+        faults: Faults | None = None,
         scheduler: Scheduler | None = None,
         choose: random.Random | None = None,
         alone: bool = False,
     ) -> None:
-        """`scheduler`: time, and threads that end with the broker. `alone`: the process is this broker and nothing
-        else."""
+        """`faults`: what it does wrong on request. `scheduler`: time, and threads that end with the broker. `alone`:
+        the process is this broker and nothing else."""
         self.config = config
         self.memory = memory
-        self.handlers = handlers
+        self.faults = faults
         self.scheduler = scheduler or LoopScheduler()
         self.clock: Clock = self.scheduler
         self.choose = choose or random.SystemRandom()
@@ -208,7 +208,7 @@ class Server:
             cluster_id=self.metadata.cluster_id,
             node_id=self.config.integer("node.id"),
         )
-        dispatch = Dispatch(broker, self.handlers, self.config.integer("odradek.request.max.elements"))
+        dispatch = Dispatch(broker, HANDLERS, self.config.integer("odradek.request.max.elements"), self.faults)
         memory = RequestMemory(self.config.integer("queued.max.request.bytes"))
         refusals = Refusals(self.config.integer("odradek.log.refusals.per.second"), self.clock.monotonic)
         shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config), refusals)

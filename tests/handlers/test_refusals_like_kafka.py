@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from odradek.errors import ErrorCode
 from odradek.handlers.context import CLOSE_CONNECTION
-from odradek.handlers.table import REFUSALS
+from odradek.handlers.table import HANDLERS
 from odradek.protocol.compiler import decode, encode, resolve_fields
 from odradek.protocol.fields import Field, Message, Struct
 from odradek.protocol.messages.produce import ProduceRequest
@@ -136,7 +136,7 @@ def test_every_refusal_is_kafkas_error_response() -> None:
     closed = 0
     for line, (api, version, code, request) in zip(answers, asked, strict=True):
         where = f"{api.name} version {version}, {code.name}: {request}"
-        response = REFUSALS[api.key](request, code, version)
+        response = HANDLERS[api.key].refused(request, code, version)
         assert not line.startswith("error"), f"{where}\n{line}"
         if line == "null":
             assert response is CLOSE_CONNECTION, where

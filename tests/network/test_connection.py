@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from odradek.errors import ErrorCode
-from odradek.network.connection import DIRECT_BYTES, FRAME_FIRST_BYTES, RECEIVE_BYTES
+from odradek.network.frames import DIRECT_BYTES, FRAME_FIRST_BYTES, RECEIVE_BYTES
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
@@ -166,15 +166,15 @@ def test_beyond_its_bounds_a_connection_is_not_read_and_goes_on_afterwards(setti
         flood = encode_request(produce_request("bound", batch(b"x" * 20_000)), 9, 5, "c")
         sender = threading.Thread(target=client.send_bytes, args=(flood * 400,))
         sender.start()
-        (connection,) = broker.look(lambda: [c for c in broker.shared.connections if c._open])
-        until(lambda: not connection._reading, "reading has stopped")
+        (connection,) = broker.look(lambda: [c for c in broker.shared.connections if c.pipeline.open])
+        until(lambda: not connection.pipeline.is_reading, "reading has stopped")
         # 8 MB were sent; what is held is one read beyond the bound.
         assert broker.look(lambda: broker.shared.memory.used_bytes) <= RECEIVE_BYTES + 21_000
         if "queued__max__request__bytes" not in settings:
             assert other.produce("bound", batch(b"wake")).error_code == 0
         else:
             # Over all connections there is no room: the fetch is ended by its client's own end of patience.
-            broker.look(lambda: next(iter(connection._awaited)).set_result(FetchResponse()))
+            broker.look(lambda: next(iter(connection.pipeline.awaited)).set_result(FetchResponse()))
         client.receive(FetchResponse, 12)
         for _ in range(400):
             assert client.receive(ProduceResponse, 9).responses[0].partition_responses[0].error_code == 0
@@ -208,8 +208,8 @@ def test_a_peer_that_does_not_read_is_not_answered_without_end() -> None:
         for _ in range(100):
             client.send(fetch_request("unread", 0), 12)
         (connection,) = broker.look(lambda: list(broker.shared.connections))
-        until(lambda: connection._peer_slow, "the peer is found slow")
-        transport = connection._transport
+        until(lambda: connection.pipeline.peer_is_slow, "the peer is found slow")
+        transport = connection.transport
         assert transport is not None
         held = broker.look(transport.get_write_buffer_size)
         assert held <= 65536 + 2 * (1 << 20)

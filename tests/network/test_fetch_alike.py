@@ -13,8 +13,8 @@ import pytest
 from odradek.engines.interface import FileSpan
 from odradek.engines.local import Disk
 from odradek.engines.local.disk import WouldWait
-from odradek.handlers.fetch_alike import FetchShape
-from odradek.network import connection
+from odradek.handlers import fetch_alike
+from odradek.handlers.fetch_alike import FetchAlike, FetchShape
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
@@ -32,7 +32,7 @@ def serving(alike: bool, folder: Path | None, monkeypatch: pytest.MonkeyPatch) -
     """A broker that serves requests alike, or one that decodes each."""
     with monkeypatch.context() as patched:
         if not alike:
-            patched.setattr(connection, "FETCH_SHAPES_MAX", 0)
+            patched.setattr(fetch_alike, "SHAPES_MAX", 0)
         settings = {"auto__create__topics__enable": "false"}
         made = Serving(**settings) if folder is None else ServingOnDisk(folder / str(alike), Disk(), **settings)
         with made as broker, RawClient(broker.port) as client:
@@ -45,8 +45,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     answer = FetchShape.answer
 
-    def watched(self: FetchShape, frame: bytes, spans: bool) -> Any:
-        pieces = answer(self, frame, spans)
+    def watched(self: FetchShape, buffer: bytes, start: int, spans: bool) -> Any:
+        pieces = answer(self, buffer, start, spans)
         seen.append(pieces is not None)
         return pieces
 
@@ -243,9 +243,10 @@ def test_shapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(True, None, monkeypatch) as (broker, client):
         create(client, "t")
         fill(client, "t", 2)
-        for number in range(2 * connection.FETCH_LEARNED_MAX):
+        for number in range(2 * fetch_alike.LEARNED_MAX):
             answers(client, [frame("t", 0, client_id="c" * (number % 7), max_wait_ms=number)])
         (one,) = broker.look(lambda: list(broker.shared.connections))
-        assert len(one._fetch_shapes) <= connection.FETCH_SHAPES_MAX
-        assert one._fetch_learned <= connection.FETCH_LEARNED_MAX
+        (known,) = (learned for learned, _ in one.pipeline.learned.values() if isinstance(learned, FetchAlike))
+        assert len(known.shapes) <= fetch_alike.SHAPES_MAX
+        assert known.learned <= fetch_alike.LEARNED_MAX
         assert records_of(client.fetch("t", 0).records)[0].offset == 0

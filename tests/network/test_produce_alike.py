@@ -12,9 +12,10 @@ import pytest
 
 from odradek.engines.interface import StorageFull
 from odradek.errors import ErrorCode
-from odradek.handlers.produce_alike import SHAPE_POSITION, learn
+from odradek.handlers import produce_alike
+from odradek.handlers.produce_alike import SHAPE_POSITION, ProduceAlike, learn
 from odradek.loop_scheduler import LoopScheduler
-from odradek.network import connection
+from odradek.network.connection import Connection
 from odradek.protocol.compiler import decode
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.create_topics import (
@@ -33,6 +34,7 @@ from odradek.protocol.messages.produce import (
     TopicProduceData,
 )
 from odradek.records.batch import read_header, split_batches
+from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from odradek.server import Server
 from tests.batches import with_header
 from tests.network.test_connection import fetch_request, until
@@ -73,7 +75,7 @@ def held(alike: bool, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Held, R
     """A broker that serves requests alike, or one that decodes each."""
     with monkeypatch.context() as patched:
         if not alike:
-            patched.setattr(connection, "SHAPES_MAX", 0)
+            patched.setattr(produce_alike, "SHAPES_MAX", 0)
         with Held(auto__create__topics__enable="false") as broker, RawClient(broker.port) as client:
             yield broker, client
 
@@ -110,7 +112,13 @@ def frame(
 
 def served_alike(broker: Held) -> list[int]:
     """How many shapes each connection knows."""
-    return broker.look(lambda: [len(one._shapes) for one in broker.shared.connections])
+
+    def known(one: Connection) -> int:
+        return sum(
+            len(learned.shapes) for learned, _ in one.pipeline.learned.values() if isinstance(learned, ProduceAlike)
+        )
+
+    return broker.look(lambda: [known(one) for one in broker.shared.connections])
 
 
 def answers(client: RawClient, frames: list[bytes]) -> list[bytes]:
@@ -306,7 +314,7 @@ def test_a_batch_that_was_there_speaks_for_itself_only(monkeypatch: pytest.Monke
         broker.engine.hold = True
         client.send_bytes(frame("t", known, acks=-1) + frame("t", new, acks=-1))
         client.receive_frame()
-        assert broker.look(lambda: [one._open_count for one in broker.shared.connections]) == [1]
+        assert broker.look(lambda: [one.pipeline.open_count for one in broker.shared.connections]) == [1]
         assert broker.look(lambda: broker.server.partitions.topics["t"].partitions[0].offsets().high_watermark) == 1
         broker.engine.hold = False
         broker.look(broker.engine.flush)
@@ -332,7 +340,10 @@ def test_what_is_not_durable_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
             # One that has all the time there is, and one behind it that has none: they are answered in their order.
             client.send_bytes(frame("t", batch(b"x"), acks=-1, timeout_ms=-1))
             client.send_bytes(frame("t", batch(b"x"), acks=-1, timeout_ms=1))
-            wait(broker, lambda broker: any(one.pieces for each in broker.shared.connections for one in each._open))
+            wait(
+                broker,
+                lambda broker: any(one.pieces for each in broker.shared.connections for one in each.pipeline.open),
+            )
             broker.engine.hold = False
             broker.look(broker.engine.flush)
             seen.append(answered + [client.receive_frame() for _ in range(2)])
@@ -366,6 +377,46 @@ def test_acks_0(monkeypatch: pytest.MonkeyPatch) -> None:
         assert client.is_closed()
 
 
+def transactional(**more: int) -> bytes:
+    return batch(b"x", producer_id=7, producer_epoch=0, base_sequence=0, transactional=True, **more)
+
+
+def asked_0(topic: str, *datas: bytes, transactional_id: str | None = None) -> bytes:
+    """A request with acks=0 for as many partitions as there are batches."""
+    data = [PartitionProduceData(index=index, records=one) for index, one in enumerate(datas)]
+    topics = [TopicProduceData(name=topic, partition_data=data)]
+    request = ProduceRequest(acks=0, timeout_ms=1, topic_data=topics, transactional_id=transactional_id)
+    return encode_request(request, 9, 1, "c")
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        asked_0("keys", batch(b"without a key")),
+        asked_0("keys", batch(b"without a key", codec=3)),
+        asked_0("t", batch(b"x", codec=3, timestamp_ms=1 << 50)),
+        asked_0("t", batch(b"taken"), batch(b"x", codec=3, timestamp_ms=1 << 50)),
+        asked_0("t", transactional(), transactional_id="nobody"),
+    ],
+    ids=["no key", "no key, compressed", "time", "time, one of two", "no transaction"],
+)
+def test_what_is_refused_late_closes_a_connection_without_acks(
+    refused: bytes, learned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(learned, monkeypatch) as (broker, client):
+        create(client, "keys", cleanup_policy="compact")
+        create(client, "t")
+        keyed = batch_bytes(build_batch([NewRecord(b"k", b"v", 1_700_000_000_000)]))
+        # What is looked at and taken is not answered, also when its time is over, and closes nothing.
+        client.send_bytes(asked_0("keys", keyed) * 2 + asked_0("t", batch(b"x")) * 2)
+        assert client.call(MetadataRequest(topics=[]), MetadataResponse, 9).topics == []
+        client.send_bytes(refused)
+        assert client.is_closed()
+        wait(broker, lambda broker: not broker.shared.connections)
+        assert broker.look(lambda: broker.shared.memory.used_bytes) == 0
+
+
 def test_another_kind_of_request_waits_for_those_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with held(True, monkeypatch) as (broker, client):
         create(client, "t")
@@ -374,7 +425,7 @@ def test_another_kind_of_request_waits_for_those_before_it(monkeypatch: pytest.M
         client.send_bytes(frame("t", batch(b"x"), acks=-1))
         client.send(MetadataRequest(topics=[]), 9)
         client.send_bytes(frame("t", batch(b"x"), acks=-1))
-        wait(broker, lambda broker: len(next(iter(broker.shared.connections))._waiting) == 2)
+        wait(broker, lambda broker: len(next(iter(broker.shared.connections)).pipeline.waiting) == 2)
         assert broker.look(lambda: len(broker.engine.held)) == 1
         broker.engine.hold = False
         broker.look(broker.engine.flush)
@@ -390,7 +441,7 @@ def test_it_waits_behind_a_fetch_that_waits(monkeypatch: pytest.MonkeyPatch) -> 
         answers(client, [frame("t", batch(b"x"))])
         client.send(fetch_request("u", 60_000), 12)
         client.send_bytes(frame("t", batch(b"x")))
-        wait(broker, lambda broker: any(one._waiting for one in broker.shared.connections))
+        wait(broker, lambda broker: any(one.pipeline.waiting for one in broker.shared.connections))
         assert requests(broker) == 1
         with RawClient(broker.port) as other:
             other.produce("u", batch(b"wake"))
@@ -399,12 +450,12 @@ def test_it_waits_behind_a_fetch_that_waits(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_shapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SHAPES_MAX", 5)
+    monkeypatch.setattr(produce_alike, "SHAPES_MAX", 5)
     with held(True, monkeypatch) as (broker, client):
         create(client, "t")
         frames = [frame("t", batch(b"x"), client_id="c" * length) for length in range(10)]
         assert len(answers(client, frames)) == 10
-        assert served_alike(broker) == [connection.SHAPE_LENGTHS_MAX]
+        assert served_alike(broker) == [produce_alike.SHAPE_LENGTHS_MAX]
         frames = [frame("t", batch(b"x"), client_id=f"{number:03}") for number in range(10)]
         assert len(answers(client, frames * 2)) == 20
         assert served_alike(broker) == [5]
@@ -436,15 +487,15 @@ def broker() -> Iterator[Held]:
 
 def learned(broker: Held, data: bytes, records: bytes) -> Any:
     request = produce_request("t", records, acks=1)
-    return broker.look(lambda: learn(data, request, 9, broker.shared.dispatch.broker))
+    return broker.look(lambda: learn(data, 0, len(data), request, 9, broker.shared.dispatch.broker))
 
 
 def test_only_what_is_understood_to_the_last_byte_is_learned(broker: Held) -> None:
     records = batch(b"x")
-    plain = frame("t", records)[4:]
+    plain = frame("t", records)
     shape = learned(broker, plain, records)
     assert shape is not None and plain[SHAPE_POSITION:].startswith(shape.key)
-    assert bytes(shape.records(plain)) == records
+    assert bytes(shape.records(plain, 0, len(plain))) == records
     # A tag at the end; a length in more bytes than it needs.
     assert learned(broker, plain[:-1] + b"\1\0\0", records) is None
     at = plain.index(records)
@@ -453,15 +504,16 @@ def test_only_what_is_understood_to_the_last_byte_is_learned(broker: Held) -> No
 
 def test_what_is_cut_or_continued_is_not_alike(broker: Held) -> None:
     records = batch(b"x")
-    plain = frame("t", records)[4:]
+    plain = frame("t", records)
     shape = learned(broker, plain, records)
     for end in range(shape.end, len(plain)):
-        assert shape.records(plain[:end]) is None
-    assert shape.records(plain + b"\0") is None
-    assert shape.records(plain[:-1] + b"\1") is None
+        assert shape.records(plain[:end], 0, end) is None
+    assert shape.records(plain + b"\0", 0, len(plain) + 1) is None
+    assert shape.records(plain[:-1] + b"\1", 0, len(plain)) is None
     at = plain.index(records)
     for length in (b"\0", b"\1", b"\xff\xff\xff\xff\xff", b"\xff\xff\xff\xff\x0f"):
-        assert shape.records(plain[: at - 1] + length + plain[at:]) is None
+        changed = plain[: at - 1] + length + plain[at:]
+        assert shape.records(changed, 0, len(changed)) is None
 
 
 def test_any_byte_changed_is_answered_as_when_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ import pytest
 from odradek.engines.interface import SPAN_MIN_BYTES, FileSpan
 from odradek.engines.local.disk import Disk
 from odradek.network import spans
+from odradek.network.connection import Connection
+from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from tests.adversity.serving_on_disk import ServingOnDisk
 from tests.network.test_fetch_alike import create
@@ -140,3 +142,54 @@ def test_answers_are_the_same(tmp_path: Path) -> None:
     assert given > 40 or Disk().span(0, 1, 0) is None
     records = with_spans[0].responses[0].partitions[0].records
     assert len(bytes(records or b"")) > SPAN_MIN_BYTES and records_of(records)[0].offset == 0
+
+
+class Kept(Transport):
+    """Of a connection without a peer."""
+
+    def __init__(self, extra: dict[str, object]) -> None:
+        super().__init__()
+        self._extra = extra
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: object) -> None:
+        self.writelines([data])
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+def test_what_goes_to_the_socket_by_itself_asks_whether_it_may(tmp_path: Path) -> None:
+    """Under TLS the transport still gives the raw socket: what is not encrypted must not be written to it."""
+
+    with ServingOnDisk(tmp_path, CountedSpans()) as broker, RawClient(broker.port) as client:
+        create(client, "t")
+        for _ in range(2):
+            assert client.produce("t", batch(bytes(SPAN_MIN_BYTES))).error_code == 0
+
+        def asked(extra: dict[str, object]) -> tuple[int, int]:
+            """How many spans a connection over such a transport is given, and the bytes that the transport gets."""
+            transport = Kept(extra)
+            connection = Connection(broker.shared, "PLAINTEXT")
+            connection.connection_made(transport)
+            CountedSpans.given = 0
+            # Decoded, and alike.
+            for number in range(3):
+                request = encode_request(fetch(number % 2), 12, number, "c")
+                connection.get_buffer(-1)[: len(request)] = request
+                connection.buffer_updated(len(request))
+            connection.connection_lost(None)
+            return CountedSpans.given, len(transport.written)
+
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            given, _ = broker.look(lambda: asked({"socket": ours}))
+            assert given == 3 or Disk().span(0, 1, 0) is None
+            given, written = broker.look(lambda: asked({"socket": ours, "ssl_object": object()}))
+            assert given == 0 and written > 3 * SPAN_MIN_BYTES

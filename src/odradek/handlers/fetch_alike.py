@@ -11,19 +11,26 @@ from here; everything else is left to `fetch`. The topic is looked up each time,
 from __future__ import annotations
 
 import struct
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 
 from odradek.engines.interface import LogFailure, OffsetOutOfRange
 from odradek.handlers import fetch
 from odradek.handlers.context import Broker
 from odradek.handlers.fetch_sessions import FINAL_EPOCH, INVALID_SESSION_ID
+from odradek.handlers.shortcut import Begun, Shortcut
 from odradek.protocol.compiler import DecodeError, decode, encode_uvarint
 from odradek.protocol.fields import Buffer
 from odradek.protocol.framing import encode_response, read_request_header
 from odradek.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 
-_CORRELATION = slice(4, 8)
-_SHAPE_POSITION = 8
+# Shapes that a connection remembers in each version, by their lengths, and how often it learns one.
+SHAPES_MAX = 4
+LEARNED_MAX = 16
+# In a request: its length, API key and version, correlation id; from there on, requests that are alike are equal.
+_API = 4
+_CORRELATION = 8
+_SHAPE_POSITION = 12
+_LENGTH = struct.Struct(">i")
 _OFFSET = struct.Struct(">q")
 _OFFSETS = struct.Struct(">qqq")  # high watermark, last stable offset, log start offset
 _MARK = _OFFSETS.pack(0x0123456789ABCDEF, 0x1123456789ABCDEF, 0x2123456789ABCDEF)
@@ -32,40 +39,83 @@ _RECORDS_MARK = b"\x31\x23\x45\x67\x89\xab\xcd\xef"
 _PLACES_MAX = 4
 
 
+class FetchAlike(Shortcut):
+    """The shapes that one connection has used in one version."""
+
+    __slots__ = ("_broker", "_taken", "_version", "learned", "shapes")
+
+    def __init__(self, broker: Broker, version: int) -> None:
+        self._broker = broker
+        self._version = version
+        self.shapes: dict[int, FetchShape] = {}
+        """By the length of requests."""
+        self.learned = 0
+        self._taken: tuple[FetchShape, bytes | bytearray, int] | None = None
+
+    def learn(self, buffer: bytes | bytearray, start: int, stop: int, request: FetchRequest) -> bool:
+        length = stop - start - _LENGTH.size
+        if self.learned < LEARNED_MAX and (length in self.shapes or len(self.shapes) < SHAPES_MAX):
+            self.learned += 1
+            shape = learn(bytes(buffer[start:stop]), request, self._version, self._broker)
+            if shape is not None:
+                self.shapes[length] = shape
+        return bool(self.shapes)
+
+    def take(self, buffer: bytes | bytearray, start: int, stop: int) -> int:
+        """One at a time: an answer is large, and a consumer waits for it before it asks again."""
+        if self._taken is not None:
+            return 0
+        length: int = _LENGTH.unpack_from(buffer, start)[0]
+        shape = self.shapes.get(length)
+        if (
+            shape is None
+            or not buffer.startswith(shape.begin, start + _SHAPE_POSITION)
+            or not buffer.startswith(shape.end, start + shape.offset_at + _OFFSET.size)
+            or not buffer.startswith(shape.api, start)
+        ):
+            return 0
+        self._taken = shape, buffer, start
+        return _LENGTH.size + length
+
+    def begin(self, takes_spans: bool) -> Sequence[Begun] | None:
+        assert self._taken is not None
+        (shape, buffer, start), self._taken = self._taken, None
+        pieces = shape.answer(buffer, start, takes_spans)
+        return None if pieces is None else (Begun(1, pieces),)
+
+
 class FetchShape:
     """What such requests have in common, and their answer but for what differs."""
 
     __slots__ = (
         "_after",
-        "_api",
         "_before",
         "_broker",
         "_by_id",
         "_committed",
         "_encode",
-        "_end",
         "_epoch",
         "_flexible",
         "_index",
-        "_length",
         "_max_bytes",
         "_min_bytes",
         "_name",
-        "_offset_at",
         "_partition_max_bytes",
-        "_start",
         "_topic_id",
+        "api",
+        "begin",
+        "end",
+        "offset_at",
     )
 
     def __init__(self, broker: Broker, frame: bytes, request: FetchRequest, version: int, offset_at: int) -> None:
         (topic,) = request.topics
         (asked,) = topic.partitions
         self._broker = broker
-        self._api = frame[: _CORRELATION.start]
-        self._start = frame[_SHAPE_POSITION:offset_at]
-        self._end = frame[offset_at + _OFFSET.size :]
-        self._length = len(frame)
-        self._offset_at = offset_at
+        self.api = frame[:_CORRELATION]
+        self.begin = frame[_SHAPE_POSITION:offset_at]
+        self.end = frame[offset_at + _OFFSET.size :]
+        self.offset_at = offset_at
         self._by_id = version >= 13
         self._flexible = version in FetchRequest.flexible_versions
         self._name, self._topic_id, self._index = topic.topic, topic.topic_id, asked.partition
@@ -95,16 +145,9 @@ class FetchShape:
         self._before = (before[8:], between)
         self._after = after
 
-    def answer(self, frame: bytes | bytearray, spans: bool) -> list[Buffer] | None:
+    def answer(self, buffer: bytes | bytearray, start: int, spans: bool) -> list[Buffer] | None:
         """The pieces of the response frame, with `spans` a `FileSpan` among them; None where `fetch.handle` has to
         look."""
-        if (
-            len(frame) != self._length
-            or not frame.endswith(self._end)
-            or not frame.startswith(self._start, _SHAPE_POSITION)
-            or not frame.startswith(self._api)
-        ):
-            return None
         partitions = self._broker.partitions
         found = partitions.topics_by_id.get(self._topic_id) if self._by_id else partitions.topics.get(self._name)
         if found is None or self._index >= len(found.partitions):
@@ -113,7 +156,7 @@ class FetchShape:
         opened = partition.log
         if opened is None or self._epoch not in (-1, opened.epoch):
             return None
-        (offset,) = _OFFSET.unpack_from(frame, self._offset_at)
+        (offset,) = _OFFSET.unpack_from(buffer, start + self.offset_at)
         stable_end = partition.stable_end(opened)
         end = stable_end if self._committed else opened.durable_end
         if not opened.start_offset <= offset < end:
@@ -139,7 +182,7 @@ class FetchShape:
         after = self._after
         head = self._encode(
             len(before) + len(between) + len(length) + size + len(after) + 28,
-            bytes(frame[_CORRELATION]),
+            bytes(buffer[start + _CORRELATION : start + _SHAPE_POSITION]),
             before,
             opened.durable_end,
             stable_end,
@@ -149,7 +192,7 @@ class FetchShape:
         return [head + length, *records, after] if after else [head + length, *records]
 
 
-def learn(frame: bytes | bytearray, request: FetchRequest, version: int, broker: Broker) -> FetchShape | None:
+def learn(frame: bytes, request: FetchRequest, version: int, broker: Broker) -> FetchShape | None:
     """The shape of a request for one partition, outside a session; None where there is nothing to gain or to be sure
     of."""
     if (
@@ -164,15 +207,14 @@ def learn(frame: bytes | bytearray, request: FetchRequest, version: int, broker:
     asked = request.topics[0].partitions[0]
     if asked.last_fetched_epoch >= 0 or asked.partition < 0:
         return None
-    whole = bytes(frame)
     wanted, place = _OFFSET.pack(asked.fetch_offset), _SHAPE_POSITION - 1
     for _ in range(_PLACES_MAX):
-        place = whole.find(wanted, place + 1)
+        place = frame.find(wanted, place + 1)
         if place < 0:
             return None
         # The offset stands where other bytes make another offset and nothing else.
-        if _offset_of(_changed(whole, place, 1), version) == 1 and _offset_of(_changed(whole, place, 2), version) == 2:
-            return FetchShape(broker, whole, request, version, place)
+        if _offset_of(_changed(frame, place, 1), version) == 1 and _offset_of(_changed(frame, place, 2), version) == 2:
+            return FetchShape(broker, frame, request, version, place)
     return None
 
 
@@ -182,7 +224,7 @@ def _changed(frame: bytes, place: int, offset: int) -> bytes:
 
 def _offset_of(frame: bytes, version: int) -> int:
     try:
-        header = read_request_header(frame, version in FetchRequest.flexible_versions)
+        header = read_request_header(frame, version in FetchRequest.flexible_versions, _API)
         request, _ = decode(FetchRequest, version, frame, header.body_position)
         return int(request.topics[0].partitions[0].fetch_offset)
     except (DecodeError, IndexError, struct.error, UnicodeDecodeError):

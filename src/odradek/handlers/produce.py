@@ -16,7 +16,7 @@ Order: batches are appended before `handle` returns, in the order of arrival; on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from odradek.errors import ErrorCode, KafkaError
@@ -148,21 +148,20 @@ class _Admission:
 
 
 class Settling:
-    """Turns what became of each batch into its part of the response, and says when the response may leave."""
+    """Turns what became of each batch into its part of the response, and says when the response may leave: when what
+    it waits for (flushes and, on topics that look at records, appends) is done, or `timeout_ms` is over."""
 
-    __slots__ = ("_failed", "_pending", "acks", "broker", "timeout_ms")
+    __slots__ = ("_failed", "_response", "_result", "_waiting", "acks", "broker", "timeout_ms")
 
     def __init__(self, broker: Broker, acks: int, timeout_ms: int) -> None:
         self.broker = broker
         self.acks = acks
         self.timeout_ms = timeout_ms
-        self._pending: _Pending | None = None
         self._failed = False
-
-    def _wait(self) -> _Pending:
-        if self._pending is None:
-            self._pending = _Pending(self.broker, self.timeout_ms)
-        return self._pending
+        # Answers by the future they wait for: most requests have one of each.
+        self._waiting: dict[asyncio.Future[Any], list[PartitionProduceResponse]] | None = None
+        self._response: ProduceResponse
+        self._result: asyncio.Future[Answer]
 
     def settle(
         self,
@@ -172,26 +171,89 @@ class Settling:
     ) -> None:
         """Fills in one batch's answer, now or when its append is done."""
         if not isinstance(result, AppendResult):
-            self._wait().wait_append(answer, result, self.acks, partition)
+            self._wait(answer, result, lambda done: self._appended(done, answer, partition))
             return
         self._failed = self._failed or result.error != ErrorCode.NONE
         fill(answer, result)
-        durable = result.durable
-        if durable is None:
-            return
-        if durable.done():
-            if durable.exception() is not None:
-                storage_failed(answer)
-        elif self.acks == ACKS_ALL or (self.acks == 1 and partition is not None and partition.must_wait()):
-            self._wait().wait_durable(answer, durable)
+        if result.durable is not None and partition is not None:
+            durable = awaited(result.durable, self.acks, partition)
+            if durable is not None:
+                self._wait(answer, durable, self._durable)
 
     def answer(self, response: ProduceResponse) -> Answer | Awaitable[Answer]:
         """What the handler answers, when every batch is settled."""
+        self._response = response
+        if not self._waiting:
+            return self._acknowledge()
+        self._result = asyncio.get_running_loop().create_future()
+        if self.timeout_ms >= 0 and self.acks != 0:
+            self.broker.deadlines.add(self.timeout_ms, self._result, self._expire)
+        return self._result
+
+    def _acknowledge(self) -> Answer:
+        """Every response to Produce leaves here, but for those of requests that were not decoded
+        (`produce_alike.Written`)."""
         if self.acks == 0:
             return CLOSE_CONNECTION if self._failed else NO_RESPONSE
-        # Acknowledged here, or by `_Pending` when the last of its batches is durable; nowhere else but for requests
-        # that were not decoded (`produce_alike`).
-        return response if self._pending is None else self._pending.begin(response)
+        return self._response
+
+    def _wait(
+        self, answer: PartitionProduceResponse, done: asyncio.Future[Any], then: Callable[[asyncio.Future[Any]], None]
+    ) -> None:
+        if self._waiting is None:
+            self._waiting = {}
+        answers = self._waiting.get(done)
+        if answers is None:
+            self._waiting[done] = [answer]
+            done.add_done_callback(then)
+        else:
+            answers.append(answer)
+
+    def _appended(
+        self, done: asyncio.Future[AppendResult], answer: PartitionProduceResponse, partition: Partition | None
+    ) -> None:
+        assert self._waiting is not None
+        if self._waiting.pop(done, None) is None:
+            return  # it was late
+        failure = done.exception()
+        if failure is None:
+            self.settle(answer, done.result(), partition)
+            self._finish()
+        elif not self._result.done():
+            # Our own mistake: it must end the connection, not leave the request open for ever.
+            self._result.set_exception(failure)
+
+    def _durable(self, durable: asyncio.Future[None]) -> None:
+        assert self._waiting is not None
+        answers = self._waiting.pop(durable, None)
+        if answers is None:
+            return  # it was late
+        if durable.exception() is not None:
+            for answer in answers:
+                storage_failed(answer)
+        self._finish()
+
+    def _expire(self) -> None:
+        """`timeout_ms` is over: what still waits has timed out."""
+        assert self._waiting is not None
+        for answers in self._waiting.values():
+            for answer in answers:
+                timed_out(answer)
+        self._waiting.clear()
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._waiting and not self._result.done():
+            self._result.set_result(self._acknowledge())
+
+
+def awaited(durable: asyncio.Future[None], acks: int, partition: Partition) -> asyncio.Future[None] | None:
+    """What the acknowledgement of an append waits for: its flush (which may have failed already), or nothing."""
+    if acks == 0:
+        return None
+    if durable.done():
+        return None if durable.exception() is None else durable
+    return durable if acks == ACKS_ALL or partition.must_wait() else None
 
 
 def _is_zstd(records: Any) -> bool:
@@ -226,85 +288,3 @@ def timed_out(answer: PartitionProduceResponse) -> None:
     answer.error_code = ErrorCode.REQUEST_TIMED_OUT
     answer.base_offset = -1
     answer.error_message = "the batch was not durable in time; it may still become so"
-
-
-class _Pending:
-    """A response that waits for flushes (and, on topics that look at records, for appends)."""
-
-    __slots__ = ("broker", "open", "response", "result", "timeout_ms", "waiting")
-
-    def __init__(self, broker: Broker, timeout_ms: int) -> None:
-        self.broker = broker
-        self.timeout_ms = timeout_ms
-        self.open = 0
-        # Answers by the future they wait for: most requests have one of each.
-        self.waiting: dict[asyncio.Future[Any], list[PartitionProduceResponse]] = {}
-        self.response: ProduceResponse | None = None
-        self.result: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-
-    def wait_durable(self, answer: PartitionProduceResponse, durable: asyncio.Future[None]) -> None:
-        answers = self.waiting.get(durable)
-        if answers is None:
-            self.waiting[durable] = [answer]
-            self.open += 1
-            durable.add_done_callback(self._durable)
-        else:
-            answers.append(answer)
-
-    def wait_append(
-        self,
-        answer: PartitionProduceResponse,
-        task: asyncio.Task[AppendResult],
-        acks: int,
-        partition: Partition | None,
-    ) -> None:
-        self.waiting[task] = [answer]
-        self.open += 1
-
-        def appended(done: asyncio.Task[AppendResult]) -> None:
-            self.waiting.pop(done)
-            self.open -= 1
-            failure = done.exception()
-            if failure is not None:
-                # Our own mistake: it must end the connection, not leave the request open for ever.
-                if not self.result.done():
-                    self.result.set_exception(failure)
-                return
-            result = done.result()
-            fill(answer, result)
-            durable = result.durable
-            waits = acks == ACKS_ALL or (acks == 1 and partition is not None and partition.must_wait())
-            if durable is not None and waits:
-                self.wait_durable(answer, durable)
-            self._finish()
-
-        task.add_done_callback(appended)
-
-    def begin(self, response: ProduceResponse) -> Awaitable[Answer]:
-        self.response = response
-        if self.timeout_ms >= 0:
-            self.broker.deadlines.add(self.timeout_ms, self.result, self.expire)
-        return self.result
-
-    def _durable(self, durable: asyncio.Future[None]) -> None:
-        answers = self.waiting.pop(durable, None)
-        if answers is None:
-            return
-        self.open -= 1
-        if durable.exception() is not None:
-            for answer in answers:
-                storage_failed(answer)
-        self._finish()
-
-    def _finish(self) -> None:
-        if self.open == 0 and self.response is not None and not self.result.done():
-            self.result.set_result(self.response)
-
-    def expire(self) -> None:
-        """`timeout_ms` is over: what still waits has timed out."""
-        for answers in self.waiting.values():
-            for answer in answers:
-                timed_out(answer)
-        self.waiting.clear()
-        if self.response is not None and not self.result.done():
-            self.result.set_result(self.response)

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from odradek.errors import ErrorCode
 from odradek.handlers import produce
-from odradek.handlers.context import Answer, Broker
+from odradek.handlers.context import Broker
+from odradek.handlers.shortcut import Begun, Handled, Shortcut
 from odradek.internal_topics import INTERNAL_TOPICS
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.compiler import read_uvarint
+from odradek.protocol.fields import Message
 from odradek.protocol.framing import encode_response
 from odradek.protocol.messages.produce import (
     PartitionProduceResponse,
@@ -29,29 +30,89 @@ from odradek.protocol.messages.produce import (
     TopicProduceResponse,
 )
 
-# Behind the API key and the version; requests that are alike are equal from behind the correlation id on.
-_CORRELATION = slice(4, 8)
-SHAPE_POSITION = 8
+# Shapes that a connection remembers in each version, and of how many lengths they may be.
+SHAPES_MAX = 256
+SHAPE_LENGTHS_MAX = 4
+# Requests that are served together, and their bytes.
+ALIKE_MAX = 64
+ALIKE_MAX_BYTES = 1_048_576
+# In a request: its length, API key and version, correlation id; from there on, requests that are alike are equal.
+_API = 4
+_CORRELATION = 8
+SHAPE_POSITION = 12
 _INT32 = struct.Struct(">i")
 _OFFSETS = struct.Struct(">qqq")  # base offset, log append time, log start offset
 _MARK = _OFFSETS.pack(0x0123456789ABCDEF, 0x1123456789ABCDEF, 0x2123456789ABCDEF)
 _NO_TAGS = b"\0\0\0"  # of the partition, of the topic, of the request
 
 
-def correlation_id_of(frame: bytes | bytearray) -> int:
-    """The correlation id of a request."""
-    return int.from_bytes(frame[_CORRELATION], "big", signed=True)
+class ProduceAlike(Shortcut):
+    """The shapes that one connection has used in one version."""
 
+    __slots__ = ("_batches", "_broker", "_correlations", "_lengths", "_shape", "_size", "_version", "shapes")
 
-class Written(NamedTuple):
-    """Plain successes of neighbouring requests: the responses that say so (none with `acks=0`), and what `acks=all`
-    waits for before they may leave."""
+    def __init__(self, broker: Broker, version: int) -> None:
+        self._broker = broker
+        self._version = version
+        self.shapes: dict[bytes, Shape] = {}
+        """By what requests of a shape have in common."""
+        self._lengths: list[int] = []
+        # What was taken.
+        self._shape: Shape | None = None
+        self._batches: list[memoryview] = []
+        self._correlations: list[bytes] = []
+        self._size = 0
 
-    requests: int
-    responses: bytes
-    durable: asyncio.Future[None] | None
-    correlations: list[bytes]
-    results: list[AppendResult]
+    def learn(self, buffer: bytes | bytearray, start: int, stop: int, request: ProduceRequest) -> bool:
+        if len(self.shapes) < SHAPES_MAX:
+            shape = learn(buffer, start, stop, request, self._version, self._broker)
+            if shape is not None and self._may_be_so_long(len(shape.key)):
+                self.shapes[shape.key] = shape
+        return bool(self.shapes)
+
+    def _may_be_so_long(self, length: int) -> bool:
+        if length not in self._lengths:
+            if len(self._lengths) == SHAPE_LENGTHS_MAX:
+                return False
+            self._lengths.append(length)
+        return True
+
+    def take(self, buffer: bytes | bytearray, start: int, stop: int) -> int:
+        position = start
+        while position < stop and len(self._batches) < ALIKE_MAX:
+            (length,) = _INT32.unpack_from(buffer, position)
+            end = position + _INT32.size + length
+            shape = self._shape
+            if shape is None:
+                shape = self._shape_at(buffer, position)
+                if shape is None:
+                    break
+            elif self._size + length > ALIKE_MAX_BYTES or not shape.begins(buffer, position):
+                break
+            records = shape.records(buffer, position, end)
+            if records is None:
+                break
+            self._shape = shape
+            self._batches.append(records)
+            self._correlations.append(bytes(buffer[position + _CORRELATION : position + SHAPE_POSITION]))
+            self._size += length
+            position = end
+        return position - start
+
+    def _shape_at(self, buffer: bytes | bytearray, start: int) -> Shape | None:
+        position = start + SHAPE_POSITION
+        for length in self._lengths:
+            shape = self.shapes.get(bytes(buffer[position : position + length]))
+            if shape is not None:
+                return shape if buffer.startswith(shape.api, start + _API) else None
+        return None
+
+    def begin(self, takes_spans: bool) -> Sequence[Begun | Handled] | None:
+        shape, batches, correlations = self._shape, self._batches, self._correlations
+        assert shape is not None
+        self._shape = None
+        self._batches, self._correlations, self._size = [], [], 0
+        return shape.handle(correlations, batches)
 
 
 class Shape:
@@ -106,74 +167,64 @@ class Shape:
         topic = TopicProduceResponse(name=self._name, topic_id=self._topic_id, partition_responses=[answer])
         return ProduceResponse(responses=[topic])
 
-    def begins(self, frame: bytes | bytearray) -> bool:
+    def begins(self, buffer: bytes | bytearray, start: int) -> bool:
         """Whether a request is like this one up to the batch."""
-        return frame.startswith(self.key, SHAPE_POSITION) and frame.startswith(self.api)
+        return buffer.startswith(self.key, start + SHAPE_POSITION) and buffer.startswith(self.api, start + _API)
 
-    def records(self, frame: bytes | bytearray) -> memoryview | None:
+    def records(self, buffer: bytes | bytearray, start: int, stop: int) -> memoryview | None:
         """The batch in a request that begins like this one; None if the rest is not like it."""
+        at = start + self.end
         try:
             if self._flexible:
-                length, position = read_uvarint(frame, self.end)  # type: ignore[arg-type]
+                length, position = read_uvarint(buffer, at)  # type: ignore[arg-type]
                 end = position + length - 1
-                if length < 2 or frame[end:] != _NO_TAGS:
+                if length < 2 or end + len(_NO_TAGS) != stop or not buffer.startswith(_NO_TAGS, end):
                     return None
             else:
-                (length,) = _INT32.unpack_from(frame, self.end)
-                position = self.end + 4
+                (length,) = _INT32.unpack_from(buffer, at)
+                position = at + _INT32.size
                 end = position + length
-                if length < 1 or end != len(frame):
+                if length < 1 or end != stop:
                     return None
         except (IndexError, struct.error, ValueError):
             return None
-        return memoryview(frame)[position:end]
+        return memoryview(buffer)[position:end]
 
-    def handle(
-        self, frames: Sequence[bytes | bytearray], records: Sequence[memoryview]
-    ) -> list[Written | Answer | Awaitable[Answer]] | None:
-        """Appends the batches of requests of this shape. What became of them in their order: of one each, or of as
-        many as a `Written` counts. None, and nothing was done, where the topic is not what it was."""
+    def handle(self, correlations: list[bytes], batches: list[memoryview]) -> list[Begun | Handled] | None:
+        """Appends the batches of requests of this shape. What became of them in their order, or None where the topic is
+        not what it was."""
         partitions = self._broker.partitions
         found = partitions.topics_by_id.get(self._topic_id) if self._by_id else partitions.topics.get(self._name)
         if found is None or self._index >= len(found.partitions):
             return None
         partition = found.partitions[self._index]
-        results = partition.append_all(records)
-        answers: list[Written | Answer | Awaitable[Answer]] = []
+        results = partition.append_all(batches)
+        outcomes: list[Begun | Handled] = []
         plain: list[AppendResult] = []
         for number, result in enumerate(results):
             if type(result) is AppendResult and result.error is ErrorCode.NONE:
                 if plain and plain[-1].durable is not result.durable:
-                    answers.append(self._written(frames[number - len(plain) : number], plain, partition))
+                    outcomes.append(self._written(correlations[number - len(plain) : number], plain, partition))
                     plain = []
                 plain.append(result)
                 continue
             if plain:
-                answers.append(self._written(frames[number - len(plain) : number], plain, partition))
+                outcomes.append(self._written(correlations[number - len(plain) : number], plain, partition))
                 plain = []
             answer = PartitionProduceResponse(index=self._index, base_offset=-1, log_start_offset=-1)
             settling = produce.Settling(self._broker, self.acks, self.timeout_ms)
             settling.settle(answer, result, partition)
-            answers.append(settling.answer(self._response(answer)))
+            outcomes.append(Handled(_number(correlations[number]), settling.answer(self._response(answer))))
         if plain:
-            answers.append(self._written(frames[len(frames) - len(plain) :], plain, partition))
-        return answers
+            outcomes.append(self._written(correlations[len(correlations) - len(plain) :], plain, partition))
+        return outcomes
 
-    def _written(
-        self, frames: Sequence[bytes | bytearray], results: list[AppendResult], partition: Partition
-    ) -> Written:
+    def _written(self, correlations: list[bytes], results: list[AppendResult], partition: Partition) -> Written:
         if self.acks == 0:
-            return Written(len(results), b"", None, [], results)
+            return Written(self, [], results, b"", None)
         durable = results[0].durable
         assert durable is not None
-        waits: asyncio.Future[None] | None = durable
-        if durable.done():
-            if durable.exception() is None:
-                waits = None
-        elif self.acks == 1 and not partition.must_wait():
-            waits = None
         encode, (length, head), after = self._encode, self._before, self._after
-        correlations = [bytes(frame[_CORRELATION]) for frame in frames]
         responses = b"".join(
             [
                 encode(
@@ -188,21 +239,54 @@ class Shape:
                 for correlation, result in zip(correlations, results, strict=True)
             ]
         )
-        return Written(len(results), responses, waits, correlations, results)
+        return Written(self, correlations, results, responses, produce.awaited(durable, self.acks, partition))
 
-    def not_durable(self, written: Written, why: Callable[[PartitionProduceResponse], None]) -> list[ProduceResponse]:
-        """The responses where batches did not become durable: `produce.storage_failed`, or not in time,
-        `produce.timed_out`."""
-        responses = []
-        for result in written.results:
-            answer = PartitionProduceResponse(index=self._index)
-            produce.fill(answer, result)
-            why(answer)
-            responses.append(self._response(answer))
-        return responses
+    def not_written(self, result: AppendResult, late: bool) -> ProduceResponse:
+        """The response where a batch did not become durable, or not in time."""
+        answer = PartitionProduceResponse(index=self._index)
+        produce.fill(answer, result)
+        if late:
+            produce.timed_out(answer)
+        else:
+            produce.storage_failed(answer)
+        return self._response(answer)
 
 
-def learn(frame: bytes | bytearray, request: ProduceRequest, version: int, broker: Broker) -> Shape | None:
+class Written(Begun):
+    """Plain successes of neighbouring requests: the responses that say so, none with `acks=0`."""
+
+    __slots__ = ("correlations", "results", "shape")
+
+    def __init__(
+        self,
+        shape: Shape,
+        correlations: list[bytes],
+        results: list[AppendResult],
+        responses: bytes,
+        durable: asyncio.Future[None] | None,
+    ) -> None:
+        self.requests = len(results)
+        self.pieces = [responses] if responses else []
+        self.waits_for = durable
+        self.timeout_ms = shape.timeout_ms
+        self.shape = shape
+        self.correlations = correlations
+        self.results = results
+
+    def instead(self, late: bool) -> list[tuple[int, Message]]:
+        return [
+            (_number(correlation), self.shape.not_written(result, late))
+            for correlation, result in zip(self.correlations, self.results, strict=True)
+        ]
+
+
+def _number(correlation: bytes) -> int:
+    return int.from_bytes(correlation, "big", signed=True)
+
+
+def learn(
+    buffer: bytes | bytearray, start: int, stop: int, request: ProduceRequest, version: int, broker: Broker
+) -> Shape | None:
     """The shape of a request for one batch of one partition; None where there is nothing to gain or to be sure of."""
     if version < produce.ZSTD_SINCE or len(request.topic_data) != 1 or len(request.topic_data[0].partition_data) != 1:
         return None
@@ -217,13 +301,13 @@ def learn(frame: bytes | bytearray, request: ProduceRequest, version: int, broke
         if known is None or known.name in INTERNAL_TOPICS:
             return None
     flexible = version in ProduceRequest.flexible_versions
-    end = len(frame) - (len(_NO_TAGS) if flexible else 0)
-    start = end - len(records)
+    end = stop - (len(_NO_TAGS) if flexible else 0)
+    begin = end - len(records)
     length_bytes = (1 if len(records) + 1 < 1 << 7 else 2 if len(records) + 1 < 1 << 14 else 3) if flexible else 4
     if len(records) + 1 >= 1 << 21:
         length_bytes += flexible
-    key = bytes(frame[SHAPE_POSITION : start - length_bytes])
-    shape = Shape(broker, request, version, bytes(frame[: _CORRELATION.start]), key)
-    found = shape.records(frame)
+    key = bytes(buffer[start + SHAPE_POSITION : begin - length_bytes])
+    shape = Shape(broker, request, version, bytes(buffer[start + _API : start + _CORRELATION]), key)
+    found = shape.records(buffer, start, stop)
     # A request may say the same in other bytes (tags, longer numbers): that is none to learn from.
     return shape if found is not None and found == records and len(found) == len(records) else None

@@ -1,7 +1,12 @@
-"""The one explicit table of handlers, by API key. It holds exactly the APIs of `protocol/registry.py`, each with its
-handler and its refusal."""
+"""The one explicit table of handlers, by API key. It holds exactly the APIs of `protocol/registry.py`, each
+with its handler and its refusal.
+
+What `network/` must know of an API beside its handler is said here, in an entry's flags: it knows none by name.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from odradek.handlers import (
     add_offsets_to_txn,
@@ -22,6 +27,7 @@ from odradek.handlers import (
     describe_transactions,
     end_txn,
     fetch,
+    fetch_alike,
     find_coordinator,
     heartbeat,
     incremental_alter_configs,
@@ -38,92 +44,53 @@ from odradek.handlers import (
     offset_fetch,
     offset_for_leader_epoch,
     produce,
+    produce_alike,
     sync_group,
     txn_offset_commit,
     write_txn_markers,
 )
-from odradek.handlers.context import Handler, Refusal
+from odradek.handlers.served import Served
 from odradek.protocol.registry import BY_KEY
 
-HANDLERS: dict[int, Handler] = {
-    0: produce.handle,
-    1: fetch.handle,
-    2: list_offsets.handle,
-    3: metadata.handle,
-    8: offset_commit.handle,
-    9: offset_fetch.handle,
-    10: find_coordinator.handle,
-    11: join_group.handle,
-    12: heartbeat.handle,
-    13: leave_group.handle,
-    14: sync_group.handle,
-    15: describe_groups.handle,
-    16: list_groups.handle,
-    18: api_versions.handle,
-    19: create_topics.handle,
-    20: delete_topics.handle,
-    21: delete_records.handle,
-    22: init_producer_id.handle,
-    23: offset_for_leader_epoch.handle,
-    24: add_partitions_to_txn.handle,
-    25: add_offsets_to_txn.handle,
-    26: end_txn.handle,
-    27: write_txn_markers.handle,
-    28: txn_offset_commit.handle,
-    32: describe_configs.handle,
-    33: alter_configs.handle,
-    35: describe_log_dirs.handle,
-    37: create_partitions.handle,
-    42: delete_groups.handle,
-    44: incremental_alter_configs.handle,
-    47: offset_delete.handle,
-    60: describe_cluster.handle,
-    61: describe_producers.handle,
-    65: describe_transactions.handle,
-    66: list_transactions.handle,
-    74: list_config_resources.handle,
-    75: describe_topic_partitions.handle,
+HANDLERS: Mapping[int, Served] = {
+    0: Served(produce.handle, produce.refused, shortcut=produce_alike.ProduceAlike, starts_early=True, appends=True),
+    1: Served(fetch.handle, fetch.refused, shortcut=fetch_alike.FetchAlike, waits_for_others=True),
+    2: Served(list_offsets.handle, list_offsets.refused),
+    3: Served(metadata.handle, metadata.refused),
+    8: Served(offset_commit.handle, offset_commit.refused),
+    9: Served(offset_fetch.handle, offset_fetch.refused),
+    10: Served(find_coordinator.handle, find_coordinator.refused),
+    11: Served(join_group.handle, join_group.refused, waits_for_others=True),
+    12: Served(heartbeat.handle, heartbeat.refused),
+    13: Served(leave_group.handle, leave_group.refused),
+    14: Served(sync_group.handle, sync_group.refused, waits_for_others=True),
+    15: Served(describe_groups.handle, describe_groups.refused),
+    16: Served(list_groups.handle, list_groups.refused),
+    18: Served(api_versions.handle, api_versions.refused, unknown_version=api_versions.unsupported),
+    19: Served(create_topics.handle, create_topics.refused),
+    20: Served(delete_topics.handle, delete_topics.refused),
+    21: Served(delete_records.handle, delete_records.refused),
+    22: Served(init_producer_id.handle, init_producer_id.refused),
+    23: Served(offset_for_leader_epoch.handle, offset_for_leader_epoch.refused),
+    24: Served(add_partitions_to_txn.handle, add_partitions_to_txn.refused),
+    25: Served(add_offsets_to_txn.handle, add_offsets_to_txn.refused),
+    26: Served(end_txn.handle, end_txn.refused),
+    27: Served(write_txn_markers.handle, write_txn_markers.refused),
+    28: Served(txn_offset_commit.handle, txn_offset_commit.refused),
+    32: Served(describe_configs.handle, describe_configs.refused),
+    33: Served(alter_configs.handle, alter_configs.refused),
+    35: Served(describe_log_dirs.handle, describe_log_dirs.refused),
+    37: Served(create_partitions.handle, create_partitions.refused),
+    42: Served(delete_groups.handle, delete_groups.refused),
+    44: Served(incremental_alter_configs.handle, incremental_alter_configs.refused),
+    47: Served(offset_delete.handle, offset_delete.refused),
+    60: Served(describe_cluster.handle, describe_cluster.refused),
+    61: Served(describe_producers.handle, describe_producers.refused),
+    65: Served(describe_transactions.handle, describe_transactions.refused),
+    66: Served(list_transactions.handle, list_transactions.refused),
+    74: Served(list_config_resources.handle, list_config_resources.refused),
+    75: Served(describe_topic_partitions.handle, describe_topic_partitions.refused),
 }
 
-REFUSALS: dict[int, Refusal] = {
-    0: produce.refused,
-    1: fetch.refused,
-    2: list_offsets.refused,
-    3: metadata.refused,
-    8: offset_commit.refused,
-    9: offset_fetch.refused,
-    10: find_coordinator.refused,
-    11: join_group.refused,
-    12: heartbeat.refused,
-    13: leave_group.refused,
-    14: sync_group.refused,
-    15: describe_groups.refused,
-    16: list_groups.refused,
-    18: api_versions.refused,
-    19: create_topics.refused,
-    20: delete_topics.refused,
-    21: delete_records.refused,
-    22: init_producer_id.refused,
-    23: offset_for_leader_epoch.refused,
-    24: add_partitions_to_txn.refused,
-    25: add_offsets_to_txn.refused,
-    26: end_txn.refused,
-    27: write_txn_markers.refused,
-    28: txn_offset_commit.refused,
-    32: describe_configs.refused,
-    33: alter_configs.refused,
-    35: describe_log_dirs.refused,
-    37: create_partitions.refused,
-    42: delete_groups.refused,
-    44: incremental_alter_configs.refused,
-    47: offset_delete.refused,
-    60: describe_cluster.refused,
-    61: describe_producers.refused,
-    65: describe_transactions.refused,
-    66: list_transactions.refused,
-    74: list_config_resources.refused,
-    75: describe_topic_partitions.refused,
-}
-
-_incomplete = (HANDLERS.keys() ^ BY_KEY.keys()) | (REFUSALS.keys() ^ BY_KEY.keys())
-assert not _incomplete, f"APIs announced without a handler and a refusal, or the reverse: {sorted(_incomplete)}"
+_incomplete = HANDLERS.keys() ^ BY_KEY.keys()
+assert not _incomplete, f"APIs announced without an entry, or the reverse: {sorted(_incomplete)}"

@@ -25,7 +25,7 @@ from odradek.errors import ErrorCode
 from odradek.insight import metrics
 from odradek.insight.metrics import Declared, Sample, Series
 from odradek.insight.watching import GRAVITY, Watching, time_to_loss_s, worst
-from odradek.network.connection import Shared
+from odradek.network.shared import Shared
 from odradek.partitions.counters import Traffic
 from odradek.partitions.registry import Partitions, Topic
 from odradek.protocol.registry import BY_KEY

@@ -9,10 +9,11 @@ looks at each `error_code` there is and does something only where one is not zer
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
-from odradek.durations import Durations
+from odradek.durations import BOUNDS_S, Durations
 from odradek.protocol.compiler import resolve_fields
 from odradek.protocol.fields import Message, Struct
 
@@ -56,6 +57,12 @@ class ApiCounters:
         self.errors: dict[int, int] = {}
         """By error code, every one in a response by itself."""
         self.count_errors = error_counter(response)
+
+    def took(self, seconds: float, count: int) -> None:
+        """So many requests had their responses after so long."""
+        durations = self.durations
+        durations.sum_s += seconds * count
+        durations.buckets[bisect_left(BOUNDS_S, seconds)] += count
 
 
 def _source(struct: type[Struct], name: str, depth: int) -> Iterator[str]:

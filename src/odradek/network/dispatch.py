@@ -1,31 +1,29 @@
 """From a request's API key and version to what decodes, handles and encodes it.
 
 Role: turn `protocol/registry.py` and the handlers' table into routes, compiled on first use. What is not in the table
-is not served: an unknown API closes the connection, a version of ApiVersions that is not known is answered in version
-0 (KIP-511), any other unknown version closes the connection, as in Kafka.
+is not served: an unknown API closes the connection, and so does a version that is not known, as in Kafka, unless the
+table has an answer to it (KIP-511).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from odradek.handlers import api_versions
-from odradek.handlers.context import Broker, Handler, RequestContext
+from odradek.handlers.context import Answer, Broker, Handler, RequestContext
+from odradek.handlers.served import Served
+from odradek.handlers.shortcut import MakeShortcut
 from odradek.network.counters import ApiCounters
+from odradek.network.frames import LENGTH_BYTES
 from odradek.protocol.compiler import DecodeError, decoder
-from odradek.protocol.fields import Buffer, Message
-from odradek.protocol.framing import API_VERSIONS_KEY, encode_response, read_request_header
+from odradek.protocol.fields import Message
+from odradek.protocol.framing import read_request_header
 from odradek.protocol.registry import BY_KEY
-
-PRODUCE_KEY = 0
-# Fetch, JoinGroup and SyncGroup: their answers may wait long for something that others do.
-PARKED_KEYS = frozenset({1, 11, 14})
 
 
 class Route(NamedTuple):
-    """How requests of one API in one version are served."""
+    """How requests of one API in one version are served; the flags are those of `Served`."""
 
     name: str
     api_key: int
@@ -34,33 +32,62 @@ class Route(NamedTuple):
     decode: Callable[..., tuple[Any, int]]
     handle: Handler
     counters: ApiCounters
+    shortcut: MakeShortcut | None
+    starts_early: bool
+    appends: bool
+    waits_for_others: bool
 
 
 class NotServed(Exception):
     """A request that cannot be answered: its API or version is not served. The connection is closed."""
 
 
+class UnknownVersion(Exception):
+    """A request in a version that is not served, and what it is answered with in version 0."""
+
+    def __init__(self, response: Message) -> None:
+        super().__init__(response)
+        self.response = response
+
+
+class Faults(Protocol):
+    """What a broker does wrong on request (`faults.py`)."""
+
+    @property
+    def rules(self) -> Sequence[object]:
+        """Those in force."""
+
+    def handle(self, api: str, handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
+        """In the place of the handler, while there are rules."""
+
+
 class Dispatch:
     """The routes of one broker."""
 
-    def __init__(self, broker: Broker, handlers: Mapping[int, Handler], max_elements: int) -> None:
+    def __init__(
+        self, broker: Broker, handlers: Mapping[int, Served], max_elements: int, faults: Faults | None = None
+    ) -> None:
         missing = set(BY_KEY) ^ set(handlers)
         assert not missing, f"APIs announced without a handler, or handled and not announced: {sorted(missing)}"
         self.broker = broker
         self.handlers = handlers
         self.max_elements = max_elements
+        self.faults = faults
         self._routes: dict[tuple[int, int], Route] = {}
         self.counters: dict[int, ApiCounters] = {}
         """Of the APIs that were asked for since the start."""
 
     def route(self, api_key: int, api_version: int) -> Route:
-        """The route of an API's version. Raises `NotServed`."""
+        """The route of an API's version. Raises `NotServed`; `UnknownVersion`, when it has counted the request."""
         route = self._routes.get((api_key, api_version))
         if route is None:
             api = BY_KEY.get(api_key)
             if api is None:
                 raise NotServed(f"API key {api_key} is not served")
+            served = self.handlers[api_key]
             if api_version not in api.served:
+                if served.unknown_version is not None:
+                    raise UnknownVersion(self._count_unknown(api_key, served.unknown_version()))
                 raise NotServed(f"{api.name} is served in versions {api.served}, not {api_version}")
             request = api.request
             route = Route(
@@ -69,8 +96,12 @@ class Dispatch:
                 api_version,
                 api_version in request.flexible_versions,
                 decoder(request, api_version),
-                self.handlers[api_key],
+                served.handle,
                 self.count(api_key),
+                served.shortcut,
+                served.starts_early,
+                served.appends,
+                served.waits_for_others,
             )
             self._routes[api_key, api_version] = route
         return route
@@ -82,29 +113,20 @@ class Dispatch:
             counters = self.counters[api_key] = ApiCounters(BY_KEY[api_key].response)
         return counters
 
-    def count_unknown_api_versions(self) -> None:
-        """A request that has no route, because its version is not known."""
-        counters = self.count(API_VERSIONS_KEY)
+    def _count_unknown(self, api_key: int, response: Message) -> Message:
+        """Such a request has no route."""
+        counters = self.count(api_key)
         counters.requests += 1
-        counters.count_errors(api_versions.unsupported(), counters.errors)
+        counters.count_errors(response, counters.errors)
+        return response
 
     def read(
         self, route: Route, frame: bytes | bytearray, listener: str, client_host: str
     ) -> tuple[Message, RequestContext]:
         """Decodes a request. Raises `DecodeError`, which names the API."""
         try:
-            header = read_request_header(frame, route.flexible)
+            header = read_request_header(frame, route.flexible, LENGTH_BYTES)
             request, _ = route.decode(frame, header.body_position, self.max_elements)
         except (DecodeError, IndexError, struct.error, UnicodeDecodeError) as error:
             raise DecodeError(f"{route.name} version {route.api_version}: {error}") from None
         return request, RequestContext(self.broker, listener, client_host, header.client_id, route.api_version)
-
-
-def is_unknown_api_versions(api_key: int, api_version: int) -> bool:
-    """Whether a request is ApiVersions in a version that is not served."""
-    return api_key == API_VERSIONS_KEY and api_version not in BY_KEY[API_VERSIONS_KEY].served
-
-
-def answer_unknown_api_versions(correlation_id: int) -> list[Buffer]:
-    """The response to it, in version 0."""
-    return encode_response(api_versions.unsupported(), 0, correlation_id)

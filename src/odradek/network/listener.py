@@ -16,7 +16,8 @@ from collections.abc import Callable
 
 from odradek.config import BrokerConfig
 from odradek.logs import get_logger
-from odradek.network.connection import Connection, Shared
+from odradek.network.connection import Connection
+from odradek.network.shared import Shared
 
 log = get_logger("odradek.network")
 
@@ -104,7 +105,7 @@ class Listeners:
         if self._idle_look is not None:
             self._idle_look.cancel()
         for connection in list(self.shared.connections):
-            connection.drain()
+            connection.pipeline.drain()
         if self.shared.connections:
             self.shared.all_closed = asyncio.get_running_loop().create_future()
             await asyncio.wait([self.shared.all_closed], timeout=grace_s)

@@ -18,6 +18,15 @@ from odradek.records.batch import Buffer
 Piece = Buffer | FileSpan
 
 
+def socket_of(transport: asyncio.BaseTransport) -> int:
+    """The descriptor that the bytes of files can go to by themselves; -1 where there is no such way, as under TLS: the
+    transport gives its socket all the same, but what is written to that is not what the peer is to read."""
+    connected = transport.get_extra_info("socket")
+    if connected is None or transport.get_extra_info("ssl_object") is not None:
+        return -1
+    return int(connected.fileno())
+
+
 def has_spans(pieces: Sequence[Piece]) -> bool:
     """Whether any piece is still in a file."""
     return any(type(piece) is FileSpan for piece in pieces)

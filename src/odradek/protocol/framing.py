@@ -45,30 +45,33 @@ class Request(NamedTuple):
     body_position: int
 
 
-def peek_api(frame: bytes | bytearray) -> tuple[int, int, int]:
-    """The API key, version and correlation id with which every request begins. Raises `DecodeError`."""
-    if len(frame) < _FIXED.size:
-        raise DecodeError(f"a request of {len(frame)} bytes is shorter than its header")
-    key, version, correlation_id = _FIXED.unpack_from(frame, 0)
+def peek_api(frame: bytes | bytearray, start: int = 0) -> tuple[int, int, int]:
+    """The API key, version and correlation id with which every request begins, here the one from `start` to the end.
+    Raises `DecodeError`."""
+    if len(frame) - start < _FIXED.size:
+        raise DecodeError(f"a request of {len(frame) - start} bytes is shorter than its header")
+    key, version, correlation_id = _FIXED.unpack_from(frame, start)
     return key, version, correlation_id
 
 
-def read_request_header(frame: bytes | bytearray, flexible: bool) -> Request:
-    """Reads a request header; `flexible` says whether the API's version has tags in it. Raises `DecodeError`."""
+def read_request_header(frame: bytes | bytearray, flexible: bool, start: int = 0) -> Request:
+    """Reads the header of the request from `start` to the end; `flexible` says whether the API's version has tags in
+    it. Raises `DecodeError`."""
     try:
-        key, version, correlation_id, length = _FIXED_AND_LENGTH.unpack_from(frame, 0)
+        key, version, correlation_id, length = _FIXED_AND_LENGTH.unpack_from(frame, start)
     except struct.error:
-        raise DecodeError(f"a request of {len(frame)} bytes is shorter than its header") from None
-    position = 10 + max(length, 0)
+        raise DecodeError(f"a request of {len(frame) - start} bytes is shorter than its header") from None
+    text = start + _FIXED_AND_LENGTH.size
+    position = text + max(length, 0)
     if length < -1 or position > len(frame):
         raise DecodeError(f"a client id of length {length} does not fit in the request")
     # What is not UTF-8 becomes U+FFFD, as in every string.
-    client_id = None if length < 0 else frame[10:position].decode("utf-8", "replace")
+    client_id = None if length < 0 else frame[text:position].decode("utf-8", "replace")
     if flexible:
         if position < len(frame) and frame[position] == 0:
             position += 1
         else:
-            _, position = decode(RequestHeader, 2, frame)
+            _, position = decode(RequestHeader, 2, frame, start)
     return Request(key, version, correlation_id, client_id, position)
 
 
