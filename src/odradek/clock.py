@@ -37,8 +37,13 @@ class Timer(Protocol):
         ...
 
 
-class Scheduler(Clock, Protocol):
-    """A clock that also wakes, and has threads."""
+class Scheduler(Protocol):
+    """A clock, and who wakes by it, and threads."""
+
+    @property
+    def clock(self) -> Clock:
+        """For those who only look at it: the clock itself, since requests do so."""
+        ...
 
     @property
     def executor(self) -> Executor:

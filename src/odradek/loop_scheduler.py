@@ -20,11 +20,7 @@ class LoopScheduler:
     """`Scheduler` on whatever event loop runs when it is asked. Who uses it shuts its executor down."""
 
     def __init__(self, clock: Clock | None = None, executor: Executor | None = None) -> None:
-        self.clock = clock if clock is not None else SystemClock()
-        # The functions themselves: requests read them.
-        self.now_ms = self.clock.now_ms
-        self.monotonic = self.clock.monotonic
-        self.ageing = self.clock.ageing
+        self.clock: Clock = clock if clock is not None else SystemClock()
         self.executor: Executor = executor or ThreadPoolExecutor(WORK_THREADS, thread_name_prefix="odradek-work")
 
     def call_later(self, delay_s: float, work: Callable[..., object], *arguments: object) -> Timer:

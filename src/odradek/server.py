@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from odradek.ages import Ages
-from odradek.clock import Clock, Scheduler
+from odradek.clock import Scheduler
 from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.retention_guard import RetentionGuards
@@ -114,7 +114,7 @@ class Server:
         self.memory = memory
         self.faults = faults
         self.scheduler = scheduler or LoopScheduler()
-        self.clock: Clock = self.scheduler
+        self.clock = self.scheduler.clock
         self.choose = choose or random.SystemRandom()
         self.bound: dict[str, tuple[str, int]] = {}
         """For each listener's name, the host and port it is bound to, once started."""

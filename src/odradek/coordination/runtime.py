@@ -90,6 +90,7 @@ class Shard(Generic[S]):
         self.partition = partition
         self.make = make
         self.scheduler = scheduler
+        self.clock = scheduler.clock
         self.snapshot_min_records = snapshot_min_records
         self.load_bytes = load_bytes
         self.state = ShardState.LOADING
@@ -229,7 +230,7 @@ class Shard(Generic[S]):
                 return
             self._timer.cancel()
         self._timer_at = at
-        delay_s = max(at - self.scheduler.monotonic(), 0.0)
+        delay_s = max(at - self.clock.monotonic(), 0.0)
         self._timer = self.scheduler.call_later(delay_s, self._time)
 
     def _time(self) -> None:
@@ -240,7 +241,7 @@ class Shard(Generic[S]):
             self._begin_again()
             return
         machine = self.machine
-        for key in machine.timers.due(self.scheduler.monotonic()):
+        for key in machine.timers.due(self.clock.monotonic()):
             outcome = Outcome()
             machine.due(key, outcome)
             self._carry_out(outcome)
@@ -330,7 +331,7 @@ class Shard(Generic[S]):
         try:
             encode = self.machine.records()
             counted = self._records_since_snapshot
-            now_ms = self.scheduler.now_ms()
+            now_ms = self.clock.now_ms()
             loop = asyncio.get_running_loop()
             records = await loop.run_in_executor(self.partition.executor, lambda: list(encode()))
             data = await loop.run_in_executor(self.partition.executor, write_snapshot, records, now_ms)

@@ -18,12 +18,12 @@ class LoopDelay:
         self._due_s = 0.0
 
     def start(self) -> None:
-        self._due_s = self._scheduler.monotonic() + INTERVAL_S
+        self._due_s = self._scheduler.clock.monotonic() + INTERVAL_S
         self._timer = self._scheduler.call_later(INTERVAL_S, self._came)
 
     def _came(self) -> None:
         # libuv's timers have milliseconds, and may come a fraction of one early.
-        self.durations.add(max(0.0, self._scheduler.monotonic() - self._due_s))
+        self.durations.add(max(0.0, self._scheduler.clock.monotonic() - self._due_s))
         self.start()
 
     def stop(self) -> None:

@@ -90,7 +90,7 @@ class GroupCoordinator:
         self._shards = [
             Shard(
                 partition,
-                lambda: GroupShard(settings, self.scheduler, self.choose, self.counters),
+                lambda: GroupShard(settings, self.scheduler.clock, self.choose, self.counters),
                 self.scheduler,
                 self.config.integer("odradek.coordinator.snapshot.min.records"),
                 self.config.integer("offsets.load.buffer.size"),

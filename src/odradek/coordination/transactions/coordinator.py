@@ -100,7 +100,7 @@ class TransactionCoordinator:
         self._shards = [
             Shard(
                 partition,
-                lambda: TransactionShard(self.scheduler, self._loaded),
+                lambda: TransactionShard(self.scheduler.clock, self._loaded),
                 self.scheduler,
                 self.config.integer("odradek.coordinator.snapshot.min.records"),
                 self.config.integer("transaction.state.log.load.buffer.size"),
