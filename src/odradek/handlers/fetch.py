@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+from odradek.engines.interface import PartitionLog
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker, RequestContext
 from odradek.handlers.fetch_sessions import CachedPartition, FetchContext
@@ -38,6 +39,21 @@ from odradek.protocol.messages.fetch import (
 from odradek.records.batch import HEADER_BYTES, read_header
 
 ZSTD_SINCE = 10
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
+
+
+def visible(
+    partition: Partition, current_leader_epoch: int, isolation_level: int
+) -> tuple[PartitionLog, int, int, int, int]:
+    """What a consumer may see of a partition at this moment: the opened log, its start offset, high watermark and last
+    stable offset, and which of the last two ends what it reads. Raises `KafkaError`: where the log is offline, or the
+    consumer's leader epoch is not the partition's."""
+    opened = partition.log or partition.opened()  # for the error: a call for each partition would be felt
+    if current_leader_epoch >= 0:
+        partition.check_epoch(current_leader_epoch)
+    high_watermark, stable_end = opened.durable_end, partition.stable_end(opened)
+    end = high_watermark if isolation_level == READ_UNCOMMITTED else stable_end
+    return opened, opened.start_offset, high_watermark, stable_end, end
 
 
 def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse]:
@@ -117,7 +133,7 @@ class _Fetch:
         loop = asyncio.get_running_loop()
         partitions = {id(p): p for cached in self.fetch.partitions if (p := self._find(cached)) is not None}
         # What makes records stable is a transaction's end, a few bytes.
-        missing = max(1, self.min_bytes - total) if self.request.isolation_level == 0 else 1
+        missing = max(1, self.min_bytes - total) if self.request.isolation_level == READ_UNCOMMITTED else 1
         wait_s = max(0.0, self.deadline - loop.time())
         self.parked = ParkedFetch(loop, list(partitions.values()), missing, wait_s, self._ready)
         self.broker.partitions.counters.parked_fetches += 1
@@ -227,32 +243,32 @@ class _Fetch:
         if partition is None:
             return _refused(asked, self._unknown()), []
         try:
-            opened = partition.opened()
-            partition.check_epoch(asked.current_leader_epoch)
+            opened, start, high_watermark, stable_end, end = visible(
+                partition, asked.current_leader_epoch, self.request.isolation_level
+            )
             answer = PartitionData(
                 partition_index=asked.partition,
-                high_watermark=opened.durable_end,
-                last_stable_offset=partition.stable_end(opened),
-                log_start_offset=opened.start_offset,
+                high_watermark=high_watermark,
+                last_stable_offset=stable_end,
+                log_start_offset=start,
                 aborted_transactions=None,
             )
             if asked.last_fetched_epoch >= 0 and asked.last_fetched_epoch != opened.epoch:
-                end = partition.epoch_end(asked.last_fetched_epoch)
-                if end is None:
+                known = partition.epoch_end(asked.last_fetched_epoch)
+                if known is None:
                     return _refused(asked, ErrorCode.OFFSET_OUT_OF_RANGE), []
-                if end.epoch < asked.last_fetched_epoch or end.end_offset < asked.fetch_offset:
-                    answer.diverging_epoch = EpochEndOffset(epoch=end.epoch, end_offset=end.end_offset)
+                if known.epoch < asked.last_fetched_epoch or known.end_offset < asked.fetch_offset:
+                    answer.diverging_epoch = EpochEndOffset(epoch=known.epoch, end_offset=known.end_offset)
                     return answer, []
             if self.version < ZSTD_SINCE and partition.config.compression_type == "zstd":
                 return _refused(asked, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE), []
             max_bytes = max(0, min(asked.partition_max_bytes, look.left))
-            if self.request.isolation_level == 0:
-                return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0, None, self.spans)
-            stable_end = answer.last_stable_offset
-            aborted = partition.producers.transactions.aborted_between(asked.fetch_offset, stable_end)
+            if self.request.isolation_level == READ_UNCOMMITTED:
+                return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0, end, self.spans)
+            aborted = partition.producers.transactions.aborted_between(asked.fetch_offset, end)
             # Which of the aborted ones are told depends on the batches that are read.
             spans = self.spans and not aborted
-            records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, stable_end, spans)
+            records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, end, spans)
             if aborted and isinstance(records, list):
                 read_end = _end_of(records)
                 aborted = [one for one in aborted if one.first_offset < read_end]
@@ -263,9 +279,10 @@ class _Fetch:
         except KafkaError as error:
             refused = _refused(asked, error.code)
             if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and partition.log is not None:
-                refused.log_start_offset = partition.log.start_offset
-                refused.high_watermark = partition.log.durable_end
-                refused.last_stable_offset = partition.stable_end(partition.log)
+                _, start, high_watermark, stable_end, _ = visible(partition, -1, self.request.isolation_level)
+                refused.log_start_offset = start
+                refused.high_watermark = high_watermark
+                refused.last_stable_offset = stable_end
             return refused, []
 
     def _unknown(self) -> ErrorCode:
