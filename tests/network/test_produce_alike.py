@@ -14,6 +14,7 @@ from odradek.engines.interface import StorageFull
 from odradek.errors import ErrorCode
 from odradek.handlers import produce_alike
 from odradek.handlers.produce_alike import SHAPE_POSITION, ProduceAlike, learn
+from odradek.handlers.shortcut import Begun
 from odradek.loop_scheduler import LoopScheduler
 from odradek.network.connection import Connection
 from odradek.protocol.compiler import decode
@@ -514,6 +515,34 @@ def test_what_is_cut_or_continued_is_not_alike(broker: Held) -> None:
     for length in (b"\0", b"\1", b"\xff\xff\xff\xff\xff", b"\xff\xff\xff\xff\x0f"):
         changed = plain[: at - 1] + length + plain[at:]
         assert shape.records(changed, 0, len(changed)) is None
+
+
+def test_as_many_as_can_be_are_taken_from_a_buffer(broker: Held) -> None:
+    """Requests that lie in one buffer, and in several: one run, up to one that is not like the others."""
+    records = batch(b"x")
+    one, other = frame("t", records, correlation_id=1), frame("t", records, partition=1, correlation_id=2)
+
+    def served() -> None:
+        shortcut = ProduceAlike(broker.shared.dispatch.broker, 9)
+        assert shortcut.take(one, 0, len(one)) == 0, "nothing is learned"
+        request = produce_request("t", records, acks=1)
+        assert shortcut.learn(one, 0, len(one), request)
+        buffer = b"behind" + one * 3 + other + one
+        assert shortcut.take(buffer, 6, len(buffer)) == 3 * len(one)
+        assert shortcut.take(other, 0, len(other)) == 0
+        assert shortcut.take(one * 2, len(one), 2 * len(one)) == len(one)
+        outcomes = shortcut.begin(False)
+        assert outcomes is not None
+        (written,) = outcomes
+        assert isinstance(written, Begun) and written.requests == 4 and written.waits_for is None
+        many = one * (produce_alike.ALIKE_MAX + 1)
+        assert shortcut.take(many, 0, len(many)) == produce_alike.ALIKE_MAX * len(one)
+        assert shortcut.take(one, 0, len(one)) == 0, "the run is full"
+        assert shortcut.begin(False) is not None
+        assert shortcut.take(one, 0, len(one)) == len(one), "the next run"
+        assert shortcut.begin(False) is not None
+
+    broker.look(served)
 
 
 def test_any_byte_changed_is_answered_as_when_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ from odradek.records.batch import HEADER_BYTES, read_header
 
 ZSTD_SINCE = 10
 TOPIC_ID_SINCE = 13
+READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
 
 def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse]:
@@ -136,7 +137,7 @@ class _Fetch:
         loop = asyncio.get_running_loop()
         partitions = {id(p): p for cached in self.fetch.partitions if (p := self._find(cached)) is not None}
         # What makes records stable is a transaction's end, a few bytes.
-        missing = max(1, self.min_bytes - total) if self.request.isolation_level == 0 else 1
+        missing = max(1, self.min_bytes - total) if self.request.isolation_level == READ_UNCOMMITTED else 1
         wait_s = max(0.0, self.deadline - loop.time())
         self.parked = ParkedFetch(loop, list(partitions.values()), missing, wait_s, self._ready)
         self.broker.partitions.counters.parked_fetches += 1
@@ -246,32 +247,32 @@ class _Fetch:
         if partition is None:
             return _refused(asked, self._unknown()), []
         try:
-            opened = partition.opened()
-            partition.check_epoch(asked.current_leader_epoch)
+            opened, start, high_watermark, stable_end, end = partition.visible(
+                asked.current_leader_epoch, self.request.isolation_level == READ_COMMITTED
+            )
             answer = PartitionData(
                 partition_index=asked.partition,
-                high_watermark=opened.durable_end,
-                last_stable_offset=partition.stable_end(opened),
-                log_start_offset=opened.start_offset,
+                high_watermark=high_watermark,
+                last_stable_offset=stable_end,
+                log_start_offset=start,
                 aborted_transactions=None,
             )
             if asked.last_fetched_epoch >= 0 and asked.last_fetched_epoch != opened.epoch:
-                end = partition.epoch_end(asked.last_fetched_epoch)
-                if end is None:
+                known = partition.epoch_end(asked.last_fetched_epoch)
+                if known is None:
                     return _refused(asked, ErrorCode.OFFSET_OUT_OF_RANGE), []
-                if end.epoch < asked.last_fetched_epoch or end.end_offset < asked.fetch_offset:
-                    answer.diverging_epoch = EpochEndOffset(epoch=end.epoch, end_offset=end.end_offset)
+                if known.epoch < asked.last_fetched_epoch or known.end_offset < asked.fetch_offset:
+                    answer.diverging_epoch = EpochEndOffset(epoch=known.epoch, end_offset=known.end_offset)
                     return answer, []
             if self.version < ZSTD_SINCE and partition.config.compression_type == "zstd":
                 return _refused(asked, ErrorCode.UNSUPPORTED_COMPRESSION_TYPE), []
             max_bytes = max(0, min(asked.partition_max_bytes, look.left))
-            if self.request.isolation_level == 0:
-                return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0, None, self.spans)
-            stable_end = answer.last_stable_offset
-            aborted = partition.aborted_between(asked.fetch_offset, stable_end)
+            if self.request.isolation_level == READ_UNCOMMITTED:
+                return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0, end, self.spans)
+            aborted = partition.aborted_between(asked.fetch_offset, end)
             # Which of the aborted ones are told depends on the batches that are read.
             spans = self.spans and not aborted
-            records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, stable_end, spans)
+            records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, end, spans)
             if aborted and isinstance(records, list):
                 read_end = _end_of(records)
                 aborted = [one for one in aborted if one.first_offset < read_end]

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Coroutine, Sequence
 
 from odradek.engines.interface import LogFailure, OffsetOutOfRange
+from odradek.errors import KafkaError
 from odradek.handlers import fetch
 from odradek.handlers.context import Broker
 from odradek.handlers.fetch_sessions import FINAL_EPOCH, INVALID_SESSION_ID
@@ -71,7 +72,6 @@ class FetchAlike(Shortcut):
             shape is None
             or not buffer.startswith(shape.begin, start + _SHAPE_POSITION)
             or not buffer.startswith(shape.end, start + shape.offset_at + _OFFSET.size)
-            or not buffer.startswith(shape.api, start)
         ):
             return 0
         self._taken = shape, buffer, start
@@ -92,17 +92,16 @@ class FetchShape:
         "_before",
         "_broker",
         "_by_id",
-        "_committed",
         "_encode",
         "_epoch",
         "_flexible",
         "_index",
+        "_isolation_level",
         "_max_bytes",
         "_min_bytes",
         "_name",
         "_partition_max_bytes",
         "_topic_id",
-        "api",
         "begin",
         "end",
         "offset_at",
@@ -112,7 +111,6 @@ class FetchShape:
         (topic,) = request.topics
         (asked,) = topic.partitions
         self._broker = broker
-        self.api = frame[:_CORRELATION]
         self.begin = frame[_SHAPE_POSITION:offset_at]
         self.end = frame[offset_at + _OFFSET.size :]
         self.offset_at = offset_at
@@ -120,7 +118,7 @@ class FetchShape:
         self._flexible = version in FetchRequest.flexible_versions
         self._name, self._topic_id, self._index = topic.topic, topic.topic_id, asked.partition
         self._epoch = asked.current_leader_epoch
-        self._committed = request.isolation_level != 0
+        self._isolation_level = request.isolation_level
         self._max_bytes = max(0, min(request.max_bytes, broker.config.integer("fetch.max.bytes")))
         self._min_bytes = min(request.min_bytes, self._max_bytes)
         self._partition_max_bytes = max(0, asked.partition_max_bytes)
@@ -153,15 +151,16 @@ class FetchShape:
         if found is None or self._index >= len(found.partitions):
             return None
         partition = found.partitions[self._index]
-        opened = partition.log
-        if opened is None or self._epoch not in (-1, opened.epoch):
+        try:
+            opened, start_offset, high_watermark, stable_end, end = partition.visible(
+                self._epoch, self._isolation_level == fetch.READ_COMMITTED
+            )
+        except KafkaError:
             return None
         (offset,) = _OFFSET.unpack_from(buffer, start + self.offset_at)
-        stable_end = partition.stable_end(opened)
-        end = stable_end if self._committed else opened.durable_end
-        if not opened.start_offset <= offset < end:
+        if not start_offset <= offset < end:
             return None
-        if self._committed and partition.aborted_between(offset, end):
+        if self._isolation_level == fetch.READ_COMMITTED and partition.aborted_between(offset, end):
             return None
         room = min(self._max_bytes, self._broker.unread_responses.room_bytes)
         try:
@@ -184,9 +183,9 @@ class FetchShape:
             len(before) + len(between) + len(length) + size + len(after) + 28,
             bytes(buffer[start + _CORRELATION : start + _SHAPE_POSITION]),
             before,
-            opened.durable_end,
+            high_watermark,
             stable_end,
-            opened.start_offset,
+            start_offset,
             between,
         )
         return [head + length, *records, after] if after else [head + length, *records]
@@ -199,7 +198,7 @@ def learn(frame: bytes, request: FetchRequest, version: int, broker: Broker) -> 
         version < fetch.ZSTD_SINCE
         or request.session_id != INVALID_SESSION_ID
         or request.session_epoch != FINAL_EPOCH
-        or request.isolation_level not in (0, 1)
+        or request.isolation_level not in (fetch.READ_UNCOMMITTED, fetch.READ_COMMITTED)
         or len(request.topics) != 1
         or len(request.topics[0].partitions) != 1
     ):

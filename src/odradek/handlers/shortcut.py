@@ -68,7 +68,8 @@ class Shortcut(ABC):
 
     @abstractmethod
     def take(self, buffer: bytes | bytearray, start: int, stop: int) -> int:
-        """Takes the requests that are alike from the first on; returns their bytes, 0 where the first is not."""
+        """Takes the requests that are alike from the first on; returns their bytes, 0 where the first is not. The first
+        of a run is of the API and the version that the shortcut was made for."""
 
     @abstractmethod
     def begin(self, takes_spans: bool) -> Sequence[Begun | Handled] | None:

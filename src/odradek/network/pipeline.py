@@ -290,8 +290,9 @@ class Pipeline:
     def _dequeue(self, count: int) -> int:
         """Takes so many requests from those that wait; returns their bytes."""
         size = len(self.waiting.popleft())
-        for _ in range(count - 1):
+        while count > 1:
             size += len(self.waiting.popleft())
+            count -= 1
         self._waiting_bytes -= size
         return size
 

@@ -240,6 +240,16 @@ class Partition:
         opened = self.opened()
         return Offsets(opened.durable_end, self.stable_end(opened), opened.start_offset)
 
+    def visible(self, current_leader_epoch: int, committed_only: bool) -> tuple[PartitionLog, int, int, int, int]:
+        """What a consumer may see at this moment: the opened log, its start offset, high watermark and last stable
+        offset, and which of the last two ends what it reads. Raises `KafkaError`: where the log is offline, or the
+        consumer's leader epoch is not the partition's."""
+        opened = self.log or self.opened()  # for the error: a call for each partition would be felt
+        if current_leader_epoch >= 0:
+            self.check_epoch(current_leader_epoch)
+        high_watermark, stable_end = opened.durable_end, self.stable_end(opened)
+        return opened, opened.start_offset, high_watermark, stable_end, stable_end if committed_only else high_watermark
+
     def stable_end(self, opened: PartitionLog) -> int:
         """The last stable offset: below it every transaction has ended, and for certain."""
         stable_end = self.producers.transactions.stable_end(opened.durable_end)
