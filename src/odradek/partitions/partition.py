@@ -201,7 +201,9 @@ class Partition:
     @property
     def end_offset(self) -> int:
         """Behind the last batch, durable or not. Raises `KafkaError` while the log is closed."""
-        return self.opened().end_offset
+        if self.log is None:
+            raise self._offline()
+        return self.log.end_offset
 
     async def load(
         self, opening: Opening, kind: str, read_bytes: int, restore: Callable[[int, bytes], None], take: Take
