@@ -382,13 +382,20 @@ class History:
         await self.start()
 
 
+def forget_timers(engine: LocalEngine) -> None:
+    """Of an engine that is gone: its loop goes on."""
+    assert engine._shared is not None
+    for timer in (*engine._shared.deletions._waiting, engine._checkpoints._timer, engine._flushed_timer):
+        if timer is not None:
+            timer.cancel()
+
+
 async def kill(engine: LocalEngine, disk: RecordedDisk) -> None:
     """Ends an engine as SIGKILL would; what it wrote stays."""
     assert isinstance(disk.inner, MemoryDisk)
     disk.inner.dead = True
     disk.inner.interleave = lambda: None
-    for timer in engine._timers:
-        timer.cancel()
+    forget_timers(engine)
     for file in disk.inner._open.values():
         file.locked = False
     disk.inner = MemoryDisk(disk.inner.root)
@@ -543,8 +550,7 @@ async def check(disk: Disk, facts: AllFacts, chance: random.Random, goes_on: boo
         await engine.stop()
     else:
         # As SIGKILL would.
-        for timer in engine._timers:
-            timer.cancel()
+        forget_timers(engine)
         engine._disk.close(engine._lock_fd)
     again = engine_on(disk, chance.randbytes)
     await again.start()

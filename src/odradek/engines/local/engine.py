@@ -34,13 +34,15 @@ from odradek.engines.interface import (
     is_one_id,
 )
 from odradek.engines.local import checkpoints
+from odradek.engines.local.checkpointing import Checkpointing
 from odradek.engines.local.checkpoints import Partition
-from odradek.engines.local.disk import Disk, Workers
+from odradek.engines.local.deletions import Deletions
+from odradek.engines.local.disk import Disk
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS, Flushed, FlushedOffsets, Key
 from odradek.engines.local.flusher import Flusher
 from odradek.engines.local.log import LocalLog, Shared
-from odradek.engines.local.recovery import NOTHING, Cut, SyncFailed, load_log, remove_if_there
+from odradek.engines.local.recovery import NOTHING, Cut, SyncFailed, load_log
 from odradek.logs import get_logger
 
 log = get_logger("odradek.engine")
@@ -126,16 +128,7 @@ class LocalEngine(Engine):
         self._states: dict[Partition, _State] = {}
         self._logs: dict[Partition, LocalLog] = {}
         self._opening: set[Partition] = set()
-        self._stale: set[Partition] = set()
-        """Names that the checkpoints on disk may still have, though their logs are deleted."""
-        self._written: dict[str, bytes] = {}
-        self._checkpoint_lock = asyncio.Lock()
-        self._checkpoint_wanted = 0
-        self._checkpoint_done = 0
-        self._timers: set[asyncio.TimerHandle] = set()
-        self._removals: dict[asyncio.TimerHandle, Callable[[], None]] = {}
-        """Deletions whose delay is not over, with what begins them."""
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._checkpoints: Checkpointing
         self._lock_fd = -1
         self._shared: Shared | None = None
         self._flushed = FlushedOffsets(self._disk, f"{self.path}/{FLUSHED_OFFSETS}")
@@ -208,12 +201,20 @@ class LocalEngine(Engine):
             on_closed=self._on_closed,
             on_damage=self._say_damage,
             save_start=self._save_start,
-            remove_later=self._remove_later,
+            deletions=Deletions(disk, background),
             writers=writers,
         )
         for folder in found.deleted_folders:
-            self._remove_folder_later(folder, 0)
-        self._checkpoint_later()
+            self._shared.deletions.remove_folder(folder, 0)
+        self._checkpoints = Checkpointing(
+            disk,
+            self.path,
+            background,
+            self._flushed,
+            self._checkpoint_contents,
+            (found.recovery_points.keys() | found.start_offsets.keys()) - self._states.keys(),
+        )
+        self._checkpoints.begin(config.integer("log.flush.offset.checkpoint.interval.ms"), self._keep_flushed)
 
     def _take_possession(self) -> _Found:
         """Locks the directory and reads what is in it. In a thread. Raises `OSError` and `StorageError`."""
@@ -335,7 +336,6 @@ class LocalEngine(Engine):
             flushed = found.flushed.get((topic_id, key[1]))
             if flushed is not None:
                 found.notes += self._compare(state, flushed)
-        self._stale = (found.recovery_points.keys() | found.start_offsets.keys()) - self._states.keys()
         if found.topics and not found.clean:
             found.notes.append("the last stop was not clean: logs are checked as they are opened")
         for note in found.notes:
@@ -370,14 +370,12 @@ class LocalEngine(Engine):
             return
         self._shared = None
         await asyncio.gather(*(log.close() for log in list(self._logs.values())), return_exceptions=False)
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-        self._removals.clear()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._flushed_timer is not None:
+            self._flushed_timer.cancel()
+        await shared.deletions.stop()
+        await self._checkpoints.end()
         try:
-            await self._checkpoint(shared.background)
+            await self._checkpoints.write()
             self._flushed.write()
             await shared.background.run(self._flushed.sync)
             if all(state.clean for state in self._states.values()):
@@ -426,9 +424,9 @@ class LocalEngine(Engine):
         state = self._states.get(key)
         if state is None:
             state = _State(identity, f"{self.path}/{identity}", has_files=False, clean=True)
-            if key in self._stale:
+            if key in self._checkpoints.stale:
                 try:
-                    await self._checkpoint(shared.background)
+                    await self._checkpoints.write()
                 except OSError as error:
                     raise Unknown(f"writing the checkpoints failed: {error}") from error
             flushed = self._flushed.found.get((identity.topic_id, identity.partition))
@@ -542,9 +540,12 @@ class LocalEngine(Engine):
             wait_s = self._flushed_at + FLUSHED_OFFSETS_EVERY_S - self._clock.monotonic()
             if wait_s > 0:
                 self._flushed_timer = loop.call_later(wait_s, self._write_flushed)
-                self._timers.add(self._flushed_timer)
             else:
                 self._write_flushed()
+
+    def _keep_flushed(self) -> None:
+        """Forgets what the file says of logs that there are none of: by now those of all topics have been opened."""
+        self._flushed.keep({(one.identity.topic_id, one.identity.partition) for one in self._states.values()})
 
     def _take_flushed(self) -> None:
         """Notes how far logs have been flushed since the last time."""
@@ -557,9 +558,7 @@ class LocalEngine(Engine):
                 self._note_flushed(state)
 
     def _write_flushed(self) -> None:
-        if self._flushed_timer is not None:
-            self._timers.discard(self._flushed_timer)
-            self._flushed_timer = None
+        self._flushed_timer = None
         self._flushed_at = self._clock.monotonic()
         self._take_flushed()
         try:
@@ -588,12 +587,12 @@ class LocalEngine(Engine):
                 await shared.background.run(self._rename_folder, state.folder, to)
             except OSError as error:
                 raise Unknown(f"deleting {identity} failed: {error}") from error
-            self._stale.add(key)
+            self._checkpoints.stale.add(key)
             self._flushed.forget((state.identity.topic_id, state.identity.partition))
             delay_ms = (
                 state.config.file_delete_delay_ms if state.config else self._config["log.segment.delete.delay.ms"]
             )
-            self._remove_folder_later(to, delay_ms)
+            shared.deletions.remove_folder(to, delay_ms)
         self._states.pop(key, None)
 
     def _deleted_name(self, identity: LogIdentity) -> str:
@@ -605,91 +604,14 @@ class LocalEngine(Engine):
         self._disk.rename(folder, to)
         self._disk.sync_folder(self.path)
 
-    def _remove_folder_later(self, folder: str, delay_ms: int) -> None:
-        self._later(delay_ms, lambda: self._disk.remove_folder(folder), f"{folder} was not removed")
-
-    def _remove_later(self, paths: list[str], delay_ms: int) -> None:
-        def remove() -> None:
-            for path in paths:
-                remove_if_there(self._disk, path)
-
-        self._later(delay_ms, remove, f"{len(paths)} deleted files were not removed")
-
-    def _later(self, delay_ms: int, work: Callable[[], None], sentence: str) -> None:
-        """Runs work in a thread after a delay; what a stop forgets, the next start finds by its name."""
-
-        def begin() -> None:
-            self._timers.discard(timer)
-            self._removals.pop(timer, None)
-            if self._shared is None:
-                return
-            task = self._shared.background.run(work)
-            self._tasks.add(task)
-            task.add_done_callback(done)
-
-        def done(task: asyncio.Future[None]) -> None:
-            self._tasks.discard(task)
-            error = task.exception()
-            if isinstance(error, OSError):
-                warn(sentence, why=str(error))
-            elif error is not None:
-                raise error
-
-        timer = asyncio.get_running_loop().call_later(delay_ms / 1000, begin)
-        self._timers.add(timer)
-        self._removals[timer] = begin
-
     def free_now(self) -> None:
-        for timer, begin in list(self._removals.items()):
-            timer.cancel()
-            begin()
+        if self._shared is not None:
+            self._shared.deletions.free_now()
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
-    def _checkpoint_later(self) -> None:
-        """Writes the checkpoints now and then, as Kafka does."""
-
-        def begin() -> None:
-            self._timers.discard(timer)
-            if self._shared is None:
-                return
-            # The logs of all topics have been opened by now.
-            self._flushed.keep({(one.identity.topic_id, one.identity.partition) for one in self._states.values()})
-            task = asyncio.ensure_future(self._checkpoint_orwarn(self._shared.background))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            self._checkpoint_later()
-
-        interval_ms = self._config.integer("log.flush.offset.checkpoint.interval.ms")
-        timer = asyncio.get_running_loop().call_later(max(interval_ms, 1) / 1000, begin)
-        self._timers.add(timer)
-
-    async def _checkpoint_orwarn(self, background: Workers) -> None:
-        try:
-            await self._checkpoint(background)
-        except OSError as error:
-            warn("the checkpoints were not written", path=self.path, why=str(error))
-
-    async def _checkpoint(self, background: Workers) -> None:
-        """Writes the checkpoints as they are now, if they have changed; concurrent calls share a write. Raises
-        `OSError`."""
-        self._checkpoint_wanted += 1
-        wanted = self._checkpoint_wanted
-        async with self._checkpoint_lock:
-            if self._checkpoint_done >= wanted:
-                return
-            covered = self._checkpoint_wanted
-            stale = set(self._stale)
-            self._take_flushed()  # no text says more than this
-            files = {name: data for name, data in self._checkpoint_files().items() if self._written.get(name) != data}
-            if files:
-                self._flushed.write()
-                await background.run(self._write_checkpoints, files)
-                self._written.update(files)
-            self._stale -= stale
-            self._checkpoint_done = covered
-
-    def _checkpoint_files(self) -> dict[str, bytes]:
+    def _checkpoint_contents(self) -> dict[str, bytes]:
+        self._take_flushed()  # no text says more than this
         recovery_points: dict[Partition, int] = {}
         start_offsets: dict[Partition, int] = {}
         high_watermarks: dict[Partition, int] = {}
@@ -708,20 +630,13 @@ class LocalEngine(Engine):
             checkpoints.CLEANER_OFFSETS: b"",
         }
 
-    def _write_checkpoints(self, files: dict[str, bytes]) -> None:
-        self._flushed.sync()  # first: a start that it does not bear out would not be believed
-        for name, data in files.items():
-            checkpoints.replace_file(self._disk, f"{self.path}/{name}", data)
-        self._disk.sync_folder(self.path)
-
     async def _save_start(self, log: LocalLog, offset: int) -> None:
-        assert self._shared is not None
         state = self._states[log.identity.topic, log.identity.partition]
         before = state.start_offset
         state.start_offset = max(before, offset)
         self._note_flushed(state)
         try:
-            await self._checkpoint(self._shared.background)
+            await self._checkpoints.write()
         except OSError:
             if state.start_offset == offset:
                 state.start_offset = before

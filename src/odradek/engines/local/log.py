@@ -43,6 +43,7 @@ from odradek.engines.interface import (
 )
 from odradek.engines.local import checkpoints, lookup
 from odradek.engines.local.aborted_index import AbortedIndex, read_aborted
+from odradek.engines.local.deletions import Deletions
 from odradek.engines.local.disk import NO_ROOM, Disk, Workers, WouldWait
 from odradek.engines.local.files import NO_DESCRIPTOR, LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flush_state import Captured, FlushState
@@ -89,8 +90,7 @@ class Shared:
     on_damage: Callable[[LogIdentity, Sequence[str]], None]
     save_start: Callable[[LocalLog, int], Awaitable[None]]
     """Makes a log's start offset durable. Raises `OSError`."""
-    remove_later: Callable[[list[str], int], None]
-    """Removes files after a delay in ms."""
+    deletions: Deletions
     writers: dict[LogFile, LocalLog]
     """Who to ask for a flush of a dirty file."""
 
@@ -391,7 +391,7 @@ class LocalLog(PartitionLog):
         if at_once:
             await self._in_background(remove_all, self._disk, renamed)
         else:
-            self._shared.remove_later(renamed, self.config.file_delete_delay_ms)
+            self._shared.deletions.remove_files(renamed, self.config.file_delete_delay_ms)
         return sum(segment.size for segment in gone)
 
     async def _in_background(self, work: Callable[..., Any], *args: Any) -> Any:

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
 from odradek.engines.interface import LogSegment
 from odradek.engines.local.disk import Disk
@@ -85,7 +86,7 @@ def rename_deleted(disk: Disk, folder: str, segments: list[Segment]) -> list[str
     return renamed
 
 
-def remove_all(disk: Disk, paths: list[str]) -> None:
+def remove_all(disk: Disk, paths: Sequence[str]) -> None:
     """Removes files that may be gone already. Blocks."""
     for path in paths:
         remove_if_there(disk, path)
