@@ -478,6 +478,36 @@ async def test_what_is_behind_a_damaged_batch_is_still_there(
 
 
 @pytest.mark.parametrize("stop", ["clean", "killed"])
+@pytest.mark.parametrize("deletes", [False, True])
+async def test_a_first_segment_that_is_missing_is_said(
+    tmp_path: Path, deletes: bool, stop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told from those that were deleted, also when the broker was killed right after."""
+    async with engine_at(tmp_path / "clean") as engine:
+        log = await engine.open(LOG, SEGMENTS)
+        headers = await fill(log, 20)
+        if deletes:
+            await log.delete_segments(60)
+            assert log.start_offset == 60
+        shutil.copytree(tmp_path / "clean", tmp_path / "killed")
+    for folder, is_gone in ((tmp_path / stop, False), (tmp_path / stop, True)):
+        first = sorted((folder / "orders-0").glob("*.log"))[0]
+        if is_gone:
+            first.unlink()
+        begin = int(sorted((folder / "orders-0").glob("*.log"))[0].stem)
+        async with engine_at(folder) as engine:
+            log = await engine.open(LOG, SEGMENTS)
+            assert log.start_offset == begin
+            assert await read_all(log) == [one for one in headers if one.base_offset >= begin]
+            assert engine.counters.damages == is_gone
+        if is_gone:
+            assert f"offsets {int(first.stem)} to {begin - 1} are in no segment" in caplog.text
+    async with engine_at(tmp_path / stop) as engine:
+        await engine.open(LOG, SEGMENTS)
+        assert engine.counters.damages == 0, "said once"
+
+
+@pytest.mark.parametrize("stop", ["clean", "killed"])
 @pytest.mark.parametrize("how", ["missing", "empty", "cut short"])
 async def test_a_hole_in_the_middle_is_said(
     tmp_path: Path, how: str, stop: str, caplog: pytest.LogCaptureFixture

@@ -70,6 +70,8 @@ class _State:
     start_offset: int = 0
     is_vouched: bool = False
     """Whether the two are certain, not only what a text file says."""
+    first_offset: int = 0
+    """Where the first segment begins."""
     epochs_crc: int | None = None
     """Of the leader epochs' file, where it is known."""
     high_watermark: int = 0
@@ -201,6 +203,7 @@ class LocalEngine(Engine):
             on_closed=self._on_closed,
             on_damage=self._say_damage,
             save_start=self._save_start,
+            note_first=self._note_first,
             deletions=Deletions(disk, background),
             writers=writers,
         )
@@ -361,6 +364,7 @@ class LocalEngine(Engine):
             state.start_offset = believed
         state.recovery_point = flushed.end_offset
         state.is_vouched = not is_older
+        state.first_offset = flushed.first_offset
         state.epochs_crc = flushed.epochs_crc
         return notes
 
@@ -439,6 +443,7 @@ class LocalEngine(Engine):
                     raise Unknown(f"opening {identity} failed: {error}") from error
                 state.has_files = True
                 state.recovery_point, state.start_offset = flushed.end_offset, flushed.start_offset
+                state.first_offset = flushed.end_offset
                 state.is_vouched = True
             self._states[key] = state
         elif state.identity.topic_id not in (identity.topic_id, UNKNOWN_TOPIC_ID):
@@ -474,6 +479,10 @@ class LocalEngine(Engine):
                 raise Unknown(f"opening {identity} failed: {error}") from error
             for note in loaded.notes:
                 warn(note, log=str(identity))
+            first_offset = loaded.segments[0].base_offset
+            if state.is_vouched and state.first_offset < first_offset:
+                loaded.damages.append(f"offsets {state.first_offset} to {first_offset - 1} are in no segment")
+            state.first_offset = first_offset
             self._say_damage(identity, loaded.damages)
             state.start_offset = min(state.start_offset, loaded.start_offset)  # less where it was not believed
             state.highest_epoch = max(state.highest_epoch, loaded.highest_epoch)
@@ -502,7 +511,9 @@ class LocalEngine(Engine):
             self.counters.damages += 1
 
     def _on_made(self, log: LocalLog) -> None:
-        self._states[log.identity.topic, log.identity.partition].has_files = True
+        state = self._states[log.identity.topic, log.identity.partition]
+        state.has_files = True
+        state.first_offset = log.end_offset
 
     def _on_failed(self, log: LocalLog, cut: Cut | None) -> None:
         key = (log.identity.topic, log.identity.partition)
@@ -529,7 +540,7 @@ class LocalEngine(Engine):
     def _note_flushed(self, state: _State) -> None:
         if state.has_files:
             key = (state.identity.topic_id, state.identity.partition)
-            entry = Flushed(state.recovery_point, state.start_offset, state.epochs_crc or 0)
+            entry = Flushed(state.recovery_point, state.start_offset, state.first_offset, state.epochs_crc or 0)
             self._flushed.note(key, entry)
 
     def _flushed_soon(self, logs: Iterable[LocalLog]) -> None:
@@ -558,7 +569,9 @@ class LocalEngine(Engine):
                 self._note_flushed(state)
 
     def _write_flushed(self) -> None:
-        self._flushed_timer = None
+        if self._flushed_timer is not None:
+            self._flushed_timer.cancel()
+            self._flushed_timer = None
         self._flushed_at = self._clock.monotonic()
         self._take_flushed()
         try:
@@ -629,6 +642,14 @@ class LocalEngine(Engine):
             checkpoints.HIGH_WATERMARKS: checkpoints.format_offsets(high_watermarks),
             checkpoints.CLEANER_OFFSETS: b"",
         }
+
+    def _note_first(self, log: LocalLog, offset: int) -> Callable[[], None]:
+        """The segments below `offset` are about to be deleted; what is returned makes that durable, in a thread."""
+        state = self._states[log.identity.topic, log.identity.partition]
+        state.first_offset = offset
+        self._note_flushed(state)
+        self._write_flushed()
+        return self._flushed.sync
 
     async def _save_start(self, log: LocalLog, offset: int) -> None:
         state = self._states[log.identity.topic, log.identity.partition]

@@ -19,6 +19,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class Shared:
     """Where a failed log goes on; told again where more is known."""
     on_closed: Callable[[LocalLog], None]
     on_damage: Callable[[LogIdentity, Sequence[str]], None]
+    note_first: Callable[[LocalLog, int], Callable[[], None]]
+    """Notes where a log's first segment will begin; returns what makes that durable. Blocks, and raises `OSError`."""
     save_start: Callable[[LocalLog, int], Awaitable[None]]
     """Makes a log's start offset durable. Raises `OSError`."""
     deletions: Deletions
@@ -387,7 +390,8 @@ class LocalLog(PartitionLog):
             self._flush_state.forget(segment)
         self.start_offset = max(self.start_offset, self._segments.bases[0])
         self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
-        renamed: list[str] = await self._in_background(rename_deleted, self._disk, self.folder, gone)
+        sync = self._shared.note_first(self, self._segments.bases[0])
+        renamed: list[str] = await self._in_background(_sync_and_rename, sync, self._disk, self.folder, gone)
         if at_once:
             await self._in_background(remove_all, self._disk, renamed)
         else:
@@ -734,3 +738,11 @@ def _first(entry: tuple[int, int]) -> int:
 
 def _second(entry: tuple[int, int]) -> int:
     return entry[1]
+
+
+def _sync_and_rename(sync: Callable[[], None], disk: Disk, folder: str, gone: list[Segment]) -> list[str]:
+    """Segments go when it is durable where the log begins from then on, so that one that is missing is noticed. Where
+    that cannot be written they go all the same: a deletion makes room."""
+    with contextlib.suppress(OSError):
+        sync()
+    return rename_deleted(disk, folder, gone)
