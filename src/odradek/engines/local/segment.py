@@ -143,7 +143,34 @@ def locate(read: Read, end: int, position: int, offset: int, end_offset: int, ex
     `end_offset` their offsets.
 
     `expected_last` is the last offset that an index promised for the batch at `position`. Raises `InsaneIndex` where it
-    does not stand there, `Damaged` where there are no batches."""
+    does not stand there, `Damaged` where there are no batches. Only what looks odd is looked at closely: an entry may
+    have forty small batches behind it, and each comparison here costs a read of 1 KB 0.5 %."""
+    begin = position
+    while position < end:
+        chunk = read(min(LOCATE_BYTES, end - position), position)
+        at, last = 0, len(chunk) - _PLACE_BYTES
+        if last < 0:
+            return _locate_checked(read, end, begin, offset, end_offset)
+        while at <= last:
+            base_offset, length, magic, delta = _PLACE.unpack_from(chunk, at)
+            if expected_last >= 0:
+                if base_offset + delta != expected_last:
+                    raise InsaneIndex("an entry's offset is not that of its batch")
+                expected_last = -1
+            size = length + LENGTH_OVERHEAD
+            if size < HEADER_BYTES or delta < 0 or magic != 2:
+                return _locate_checked(read, end, begin, offset, end_offset)
+            if base_offset + delta >= offset:
+                if base_offset > offset or position + at + size > end:
+                    return _locate_checked(read, end, begin, offset, end_offset)
+                return Place(position + at, size)
+            at += size
+        position += at
+    return Place(end, 0) if position == end else _locate_checked(read, end, begin, offset, end_offset)
+
+
+def _locate_checked(read: Read, end: int, position: int, offset: int, end_offset: int) -> Place:
+    """`locate`, with everything that a header can say held against what stands around it. Raises `Damaged`."""
     previous, next_offset, jumps = -1, 0, False
     while position < end:
         chunk = read(min(LOCATE_BYTES, end - position), position)
@@ -152,10 +179,6 @@ def locate(read: Read, end: int, position: int, offset: int, end_offset: int, ex
             raise Damaged(f"the batch at position {position} is cut short", position, previous, jumps)
         while at <= last:
             base_offset, length, magic, delta = _PLACE.unpack_from(chunk, at)
-            if expected_last >= 0:
-                if base_offset + delta != expected_last:
-                    raise InsaneIndex("an entry's offset is not that of its batch")
-                expected_last = -1
             size = length + LENGTH_OVERHEAD
             if (
                 magic != 2
