@@ -391,6 +391,78 @@ async def test_what_cannot_be_flushed_after_a_failed_write_is_not_trusted(tmp_pa
     await after_restart(tmp_path, kept + added)
 
 
+@pytest.mark.parametrize("operation", ["rename", "sync_folder"])
+async def test_a_start_never_goes_back_because_a_deletion_failed(tmp_path: Path, operation: str) -> None:
+    """The segments are still there; the next deletion takes them."""
+    disk = WatchedDisk()
+    async with engine_at(tmp_path, disk) as engine:
+        log = await engine.open(LOG, SEGMENTS)
+        headers = await fill(log, 20)
+        disk.fail(operation, where="orders-0", times=1)
+        with pytest.raises(Unknown):
+            await log.delete_segments(90)
+        assert isinstance(log.failed, Unknown) and log.start_offset == 90
+        disk.heal()
+        again = await engine.open(LOG, SEGMENTS)
+        assert await read_all(again) == headers[9:]
+        assert again.start_offset == 90
+    async with engine_at(tmp_path) as engine:
+        log = await engine.open(LOG, SEGMENTS)
+        assert log.start_offset == 90
+        assert await log.delete_segments(120) > 0
+        assert sorted(int(path.stem) for path in (tmp_path / "orders-0").glob("*.log"))[0] == 120
+        assert await read_all(log) == headers[12:]
+
+
+async def test_a_flush_that_nobody_waited_for_is_waited_for(tmp_path: Path) -> None:
+    """A roll in os mode begins one; a snapshot may not be written ahead of it."""
+    disk = WatchedDisk()
+    config = dataclasses.replace(SEGMENTS, flush="os")
+    async with engine_at(tmp_path, disk) as engine:
+        log = await engine.open(LOG, config)
+        await fill(log, 1)
+        gate = Gate(disk)
+        write(log, 4, [])
+        assert log.segments()[-1].base_offset > 0
+        await gate.wait()
+        flushing = asyncio.ensure_future(log.flush())
+        await asyncio.sleep(0)
+        assert not flushing.done()
+        gate.leave.set()
+        await flushing
+        assert log.flushed_end == log.end_offset
+
+
+async def test_a_name_can_be_used_again_where_its_deletion_was_not_synced(tmp_path: Path) -> None:
+    disk = WatchedDisk()
+    async with engine_at(tmp_path, disk) as engine:
+        await fill(await engine.open(LOG, CONFIG), 1)
+        disk.fail("sync_folder", times=1)
+        with pytest.raises(Unknown):
+            await engine.delete(LOG)
+        disk.heal()
+        again = LOG._replace(topic_id=uuid.UUID(int=79).bytes)
+        log = await engine.open(again, CONFIG)
+        assert (log.start_offset, log.end_offset) == (0, 0)
+        await fill(log, 1)
+
+
+async def test_a_start_that_could_not_be_kept_is_taken_back_whole(tmp_path: Path) -> None:
+    """Two deletions that fail together leave the start where it was, not where the first wanted it."""
+    disk = WatchedDisk()
+    async with engine_at(tmp_path, disk) as engine:
+        log = await engine.open(LOG, CONFIG)
+        headers = await fill(log, 5)
+        disk.fail("create", where="checkpoint")
+        failed = await asyncio.gather(log.truncate_before(10), log.truncate_before(20), return_exceptions=True)
+        assert all(isinstance(one, Unknown) for one in failed)
+        disk.heal()
+    async with engine_at(tmp_path) as engine:
+        log = await engine.open(LOG, CONFIG)
+        assert log.start_offset == 0
+        assert await read_all(log) == headers
+
+
 @pytest.mark.parametrize("operation", ["create", "make_folder"])
 @pytest.mark.parametrize(("code", "failure"), [(errno.ENOSPC, StorageFull), (errno.EIO, Unknown)])
 async def test_a_log_whose_files_cannot_be_made(

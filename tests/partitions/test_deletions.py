@@ -16,7 +16,7 @@ import pytest
 
 from odradek.clock import SystemClock
 from odradek.config import LogConfig
-from odradek.engines.interface import LogIdentity
+from odradek.engines.interface import LogFailure, LogIdentity
 from odradek.engines.local import Disk
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions.partition import AppendResult, Partition
@@ -117,3 +117,20 @@ async def test_deletions_without_producers_write_no_snapshot(tmp_path: Path) -> 
         await sent(partition, data)
         await partition.delete_records(-1)
         assert not list(await asyncio.to_thread(lambda: list(tmp_path.rglob("*.snapshot"))))
+
+
+async def test_a_partition_opens_again_where_its_producers_could_not_be_loaded(tmp_path: Path) -> None:
+    """Reading them fails once: the log that was opened for it must not stand in the way of the next try."""
+    disk = WatchedDisk()
+    async with opened(tmp_path) as partition:
+        await sent(partition, sequenced(0))
+        await partition.delete_records(-1)
+    with ThreadPoolExecutor(1) as executor:
+        async with engine_at(tmp_path, disk) as engine:
+            again = Partition(engine, ORDERS, CONFIG, SystemClock(), executor)
+            disk.fail("open", where=".snapshot", times=1)
+            with pytest.raises((LogFailure, OSError)):
+                await again.open()
+            await again.open()
+            assert (await sent(again, sequenced(0))).base_offset == 0
+            await again.close()

@@ -30,8 +30,8 @@ from odradek.replay.snapshots import SnapshotDamaged
 STATE_MAX_BYTES = 67_108_864
 CLEANER_OFFSETS = "cleaner-offset-checkpoint"
 _FLUSHED_HEADER = struct.Struct(">8sii")
-# Topic id, partition, flushed end, start, first segment, CRC of the epochs, CRC of the entry.
-_FLUSHED = struct.Struct(">16siqqqII")
+# Topic id, partition, flushed end, start, first segment, epoch, CRC of the epochs, CRC of the entry.
+_FLUSHED = struct.Struct(">16siqqqiII")
 
 
 class _Odd(ValueError):
@@ -173,7 +173,7 @@ def _flushed_offsets(report: Report, path: Path) -> None:
         raise _Odd("it has another header")
     count = 0
     for position in range(_FLUSHED_HEADER.size, len(data) - _FLUSHED.size + 1, _FLUSHED.size):
-        topic_id, partition, end_offset, start_offset, _, _, crc = _FLUSHED.unpack_from(data, position)
+        topic_id, partition, end_offset, start_offset, _, _, _, crc = _FLUSHED.unpack_from(data, position)
         entry = data[position : position + _FLUSHED.size - 4]
         if not any(entry):
             continue  # of a log that was deleted

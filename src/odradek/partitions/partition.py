@@ -137,9 +137,13 @@ class Partition:
     # --- opening and closing -------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Opens the log and makes the producer state from it. Raises `LogFailure` or `StorageError`."""
+        """Opens the log and makes the producer state from it. Raises `LogFailure`, `StorageError` or `OSError`."""
         opened = await self.engine.open(self.identity, self.config)
-        producers, snapshot_offset = await load_producers(opened, self.clock, self.executor, self.counters)
+        try:
+            producers, snapshot_offset = await load_producers(opened, self.clock, self.executor, self.counters)
+        except BaseException:
+            await opened.close()  # a read that fails does not end an opening, and there is one at a time
+            raise
         self.producers = producers
         self._snapshot_offset = snapshot_offset
         self._flushes.clear()
@@ -186,6 +190,7 @@ class Partition:
         self._appending.configure(config)
         if self.log is not None:
             self.log.configure(config)
+            self._wake()  # what is durable may have moved with `odradek.flush`
 
     @property
     def deleted(self) -> bool:

@@ -54,6 +54,8 @@ _DELETED_FOLDER = re.compile(r".*\.[0-9a-f]{32}-delete")
 _NAME_BYTES_MAX = 255
 # The flushed offsets are written at most this often: what a kill leaves unknown was flushed less than this before.
 FLUSHED_OFFSETS_EVERY_S = 0.005
+# Longer than a partition waits before it tries again to open its log.
+OPENINGS_OVER_S = 60.0
 
 
 @dataclass(slots=True)
@@ -70,6 +72,8 @@ class _State:
     start_offset: int = 0
     is_vouched: bool = False
     """Whether the two are certain, not only what a text file says."""
+    saved_start: int = 0
+    """The start offset that is durable."""
     first_offset: int = 0
     """Where the first segment begins."""
     epochs_crc: int | None = None
@@ -130,6 +134,8 @@ class LocalEngine(Engine):
         self._states: dict[Partition, _State] = {}
         self._logs: dict[Partition, LocalLog] = {}
         self._opening: set[Partition] = set()
+        self._opened_at = 0.0
+        """When somebody last began to open a log."""
         self._checkpoints: Checkpointing
         self._lock_fd = -1
         self._shared: Shared | None = None
@@ -365,6 +371,7 @@ class LocalEngine(Engine):
         state.recovery_point = flushed.end_offset
         state.is_vouched = not is_older
         state.first_offset = flushed.first_offset
+        state.highest_epoch = max(state.highest_epoch, flushed.epoch)
         state.epochs_crc = flushed.epochs_crc
         return notes
 
@@ -414,6 +421,7 @@ class LocalEngine(Engine):
             raise Refused("the engine is stopped")
         key = (identity.topic, identity.partition)
         assert key not in self._opening, f"{identity} is being opened"
+        self._opened_at = self._clock.monotonic()
         self._opening.add(key)
         try:
             failed = self._logs.get(key)
@@ -444,6 +452,7 @@ class LocalEngine(Engine):
                 state.has_files = True
                 state.recovery_point, state.start_offset = flushed.end_offset, flushed.start_offset
                 state.first_offset = flushed.end_offset
+                state.highest_epoch = flushed.epoch
                 state.is_vouched = True
             self._states[key] = state
         elif state.identity.topic_id not in (identity.topic_id, UNKNOWN_TOPIC_ID):
@@ -485,6 +494,7 @@ class LocalEngine(Engine):
             state.first_offset = first_offset
             self._say_damage(identity, loaded.damages)
             state.start_offset = min(state.start_offset, loaded.start_offset)  # less where it was not believed
+            state.saved_start = state.start_offset
             state.highest_epoch = max(state.highest_epoch, loaded.highest_epoch)
         unclean = not state.clean
         state.identity = identity
@@ -540,7 +550,13 @@ class LocalEngine(Engine):
     def _note_flushed(self, state: _State) -> None:
         if state.has_files:
             key = (state.identity.topic_id, state.identity.partition)
-            entry = Flushed(state.recovery_point, state.start_offset, state.first_offset, state.epochs_crc or 0)
+            entry = Flushed(
+                state.recovery_point,
+                state.start_offset,
+                state.first_offset,
+                state.highest_epoch,
+                state.epochs_crc or 0,
+            )
             self._flushed.note(key, entry)
 
     def _flushed_soon(self, logs: Iterable[LocalLog]) -> None:
@@ -555,7 +571,10 @@ class LocalEngine(Engine):
                 self._write_flushed()
 
     def _keep_flushed(self) -> None:
-        """Forgets what the file says of logs that there are none of: by now those of all topics have been opened."""
+        """Forgets what the file says of logs that there are none of, when those of all topics have been opened: when
+        nobody has tried to open one for a while."""
+        if self._opening or self._clock.monotonic() - self._opened_at < OPENINGS_OVER_S:
+            return
         self._flushed.keep({(one.identity.topic_id, one.identity.partition) for one in self._states.values()})
 
     def _take_flushed(self) -> None:
@@ -596,26 +615,29 @@ class LocalEngine(Engine):
             await log.close()
         if state.has_files:
             to = f"{self.path}/{self._deleted_name(identity)}"
+            failure: OSError | None = None
             try:
-                await shared.background.run(self._rename_folder, state.folder, to)
+                await shared.background.run(self._disk.rename, state.folder, to)
+                await shared.background.run(self._disk.sync_folder, self.path)
             except OSError as error:
-                raise Unknown(f"deleting {identity} failed: {error}") from error
+                if self._disk.is_folder(state.folder):
+                    raise Unknown(f"deleting {identity} failed: {error}") from error
+                failure = error  # it is gone, but a crash may bring it back
             self._checkpoints.stale.add(key)
             self._flushed.forget((state.identity.topic_id, state.identity.partition))
             delay_ms = (
                 state.config.file_delete_delay_ms if state.config else self._config["log.segment.delete.delay.ms"]
             )
             shared.deletions.remove_folder(to, delay_ms)
+            if failure is not None:
+                self._states.pop(key, None)
+                raise Unknown(f"deleting {identity} may be undone by a crash: {failure}") from failure
         self._states.pop(key, None)
 
     def _deleted_name(self, identity: LogIdentity) -> str:
         """`topic-N.<32 hex digits>-delete`, the topic's name cut where that is too long, as Kafka does."""
         suffix = f"-{identity.partition}.{self._entropy(16).hex()}-delete"
         return identity.topic[: _NAME_BYTES_MAX - len(suffix)] + suffix
-
-    def _rename_folder(self, folder: str, to: str) -> None:
-        self._disk.rename(folder, to)
-        self._disk.sync_folder(self.path)
 
     def free_now(self) -> None:
         if self._shared is not None:
@@ -653,16 +675,16 @@ class LocalEngine(Engine):
 
     async def _save_start(self, log: LocalLog, offset: int) -> None:
         state = self._states[log.identity.topic, log.identity.partition]
-        before = state.start_offset
-        state.start_offset = max(before, offset)
+        state.start_offset = max(state.start_offset, offset)
         self._note_flushed(state)
         try:
             await self._checkpoints.write()
         except OSError:
-            if state.start_offset == offset:
-                state.start_offset = before
+            if state.start_offset == offset:  # else another one, which is under way, asks for more
+                state.start_offset = state.saved_start
                 self._note_flushed(state)
             raise
+        state.saved_start = max(state.saved_start, offset)
 
     # --- the whole -----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
     header  magic "odrkflsh" | version int32 | slot size int32
     slot    topic id 16 bytes | partition int32 | flushed end int64 | start offset int64 | first segment's offset
-            int64 | CRC-32C of the log's leader-epoch-checkpoint uint32 | CRC-32C of the slot before it uint32
+            int64 | highest leader epoch int32 | CRC-32C of the log's leader-epoch-checkpoint uint32 | CRC-32C of
+            the slot before it uint32
 
 Kafka writes its recovery points once a minute, as text that nothing checks. A slot is written a few milliseconds after
 each flush, into memory only: what a killed broker had flushed is known, and after a power cut the slot is as old as the
@@ -29,7 +30,7 @@ FLUSHED_OFFSETS = "odradek-flushed-offsets"
 _MAGIC = b"odrkflsh"
 _VERSION = 1
 _HEADER = struct.Struct(">8sii")
-_SLOT = struct.Struct(">16siqqqI")
+_SLOT = struct.Struct(">16siqqqiI")
 _CRC = struct.Struct(">I")
 SLOT_BYTES = _SLOT.size + _CRC.size
 # Slots that lie closer together than this are written in one go with what is between them.
@@ -46,6 +47,8 @@ class Flushed(NamedTuple):
     start_offset: int
     first_offset: int
     """Where its first segment begins, or will when a deletion that has begun is done."""
+    epoch: int
+    """The highest leader epoch that was ever used."""
     epochs_crc: int
 
 

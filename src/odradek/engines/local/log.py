@@ -391,7 +391,14 @@ class LocalLog(PartitionLog):
         self.start_offset = max(self.start_offset, self._segments.bases[0])
         self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
         sync = self._shared.note_first(self, self._segments.bases[0])
-        renamed: list[str] = await self._in_background(_sync_and_rename, sync, self._disk, self.folder, gone)
+        try:
+            renamed: list[str] = await self._in_background(_sync_and_rename, sync, self._disk, self.folder, gone)
+        except LogFailure as failure:
+            # They are still there, and the log is opened again with them; but where it begins does not go back.
+            with contextlib.suppress(OSError):
+                await self._shared.save_start(self, self.start_offset)
+            self.fail(Unknown(f"deleting segments of {self.identity} failed: {failure}"), keeps_written=True)
+            raise
         if at_once:
             await self._in_background(remove_all, self._disk, renamed)
         else:
@@ -501,8 +508,10 @@ class LocalLog(PartitionLog):
         due = self._flush_state
         if due.has_work():
             await due.next_flush()
-        elif due.running is not None and due.running.durable is not None:
-            await due.running.durable
+        elif due.running is not None:
+            await due.running.quiet
+            if self.failed is not None:
+                raise self.failed
 
     def begin_flush(self) -> Job | None:
         if self.failed is not None or self._closed:
