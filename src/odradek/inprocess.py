@@ -26,7 +26,7 @@ from odradek.errors import KafkaError
 from odradek.faults import Faults
 from odradek.internal_topics import INTERNAL_TOPICS
 from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import Outcome, Policy, create_topics
+from odradek.metadata.changes import Outcome, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 from odradek.server import Server
@@ -240,12 +240,7 @@ class Broker:
         async def create() -> Outcome:
             server = self._server
             assert server is not None and server.metadata is not None
-            policy = Policy(
-                server.config,
-                server.config.integer("node.id"),
-                server.engine.capabilities.replicated,
-                server.choose,
-            )
+            policy = server.metadata.policy
 
             def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
                 return create_topics(image, [topic], policy)

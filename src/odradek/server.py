@@ -30,7 +30,7 @@ from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
 from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import Outcome, Policy, create_topics, default_topic
+from odradek.metadata.changes import Outcome, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
 from odradek.network.dispatch import Dispatch, Faults
@@ -309,8 +309,7 @@ class Server:
     async def _create_topic(self, name: str) -> None:
         """Makes an internal topic. Raises `KafkaError`."""
         assert self.metadata is not None
-        node_id, replicated = self.config.integer("node.id"), self.engine.capabilities.replicated
-        policy = Policy(self.config, node_id, replicated, self.choose)
+        policy = self.metadata.policy
 
         def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
             return create_topics(image, [default_topic(name, policy)], policy)
