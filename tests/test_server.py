@@ -11,7 +11,7 @@ import pytest
 from odradek.config import BrokerConfig
 from odradek.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
-from odradek.server import Server
+from odradek.server import compose
 from tests.broker import BrokerProcess
 from tests.raw_client import RawClient, batch, records_of
 
@@ -32,7 +32,7 @@ def values(broker: BrokerProcess, name: str) -> list[bytes | None]:
 
 def test_periodic_work_that_fails_once_is_done_again(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        server = Server(BrokerConfig({"odradek.disk.check.interval.ms": "10"}), memory=True)
+        server = compose(BrokerConfig({"odradek.disk.check.interval.ms": "10"}), memory=True)
         times, again = 0, asyncio.Event()
 
         async def work() -> None:

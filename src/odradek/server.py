@@ -1,8 +1,8 @@
 """The composition root: makes a broker from its settings, starts it and stops it, each in a fixed order.
 
-The only file that names a concrete engine. Start: storage, metadata, partitions, sockets; so that the first client
-finds everything there. Stop is the reverse: no more requests, answers to those that have started, partitions, storage.
-The HTTP port, where asked for, is first and last: it tells how far the others are.
+The only file that names a concrete engine (`compose`). Start: storage, metadata, partitions, sockets; so that the
+first client finds everything there. Stop is the reverse: no more requests, answers to those that have started,
+partitions, storage. The HTTP port, where asked for, is first and last: it tells how far the others are.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from odradek.ages import Ages
-from odradek.clock import Scheduler
+from odradek.clock import Clock, Scheduler
 from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.retention_guard import RetentionGuards
 from odradek.coordination.transactions.coordinator import TransactionCoordinator
-from odradek.descriptors import divide
+from odradek.descriptors import Descriptors, divide
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker
@@ -95,26 +95,56 @@ def _is_known(identity: LogIdentity, image: MetadataImage) -> bool:
     return identity.topic_id == bytes(16) or is_one_id(identity.topic_id, topic.id)
 
 
+def compose(
+    config: BrokerConfig,
+    *,
+    memory: bool = False,
+    faults: Faults | None = None,
+    clock: Clock | None = None,
+    alone: bool = False,
+) -> Server:
+    """A broker on the event loop that runs, with its data in `log.dirs` or in `memory`. `alone`: the process is this
+    broker and nothing else. Raises `InvalidSetting`."""
+    scheduler = LoopScheduler(clock)
+    descriptors = divide(config, files=not memory, alone=alone)
+    engine = _engine(config, memory, scheduler.clock, descriptors)
+    return Server(config, engine, scheduler, descriptors, faults=faults)
+
+
+def _engine(config: BrokerConfig, memory: bool, clock: Clock, descriptors: Descriptors) -> Engine:
+    # Imported when it is known which: a start does not pay for the other.
+    if memory:
+        from odradek.engines.memory.engine import MemoryEngine
+
+        return MemoryEngine(clock)
+    from odradek.engines.local.engine import LocalEngine
+
+    directories = config.names("log.dirs")
+    if len(directories) != 1:
+        raise InvalidSetting("log.dirs", ",".join(directories), "exactly one data directory is supported")
+    return LocalEngine(directories[0], config, clock, node_id=config.integer("node.id"), descriptors=descriptors)
+
+
 class Server:
     """One broker. `start` once, `stop` once."""
 
     def __init__(
         self,
         config: BrokerConfig,
+        engine: Engine,
+        scheduler: Scheduler,
+        descriptors: Descriptors,
         *,
-        memory: bool = False,
         faults: Faults | None = None,
-        scheduler: Scheduler | None = None,
         choose: random.Random | None = None,
-        alone: bool = False,
     ) -> None:
-        """`faults`: what it does wrong on request. `scheduler`: time, and threads that end with the broker. `alone`:
-        the process is this broker and nothing else."""
+        """`scheduler`: time, and the executor, which ends with the broker. `descriptors`: its part of the process's.
+        `faults`: what it does wrong on request."""
         self.config = config
-        self.memory = memory
+        self.engine = engine
         self.faults = faults
-        self.scheduler = scheduler or LoopScheduler()
-        self.clock = self.scheduler.clock
+        self.scheduler = scheduler
+        self.clock = scheduler.clock
         self.choose = choose or random.SystemRandom()
         self.bound: dict[str, tuple[str, int]] = {}
         """For each listener's name, the host and port it is bound to, once started."""
@@ -122,12 +152,10 @@ class Server:
         """Where the HTTP port is bound, if there is one."""
         self.not_ready: str | None = "The broker has not started."
         """Why clients are not served, in a sentence; None while they are."""
-        self.descriptors = divide(config, files=not memory, alone=alone)
-        self.engine: Engine = self._make_engine()
-        self.executor = self.scheduler.executor
+        self.descriptors = descriptors
         space = StorageSpace(config, self.clock.monotonic)
         self.ages = Ages(self.clock, config)
-        self.partitions = Partitions(self.engine, self.clock, self.executor, space, self.ages)
+        self.partitions = Partitions(engine, self.clock, scheduler.executor, space, self.ages)
         self.partitions.guards_of = RetentionGuards(lambda: self.groups).of
         self.partitions.on_deleted = self._retention_deleted
         self.metadata: Metadata | None = None
@@ -143,19 +171,6 @@ class Server:
         self._events_topic: EventsTopic | None = None
         self._loop_delay: LoopDelay | None = None
         self._stopped = False
-
-    def _make_engine(self) -> Engine:
-        if self.memory:
-            from odradek.engines.memory.engine import MemoryEngine
-
-            return MemoryEngine(self.clock)
-        from odradek.engines.local.engine import LocalEngine
-
-        directories = self.config.names("log.dirs")
-        if len(directories) != 1:
-            raise InvalidSetting("log.dirs", ",".join(directories), "exactly one data directory is supported")
-        node_id = self.config.integer("node.id")
-        return LocalEngine(directories[0], self.config, self.clock, node_id=node_id, descriptors=self.descriptors)
 
     # --- start ---------------------------------------------------------------------------------------------------
 
@@ -383,7 +398,7 @@ class Server:
         if self.metadata is not None:
             await self.metadata.close()
         await self.engine.stop()
-        self.executor.shutdown(wait=True)
+        self.scheduler.executor.shutdown(wait=True)
         if self._http is not None:
             await self._http.stop()
         if self._loop_delay is not None:

@@ -15,7 +15,7 @@ import pytest
 
 import odradek
 from odradek.config import BrokerConfig, InvalidSetting
-from odradek.server import CannotListen, Server
+from odradek.server import CannotListen, Server, compose
 from tests.raw_client import RawClient, batch
 
 HTTP = {"odradek.http.listen": "127.0.0.1:0"}
@@ -143,7 +143,7 @@ def test_ready_only_between_start_and_stop() -> None:
         return int(head.split()[1]), body.strip()
 
     async def scenario() -> None:
-        server = Server(BrokerConfig({"listeners": "PLAINTEXT://127.0.0.1:0", **HTTP}), memory=True)
+        server = compose(BrokerConfig({"listeners": "PLAINTEXT://127.0.0.1:0", **HTTP}), memory=True)
         engine_start, engine_stop = server.engine.start, server.engine.stop
 
         async def slow_start() -> None:
