@@ -67,5 +67,4 @@ class Serving:
     @property
     def shared(self) -> Shared:
         """What its connections share: counters, bounds, the connections themselves."""
-        assert self.server.listeners is not None
         return self.server.listeners.shared

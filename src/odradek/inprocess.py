@@ -237,7 +237,7 @@ class Broker:
 
         async def create() -> Outcome:
             server = self._server
-            assert server is not None and server.metadata is not None
+            assert server is not None
             policy = server.metadata.policy
 
             def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
@@ -267,7 +267,7 @@ class Broker:
         """Makes the members of a consumer group join again, now. Raises `BrokerFailed` where there are none."""
 
         async def rebalance() -> bool:
-            assert self._server is not None and self._server.groups is not None
+            assert self._server is not None
             return await self._server.groups.rebalance(group_id)
 
         try:

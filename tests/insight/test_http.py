@@ -160,12 +160,15 @@ def test_ready_only_between_start_and_stop() -> None:
         server.engine.stop = slow_stop  # type: ignore[method-assign]
         await server.start()
         said["meanwhile"] = await get(server, "/ready")
+        said["metrics meanwhile"] = await get(server, "/metrics")
         await server.stop()
 
     asyncio.run(scenario())
     assert said["live before"][0] == 200
     assert said["before"] == (503, "The storage is being opened.")
     assert said["metrics before"][0] == 200
+    assert "odradek_groups{" not in said["metrics before"][1], "nobody knows yet which groups there are"
+    assert "odradek_groups{" in said["metrics meanwhile"][1]
     assert said["meanwhile"] == (200, "Clients are served.")
     assert said["after"] == (503, "The broker stops.")
 

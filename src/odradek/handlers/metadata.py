@@ -173,7 +173,7 @@ def _respond(
     asked = request.include_cluster_authorized_operations
     return MetadataResponse(
         brokers=[MetadataResponseBroker(node_id=broker.node_id, host=host, port=port, rack=None)],
-        cluster_id=broker.cluster_id,
+        cluster_id=broker.metadata.cluster_id,
         controller_id=broker.node_id,
         topics=topics,
         cluster_authorized_operations=CLUSTER_OPERATIONS if asked else OPERATIONS_NOT_ASKED,
