@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from odradek.config import BrokerConfig
 from odradek.network.shared import Shared
-from odradek.server import Server
+from odradek.server import Server, compose
 
 R = TypeVar("R")
 TIMEOUT_S = 30.0
@@ -42,11 +42,15 @@ class Serving:
 
         return self.run(work())
 
-    def __enter__(self) -> Serving:
+    def make_server(self) -> Server:
+        """The broker, not started; called on its loop."""
+        return compose(self.config, memory=True)
+
+    def __enter__(self) -> Self:
         self.thread.start()
 
         async def start() -> Server:
-            server = Server(self.config, memory=True)
+            server = self.make_server()
             await server.start()
             return server
 
@@ -63,5 +67,4 @@ class Serving:
     @property
     def shared(self) -> Shared:
         """What its connections share: counters, bounds, the connections themselves."""
-        assert self.server.listeners is not None
         return self.server.listeners.shared

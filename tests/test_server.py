@@ -11,7 +11,7 @@ import pytest
 from odradek.config import BrokerConfig
 from odradek.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
-from odradek.server import Server
+from odradek.server import compose
 from tests.broker import BrokerProcess
 from tests.raw_client import RawClient, batch, records_of
 
@@ -32,7 +32,7 @@ def values(broker: BrokerProcess, name: str) -> list[bytes | None]:
 
 def test_periodic_work_that_fails_once_is_done_again(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
-        server = Server(BrokerConfig({"odradek.disk.check.interval.ms": "10"}), memory=True)
+        server = compose(BrokerConfig({"odradek.disk.check.interval.ms": "10"}), memory=True)
         times, again = 0, asyncio.Event()
 
         async def work() -> None:
@@ -48,6 +48,38 @@ def test_periodic_work_that_fails_once_is_done_again(caplog: pytest.LogCaptureFi
 
     asyncio.run(scenario())
     assert [record.message.split(" setting=")[0] for record in caplog.records] == ["periodic work failed"]
+
+
+def test_it_is_built_whole() -> None:
+    """Beside what it says of itself, and what is imported late, a start changes no part of it."""
+    imported_late = {"watching", "_http", "_events_topic", "_loop_delay"}
+
+    async def scenario() -> None:
+        server = compose(BrokerConfig({"listeners": "PLAINTEXT://127.0.0.1:0"}), memory=True)
+        built = dict(vars(server))
+        assert {name for name, part in built.items() if part is None} == {"http_bound"} | imported_late
+        network = server.listeners.shared
+        await server.start()
+        try:
+            assert server.listeners.shared is network
+            assert {name for name, part in vars(server).items() if part is not built.get(name)} <= {
+                "not_ready",
+                "watching",
+            }
+        finally:
+            await server.stop()
+
+    asyncio.run(scenario())
+
+
+def test_one_that_was_never_started_stops() -> None:
+    async def scenario() -> None:
+        server = compose(BrokerConfig(), memory=True)
+        await server.stop()
+        with pytest.raises(RuntimeError, match="shutdown"):
+            server.scheduler.executor.submit(int)
+
+    asyncio.run(scenario())
 
 
 def test_a_log_that_lost_its_topic_id_is_still_its_topics(tmp_path: Path) -> None:

@@ -25,11 +25,10 @@ from odradek.config import BROKER_SETTINGS, BrokerConfig, InvalidSetting, format
 from odradek.errors import KafkaError
 from odradek.faults import Faults
 from odradek.internal_topics import INTERNAL_TOPICS
-from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import Outcome, Policy, create_topics
+from odradek.metadata.changes import Outcome, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
-from odradek.server import Server
+from odradek.server import Server, compose
 
 R = TypeVar("R")
 LISTENER = "PLAINTEXT"
@@ -163,8 +162,7 @@ class Broker:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         config = BrokerConfig(self._all_settings())
-        scheduler = LoopScheduler(self._clock)
-        server = Server(config, memory=self._memory, faults=self.faults, scheduler=scheduler)
+        server = compose(config, memory=self._memory, faults=self.faults, clock=self._clock)
         await server.start()
         self._server = server
         self._port = server.bound[LISTENER][1]
@@ -239,13 +237,8 @@ class Broker:
 
         async def create() -> Outcome:
             server = self._server
-            assert server is not None and server.metadata is not None
-            policy = Policy(
-                server.config,
-                server.config.integer("node.id"),
-                server.engine.capabilities.replicated,
-                server.choose,
-            )
+            assert server is not None
+            policy = server.metadata.policy
 
             def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
                 return create_topics(image, [topic], policy)
@@ -274,7 +267,7 @@ class Broker:
         """Makes the members of a consumer group join again, now. Raises `BrokerFailed` where there are none."""
 
         async def rebalance() -> bool:
-            assert self._server is not None and self._server.groups is not None
+            assert self._server is not None
             return await self._server.groups.rebalance(group_id)
 
         try:

@@ -1,8 +1,8 @@
 """The composition root: makes a broker from its settings, starts it and stops it, each in a fixed order.
 
-The only file that names a concrete engine. Start: storage, metadata, partitions, sockets; so that the first client
-finds everything there. Stop is the reverse: no more requests, answers to those that have started, partitions, storage.
-The HTTP port, where asked for, is first and last: it tells how far the others are.
+The only file that names a concrete engine (`compose`). Start: storage, metadata, partitions, sockets; so that the
+first client finds everything there. Stop is the reverse: no more requests, answers to those that have started,
+partitions, storage. The HTTP port, where asked for, is first and last: it tells how far the others are.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from odradek.ages import Ages
-from odradek.clock import Scheduler
+from odradek.clock import Clock, Scheduler
 from odradek.config import BrokerConfig, InvalidSetting
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.retention_guard import RetentionGuards
 from odradek.coordination.transactions.coordinator import TransactionCoordinator
-from odradek.descriptors import divide
+from odradek.descriptors import Descriptors, divide
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker
@@ -30,7 +30,7 @@ from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
 from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import Outcome, Policy, create_topics, default_topic
+from odradek.metadata.changes import Outcome, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
 from odradek.network.dispatch import Dispatch, Faults
@@ -44,7 +44,6 @@ from odradek.partitions.space import StorageSpace
 
 if TYPE_CHECKING:
     from odradek.insight.events_topic import EventsTopic
-    from odradek.insight.gathering import Gathering
     from odradek.insight.http import HttpPort
     from odradek.insight.loop_delay import LoopDelay
     from odradek.insight.watching import Watching
@@ -95,67 +94,108 @@ def _is_known(identity: LogIdentity, image: MetadataImage) -> bool:
     return identity.topic_id == bytes(16) or is_one_id(identity.topic_id, topic.id)
 
 
+def compose(
+    config: BrokerConfig,
+    *,
+    memory: bool = False,
+    faults: Faults | None = None,
+    clock: Clock | None = None,
+    alone: bool = False,
+) -> Server:
+    """A broker on the event loop that runs, with its data in `log.dirs` or in `memory`. `alone`: the process is this
+    broker and nothing else. Raises `InvalidSetting`."""
+    scheduler = LoopScheduler(clock)
+    descriptors = divide(config, files=not memory, alone=alone)
+    engine = _engine(config, memory, scheduler.clock, descriptors)
+    return Server(config, engine, scheduler, descriptors, faults=faults)
+
+
+def _engine(config: BrokerConfig, memory: bool, clock: Clock, descriptors: Descriptors) -> Engine:
+    # Imported when it is known which: a start does not pay for the other.
+    if memory:
+        from odradek.engines.memory.engine import MemoryEngine
+
+        return MemoryEngine(clock)
+    from odradek.engines.local.engine import LocalEngine
+
+    directories = config.names("log.dirs")
+    if len(directories) != 1:
+        raise InvalidSetting("log.dirs", ",".join(directories), "exactly one data directory is supported")
+    return LocalEngine(directories[0], config, clock, node_id=config.integer("node.id"), descriptors=descriptors)
+
+
 class Server:
     """One broker. `start` once, `stop` once."""
 
     def __init__(
         self,
         config: BrokerConfig,
+        engine: Engine,
+        scheduler: Scheduler,
+        descriptors: Descriptors,
         *,
-        memory: bool = False,
         faults: Faults | None = None,
-        scheduler: Scheduler | None = None,
         choose: random.Random | None = None,
-        alone: bool = False,
     ) -> None:
-        """`faults`: what it does wrong on request. `scheduler`: time, and threads that end with the broker. `alone`:
-        the process is this broker and nothing else."""
+        """On the event loop that it will run on. `scheduler`: time, and the executor, which ends with the broker.
+        `descriptors`: its part of the process's. `faults`: what it does wrong on request."""
+        choose = choose or random.SystemRandom()
         self.config = config
-        self.memory = memory
-        self.faults = faults
-        self.scheduler = scheduler or LoopScheduler()
-        self.clock = self.scheduler.clock
-        self.choose = choose or random.SystemRandom()
+        self.engine = engine
+        self.scheduler = scheduler
+        self.clock = scheduler.clock
         self.bound: dict[str, tuple[str, int]] = {}
         """For each listener's name, the host and port it is bound to, once started."""
         self.http_bound: tuple[str, int] | None = None
         """Where the HTTP port is bound, if there is one."""
         self.not_ready: str | None = "The broker has not started."
         """Why clients are not served, in a sentence; None while they are."""
-        self.descriptors = divide(config, files=not memory, alone=alone)
-        self.engine: Engine = self._make_engine()
-        self.executor = self.scheduler.executor
+        self.descriptors = descriptors
         space = StorageSpace(config, self.clock.monotonic)
         self.ages = Ages(self.clock, config)
-        self.partitions = Partitions(self.engine, self.clock, self.executor, space, self.ages)
-        self.partitions.guards_of = RetentionGuards(lambda: self.groups).of
-        self.partitions.on_deleted = self._retention_deleted
-        self.metadata: Metadata | None = None
-        self.groups: GroupCoordinator | None = None
-        self.transactions: TransactionCoordinator | None = None
-        self.listeners: Listeners | None = None
-        self.deadlines: Deadlines | None = None
+        guards = RetentionGuards(lambda: self.groups)
+        self.partitions = Partitions(
+            engine, self.clock, scheduler.executor, space, self.ages, guards.of, self._retention_deleted
+        )
+        self.metadata = Metadata(engine, config, self.clock, choose)
+        self.groups = GroupCoordinator(config, scheduler, choose, self.partitions, self._create_topic, self.ages)
+        self.transactions = TransactionCoordinator(
+            config, scheduler, self.partitions, self._create_topic, self.metadata.next_producer_id, self.ages
+        )
+        self.deadlines = Deadlines(asyncio.get_running_loop())
+        self._advertised: dict[str, tuple[str, int]] = {}
+        """For each listener's name, the host and port that clients are told, once it is bound."""
+        broker = Broker(
+            config=config,
+            clock=self.clock,
+            engine=engine,
+            metadata=self.metadata,
+            partitions=self.partitions,
+            groups=self.groups,
+            transactions=self.transactions,
+            fetch_sessions=FetchSessions(
+                config.integer("max.incremental.fetch.session.cache.slots"),
+                config.integer("odradek.fetch.session.eviction.ms") / 1000,
+                choose,
+            ),
+            deadlines=self.deadlines,
+            unread_responses=UnreadResponses(config.integer("odradek.queued.max.response.bytes")),
+            advertised=self._advertised,
+            node_id=config.integer("node.id"),
+        )
+        dispatch = Dispatch(broker, HANDLERS, config.integer("odradek.request.max.elements"), faults)
+        memory = RequestMemory(config.integer("queued.max.request.bytes"))
+        refusals = Refusals(config.integer("odradek.log.refusals.per.second"), self.clock.monotonic)
+        shared = Shared(dispatch, engine, memory, ConnectionLimits(config), refusals)
+        self.listeners = Listeners(shared, lambda: config, descriptors.connections)
         self._periodic: list[asyncio.Task[None]] = []
+        self._stopped = False
+        # Of insight, which is imported where it is asked for: a start does not pay for it.
         self._http: HttpPort | None = None
-        self._gathering: Gathering | None = None
         self.watching: Watching | None = None
         """The lags of groups, from the first look on."""
         self._events_topic: EventsTopic | None = None
         self._loop_delay: LoopDelay | None = None
-        self._stopped = False
-
-    def _make_engine(self) -> Engine:
-        if self.memory:
-            from odradek.engines.memory.engine import MemoryEngine
-
-            return MemoryEngine(self.clock)
-        from odradek.engines.local.engine import LocalEngine
-
-        directories = self.config.names("log.dirs")
-        if len(directories) != 1:
-            raise InvalidSetting("log.dirs", ",".join(directories), "exactly one data directory is supported")
-        node_id = self.config.integer("node.id")
-        return LocalEngine(directories[0], self.config, self.clock, node_id=node_id, descriptors=self.descriptors)
 
     # --- start ---------------------------------------------------------------------------------------------------
 
@@ -173,53 +213,21 @@ class Server:
         self.not_ready = "The storage is being opened."
         await self.engine.start()
         self.not_ready = "The metadata are being read."
-        self.metadata = Metadata(self.engine, self.config, self.clock, self.choose)
         await self.metadata.open()
         self.not_ready = "The partitions are being opened."
-        await self._open_partitions(self.metadata)
+        await self._open_partitions()
         await self.partitions.look_at_space()
-        self.groups = GroupCoordinator(
-            self.config, self.scheduler, self.choose, self.partitions, self._create_topic, self.ages
-        )
         self.groups.load()
-        self.transactions = TransactionCoordinator(
-            self.config, self.scheduler, self.partitions, self._create_topic, self.metadata.next_producer_id, self.ages
-        )
         self.transactions.load()
         self.metadata.subscribe(self._metadata_changed)
-        self.deadlines = Deadlines(asyncio.get_running_loop())
         endpoints = [parse_endpoint("listeners", text) for text in self.config.names("listeners")]
-        broker = Broker(
-            config=self.config,
-            clock=self.clock,
-            engine=self.engine,
-            metadata=self.metadata,
-            partitions=self.partitions,
-            groups=self.groups,
-            transactions=self.transactions,
-            fetch_sessions=FetchSessions(
-                self.config.integer("max.incremental.fetch.session.cache.slots"),
-                self.config.integer("odradek.fetch.session.eviction.ms") / 1000,
-                self.choose,
-            ),
-            deadlines=self.deadlines,
-            unread_responses=UnreadResponses(self.config.integer("odradek.queued.max.response.bytes")),
-            advertised={},
-            cluster_id=self.metadata.cluster_id,
-            node_id=self.config.integer("node.id"),
-        )
-        dispatch = Dispatch(broker, HANDLERS, self.config.integer("odradek.request.max.elements"), self.faults)
-        memory = RequestMemory(self.config.integer("queued.max.request.bytes"))
-        refusals = Refusals(self.config.integer("odradek.log.refusals.per.second"), self.clock.monotonic)
-        shared = Shared(dispatch, self.engine, memory, ConnectionLimits(self.config), refusals)
-        self.listeners = Listeners(shared, lambda: self.config, self.descriptors.connections)
         for name, host, port in endpoints:
             try:
                 self.bound[name] = await self.listeners.listen(name, host, port)
             except OSError as error:
                 raise CannotListen("listeners", host, port, error) from None
-        broker.advertised.update(self._advertised(endpoints))
-        await self.metadata.register_broker((name, *address) for name, address in broker.advertised.items())
+        self._advertised.update(self._told(endpoints))
+        await self.metadata.register_broker((name, *address) for name, address in self._advertised.items())
         self._every("odradek.disk.check.interval.ms", self.partitions.look_at_space)
         self._every("log.retention.check.interval.ms", self.partitions.retain)
         self._every("odradek.retention.guard.interval.ms", self.partitions.look_at_guards)
@@ -229,8 +237,7 @@ class Server:
         self._every("producer.id.expiration.check.interval.ms", self._expire_producers)
         self._every("odradek.metadata.maintenance.interval.ms", self.metadata.maintain)
         self._every("odradek.insight.interval.ms", self._look_at_lags)
-        if self._gathering is not None:
-            self._gathering.network, self._gathering.groups = shared, self.groups
+        if self._http is not None:
             self._watch()  # what it needs is imported already
         self.not_ready = None
 
@@ -248,21 +255,24 @@ class Server:
 
         self._loop_delay = LoopDelay(self.scheduler)
         self._loop_delay.start()
-        self._gathering = Gathering(
+        gathering = Gathering(
             self.engine,
             self.partitions,
             self._loop_delay.durations,
             self.config.integer("odradek.metrics.topics.max"),
             self.config.integer("odradek.metrics.groups.max"),
+            network=self.listeners.shared,
+            groups=self.groups,
+            watching=lambda: self.watching,
         )
-        http = HttpPort(self._gathering, lambda: self.not_ready, self.descriptors.http)
+        http = HttpPort(gathering, lambda: self.watching, lambda: self.not_ready, self.descriptors.http)
         try:
             self.http_bound = await http.start(*address)
         except OSError as error:
             raise CannotListen("odradek.http.listen", *address, error) from None
         self._http = http
 
-    def _advertised(self, endpoints: list[tuple[str, str, int]]) -> dict[str, tuple[str, int]]:
+    def _told(self, endpoints: list[tuple[str, str, int]]) -> dict[str, tuple[str, int]]:
         told = {name: (host or "127.0.0.1", self.bound[name][1]) for name, host, _ in endpoints}
         for text in self.config.names("advertised.listeners"):
             name, host, port = parse_endpoint("advertised.listeners", text)
@@ -270,8 +280,8 @@ class Server:
                 told[name] = (host, port or self.bound[name][1])
         return told
 
-    async def _open_partitions(self, metadata: Metadata) -> None:
-        image = metadata.image
+    async def _open_partitions(self) -> None:
+        metadata, image = self.metadata, self.metadata.image
         for identity in self.engine.identities():
             if metadata.is_own(identity) or _is_known(identity, image):
                 continue
@@ -288,7 +298,6 @@ class Server:
 
     async def _metadata_changed(self, delta: Delta) -> None:
         """Follows a change of the metadata; the request that made it is answered afterwards."""
-        assert self.metadata is not None
         for name in delta.deleted:
             await self.partitions.remove(name)
         for topic in (*delta.created.values(), *delta.enlarged.values()):
@@ -296,21 +305,16 @@ class Server:
             await self.partitions.add(topic.name, topic.id, topic.partition_count, config)
         for name in delta.configured:
             self.partitions.configure(name, self.metadata.log_config(name))
-        if self.groups is not None:
-            if OFFSETS_TOPIC in delta.deleted or OFFSETS_TOPIC in delta.enlarged:
-                self.groups.load()
-            if self.transactions is not None and (
-                TRANSACTIONS_TOPIC in delta.deleted or TRANSACTIONS_TOPIC in delta.enlarged
-            ):
-                self.transactions.load()
-            if delta.deleted:
-                await self.groups.topics_deleted(frozenset(delta.deleted))
+        if OFFSETS_TOPIC in delta.deleted or OFFSETS_TOPIC in delta.enlarged:
+            self.groups.load()
+        if TRANSACTIONS_TOPIC in delta.deleted or TRANSACTIONS_TOPIC in delta.enlarged:
+            self.transactions.load()
+        if delta.deleted:
+            await self.groups.topics_deleted(frozenset(delta.deleted))
 
     async def _create_topic(self, name: str) -> None:
         """Makes an internal topic. Raises `KafkaError`."""
-        assert self.metadata is not None
-        node_id, replicated = self.config.integer("node.id"), self.engine.capabilities.replicated
-        policy = Policy(self.config, node_id, replicated, self.choose)
+        policy = self.metadata.policy
 
         def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
             return create_topics(image, [default_topic(name, policy)], policy)
@@ -336,7 +340,7 @@ class Server:
         await self._watch().look()
 
     async def _retention_deleted(self, partition: Partition) -> None:
-        if self.groups is not None:
+        if self.groups.has_begun:
             await self._watch().look_at_deleted(partition)
 
     def _watch(self) -> Watching:
@@ -345,15 +349,10 @@ class Server:
             from odradek.insight.events_topic import EventsTopic
             from odradek.insight.watching import Watching
 
-            assert self.groups is not None
             self.watching = Watching(self.config, self.clock, self.ages, self.partitions, self.groups)
             if self.config.flag("odradek.events.topic.enable"):
                 self._events_topic = EventsTopic(self.scheduler, self.partitions, self._create_topic)
                 self.watching.on_event.append(self._events_topic.tell)
-            if self._gathering is not None:
-                self._gathering.watching = self.watching
-            if self._http is not None:
-                self._http.watching = self.watching
         return self.watching
 
     async def _expire_producers(self) -> None:
@@ -372,19 +371,14 @@ class Server:
         await asyncio.gather(*self._periodic, return_exceptions=True)
         if self._events_topic is not None:
             await self._events_topic.stop()
-        if self.listeners is not None:
-            await self.listeners.close(STOP_GRACE_S)
-        if self.deadlines is not None:
-            self.deadlines.close()
-        if self.transactions is not None:
-            await self.transactions.stop()
-        if self.groups is not None:
-            await self.groups.stop()
+        await self.listeners.close(STOP_GRACE_S)
+        self.deadlines.close()
+        await self.transactions.stop()
+        await self.groups.stop()
         await self.partitions.close()
-        if self.metadata is not None:
-            await self.metadata.close()
+        await self.metadata.close()
         await self.engine.stop()
-        self.executor.shutdown(wait=True)
+        self.scheduler.executor.shutdown(wait=True)
         if self._http is not None:
             await self._http.stop()
         if self._loop_delay is not None:

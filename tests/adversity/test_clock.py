@@ -53,7 +53,6 @@ class Running:
     def maintain(self) -> None:
         """All that deletes what is old looks now."""
         server = self.serving.server
-        assert server.groups is not None
         self.serving.run(server.partitions.retain())
         self.serving.run(server.groups.expire())
         self.serving.run(server._expire_producers())
@@ -144,7 +143,6 @@ def test_members_keep_their_sessions(run: Callable[..., None]) -> None:
 
         def heartbeats() -> int:
             server = running.serving.server
-            assert server.listeners is not None
             return server.listeners.shared.dispatch.count(12).requests
 
         for wrong_ms in (HOUR_MS, -HOUR_MS, YEAR_MS, -YEAR_MS, 0):

@@ -15,7 +15,7 @@ import pytest
 
 import odradek
 from odradek.config import BrokerConfig, InvalidSetting
-from odradek.server import CannotListen, Server
+from odradek.server import CannotListen, Server, compose
 from tests.raw_client import RawClient, batch
 
 HTTP = {"odradek.http.listen": "127.0.0.1:0"}
@@ -143,7 +143,7 @@ def test_ready_only_between_start_and_stop() -> None:
         return int(head.split()[1]), body.strip()
 
     async def scenario() -> None:
-        server = Server(BrokerConfig({"listeners": "PLAINTEXT://127.0.0.1:0", **HTTP}), memory=True)
+        server = compose(BrokerConfig({"listeners": "PLAINTEXT://127.0.0.1:0", **HTTP}), memory=True)
         engine_start, engine_stop = server.engine.start, server.engine.stop
 
         async def slow_start() -> None:
@@ -160,12 +160,15 @@ def test_ready_only_between_start_and_stop() -> None:
         server.engine.stop = slow_stop  # type: ignore[method-assign]
         await server.start()
         said["meanwhile"] = await get(server, "/ready")
+        said["metrics meanwhile"] = await get(server, "/metrics")
         await server.stop()
 
     asyncio.run(scenario())
     assert said["live before"][0] == 200
     assert said["before"] == (503, "The storage is being opened.")
     assert said["metrics before"][0] == 200
+    assert "odradek_groups{" not in said["metrics before"][1], "nobody knows yet which groups there are"
+    assert "odradek_groups{" in said["metrics meanwhile"][1]
     assert said["meanwhile"] == (200, "Clients are served.")
     assert said["after"] == (503, "The broker stops.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
+from odradek.config import BrokerConfig
+from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.retention_guard import RetentionGuards
 from odradek.coordination.runtime import ShardState
 from odradek.engines.local.disk import Disk
@@ -239,7 +242,6 @@ def test_while_groups_are_being_loaded_nothing_counts_as_read(serving: Serving) 
         scene.produce(2)
         scene.commit("slow", 2)
         groups = serving.server.groups
-        assert groups is not None
         (shard,) = groups.shards()
 
         def load_again() -> None:
@@ -257,8 +259,17 @@ def test_while_groups_are_being_loaded_nothing_counts_as_read(serving: Serving) 
 
 def test_before_there_are_groups_nothing_counts_as_read(serving: Serving) -> None:
     """As when the disk is full at the start: retention looks before groups are loaded."""
-    with Scene(serving):
-        topic = serving.server.partitions.topics["t"]
-        assert {partition: guard.offset for partition, guard in RetentionGuards(lambda: None).of(topic).items()} == {
-            0: 0
-        }
+
+    async def never(name: str) -> None:
+        raise AssertionError
+
+    with Scene(serving) as scene:
+        scene.produce(2)
+        scene.commit("slow", 2)
+        server = serving.server
+        topic = server.partitions.topics["t"]
+        groups = GroupCoordinator(
+            BrokerConfig(), server.scheduler, random.Random(1), server.partitions, never, server.ages
+        )
+        guards = RetentionGuards(lambda: groups).of(topic)
+        assert {partition: guard.offset for partition, guard in guards.items()} == {0: 0}

@@ -44,7 +44,6 @@ class Scene:
         self.clock = VirtualClock()
         server = serving.server
         config = BrokerConfig({name.replace("__", "."): value for name, value in settings.items()})
-        assert server.groups is not None
         self.watching = Watching(config, self.clock, Ages(self.clock), server.partitions, server.groups)
         self.client = RawClient(serving.port)
         self.peer = GroupPeer(serving.port, is_kafka=False)

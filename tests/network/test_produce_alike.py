@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from odradek.descriptors import divide
 from odradek.engines.interface import StorageFull
 from odradek.errors import ErrorCode
 from odradek.handlers import produce_alike
@@ -51,24 +52,11 @@ class Held(Serving):
 
     engine: HeldEngine
 
-    def __enter__(self) -> Held:
-        self.thread.start()
-
-        async def start() -> Server:
-            class HeldServer(Server):
-                def _make_engine(self) -> HeldEngine:
-                    return HeldEngine()
-
-            server = HeldServer(self.config, scheduler=LoopScheduler(StillClock()), choose=random.Random(1))
-            assert isinstance(server.engine, HeldEngine)
-            self.engine = server.engine
-            self.engine.hold = False
-            await server.start()
-            return server
-
-        self.server = self.run(start())
-        self.port = self.server.bound["PLAINTEXT"][1]
-        return self
+    def make_server(self) -> Server:
+        self.engine = HeldEngine()
+        self.engine.hold = False
+        descriptors = divide(self.config, files=False, alone=False)
+        return Server(self.config, self.engine, LoopScheduler(StillClock()), descriptors, choose=random.Random(1))
 
 
 @contextmanager

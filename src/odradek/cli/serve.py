@@ -134,7 +134,7 @@ async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
     from odradek.config import InvalidSetting
     from odradek.descriptors import raise_limit
     from odradek.engines.interface import StorageError
-    from odradek.server import CannotListen, Server
+    from odradek.server import CannotListen, compose
 
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -149,7 +149,7 @@ async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
         loop.add_signal_handler(number, stop, number)
     raise_limit()
     try:
-        server = Server(settings.config, memory=memory, alone=True)
+        server = compose(settings.config, memory=memory, alone=True)
         await server.start()
     except InvalidSetting as error:
         raise WrongUse(f"{error}.") from None

@@ -26,9 +26,8 @@ PATTERNS_KEPT = 1000
 class RetentionGuards:
     """The guards of one broker's topics."""
 
-    def __init__(self, groups: Callable[[], GroupCoordinator | None]) -> None:
-        """`groups` gives the coordinator, None before there is one: a disk that is full at the start has retention look
-        early."""
+    def __init__(self, groups: Callable[[], GroupCoordinator]) -> None:
+        """`groups` gives the coordinator, which is made of the partitions that are guarded."""
         self._groups = groups
 
     def of(self, topic: Topic) -> dict[int, Guard]:
@@ -42,8 +41,9 @@ class RetentionGuards:
             return Guard(offset, group_id, config.guard_max_bytes, config.guard_max_ms, blocks)
 
         groups = self._groups()
-        shards = groups.shards() if groups is not None else ()
-        if groups is None or any(shard.state is not ShardState.ACTIVE for shard in shards):
+        shards = groups.shards()
+        # A disk that is full at the start has retention look early.
+        if not groups.has_begun or any(shard.state is not ShardState.ACTIVE for shard in shards):
             return {partition.identity.partition: guard(0, "(not loaded yet)") for partition in topic.partitions}
         found: dict[int, Guard] = {}
         for shard in shards:

@@ -36,7 +36,8 @@ def handle(request: ApiVersionsRequest, context: RequestContext) -> ApiVersionsR
     broker = context.broker
     if (request.cluster_id is None) != (request.node_id == -1):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
-    if request.cluster_id is not None and (request.cluster_id, request.node_id) != (broker.cluster_id, broker.node_id):
+    meant = (request.cluster_id, request.node_id)
+    if request.cluster_id is not None and meant != (broker.metadata.cluster_id, broker.node_id):
         return ApiVersionsResponse(error_code=ErrorCode.REBOOTSTRAP_REQUIRED)
     features = broker.metadata.finalized_features
     return ApiVersionsResponse(

@@ -46,7 +46,6 @@ class Broker:
     unread_responses: UnreadResponses
     advertised: dict[str, tuple[str, int]]
     """For each listener's name, the host and port that clients are told."""
-    cluster_id: str
     node_id: int
 
 

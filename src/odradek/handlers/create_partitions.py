@@ -9,7 +9,6 @@ from __future__ import annotations
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
-from odradek.handlers.topics import policy
 from odradek.metadata.changes import Outcome, create_partitions
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_partitions import (
@@ -24,7 +23,7 @@ async def handle(request: CreatePartitionsRequest, context: RequestContext) -> C
     broker = context.broker
 
     def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = create_partitions(image, request.topics, policy(broker))
+        records, outcomes = create_partitions(image, request.topics, broker.metadata.policy)
         if request.validate_only or not records:
             return [], outcomes
         broker.partitions.space.check()

@@ -11,7 +11,6 @@ from odradek.config import TOPIC_SETTINGS, BrokerConfig, format_value
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
-from odradek.handlers.topics import policy
 from odradek.metadata.changes import Outcome, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import (
@@ -29,7 +28,7 @@ async def handle(request: CreateTopicsRequest, context: RequestContext) -> Creat
     broker = context.broker
 
     def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = create_topics(image, request.topics, policy(broker))
+        records, outcomes = create_topics(image, request.topics, broker.metadata.policy)
         if request.validate_only or not records:
             return [], outcomes
         broker.partitions.space.check()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.handlers.topics import policy
 from odradek.metadata.changes import Outcome, delete_topics
 from odradek.protocol.messages.delete_topics import (
     DeletableTopicResult,
@@ -27,7 +26,9 @@ async def handle(request: DeleteTopicsRequest, context: RequestContext) -> Delet
     asked = _asked(request, context.api_version)
     old_client = context.api_version < DISABLED_KNOWN_SINCE
     try:
-        outcomes = await broker.metadata.change(lambda image: delete_topics(image, asked, policy(broker), old_client))
+        outcomes = await broker.metadata.change(
+            lambda image: delete_topics(image, asked, broker.metadata.policy, old_client)
+        )
     except KafkaError as error:
         outcomes = [Outcome(state.name, error.code, error.message, state.topic_id) for state in asked]
     return DeleteTopicsResponse(

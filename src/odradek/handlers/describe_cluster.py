@@ -38,7 +38,7 @@ def handle(request: DescribeClusterRequest, context: RequestContext) -> Describe
     host, port = broker.advertised[context.listener]
     asked = request.include_cluster_authorized_operations
     return DescribeClusterResponse(
-        cluster_id=broker.cluster_id,
+        cluster_id=broker.metadata.cluster_id,
         controller_id=broker.node_id,
         brokers=[DescribeClusterBroker(broker_id=broker.node_id, host=host, port=port)],
         cluster_authorized_operations=CLUSTER_OPERATIONS if asked else OPERATIONS_NOT_ASKED,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
-from odradek.handlers.topics import policy
 from odradek.metadata.config_changes import Outcome, incremental_alter
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.incremental_alter_configs import (
@@ -25,7 +24,7 @@ async def handle(request: IncrementalAlterConfigsRequest, context: RequestContex
     broker = context.broker
 
     def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = incremental_alter(image, request.resources, policy(broker))
+        records, outcomes = incremental_alter(image, request.resources, broker.metadata.policy)
         return ([] if request.validate_only else records), outcomes
 
     try:

@@ -13,13 +13,7 @@ from collections.abc import Awaitable
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.handlers.topics import (
-    CLUSTER_OPERATIONS,
-    OPERATIONS_NOT_ASKED,
-    TOPIC_OPERATIONS,
-    leader_epoch,
-    policy,
-)
+from odradek.handlers.topics import CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, leader_epoch
 from odradek.internal_topics import INTERNAL_TOPICS, check_create
 from odradek.metadata.changes import check_name, create_topics, default_topic
 from odradek.metadata.image import MetadataImage, MetadataRecord, TopicImage
@@ -98,7 +92,7 @@ async def _create_then_answer(names: list[str], request: MetadataRequest, contex
     failed: dict[str, ErrorCode] = {}
 
     def create(image: MetadataImage) -> tuple[list[MetadataRecord], None]:
-        rules = policy(broker)
+        rules = broker.metadata.policy
         asked = [default_topic(name, rules) for name in names if name not in image.topics]
         records, outcomes = create_topics(image, asked, rules)
         if records:
@@ -179,7 +173,7 @@ def _respond(
     asked = request.include_cluster_authorized_operations
     return MetadataResponse(
         brokers=[MetadataResponseBroker(node_id=broker.node_id, host=host, port=port, rack=None)],
-        cluster_id=broker.cluster_id,
+        cluster_id=broker.metadata.cluster_id,
         controller_id=broker.node_id,
         topics=topics,
         cluster_authorized_operations=CLUSTER_OPERATIONS if asked else OPERATIONS_NOT_ASKED,

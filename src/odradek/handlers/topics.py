@@ -1,19 +1,13 @@
-"""What the handlers of topics share: the policy of changes, and how a topic looks to a client."""
+"""What the handlers of topics share: how a topic looks to a client."""
 
 from __future__ import annotations
 
 from odradek.handlers.context import Broker
-from odradek.metadata.changes import Policy
 
 # Kafka's bits of what an authorizer would allow; without one, everything (KIP-430).
 TOPIC_OPERATIONS = 3576
 CLUSTER_OPERATIONS = 8096
 OPERATIONS_NOT_ASKED = -(2**31)
-
-
-def policy(broker: Broker) -> Policy:
-    """What changes of topics depend on here."""
-    return Policy(broker.config, broker.node_id, broker.engine.capabilities.replicated, broker.metadata.choose)
 
 
 def leader_epoch(broker: Broker, topic: str, index: int) -> int:

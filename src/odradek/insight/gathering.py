@@ -54,7 +54,7 @@ def error_name(code: int) -> str:
 
 
 class Gathering:
-    """What is read at every scrape. Parts that have not started yet are None."""
+    """What is read at every scrape."""
 
     def __init__(
         self,
@@ -63,15 +63,20 @@ class Gathering:
         loop_delay: Durations,
         topics_max: int,
         groups_max: int = 0,
+        *,
+        network: Shared | None = None,
+        groups: GroupCoordinator | None = None,
+        watching: Callable[[], Watching | None] = lambda: None,
     ) -> None:
+        """Without `network` or `groups` their series are left out; those of lags while there is no `watching` yet."""
         self.engine = engine
         self.partitions = partitions
         self.loop_delay = loop_delay
         self.topics_max = topics_max
-        self.network: Shared | None = None
         self.groups_max = groups_max
-        self.groups: GroupCoordinator | None = None
-        self.watching: Watching | None = None
+        self.network = network
+        self.groups = groups
+        self._watching = watching
         self._shown: set[bytes] = set()
 
     async def gather(self) -> list[Series]:
@@ -128,7 +133,6 @@ class Gathering:
         counters = self.partitions.counters
         yield _one(metrics.LOG_FAILURES, counters.log_failures)
         yield _one(metrics.LOG_REOPENINGS, counters.log_reopenings)
-        yield _one(metrics.LOG_DAMAGES, flushes.damages)
         yield Series(
             metrics.DAMAGED_BATCHES,
             [(("mended",), counters.batches_mended), (("passed_over",), counters.batches_passed_over)],
@@ -214,7 +218,7 @@ class Gathering:
     # --- groups --------------------------------------------------------------------------------------------------
 
     def _lags(self) -> Iterator[Series]:
-        watching = self.watching
+        watching = self._watching()
         if watching is None:
             return
         shown = dict(islice(sorted(watching.lags.items()), self.groups_max))
@@ -234,7 +238,7 @@ class Gathering:
         yield _one(metrics.OFFSETS_UNWATCHED, watching.passed_over)
 
     async def _groups(self) -> list[Series]:
-        if self.groups is None:
+        if self.groups is None or not self.groups.has_begun:
             return []
         states = dict.fromkeys((state for state in GroupState if state is not GroupState.DEAD), 0)
         members = loading = 0

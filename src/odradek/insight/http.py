@@ -58,15 +58,20 @@ class _Connection(HttpToolsProtocol):
 class HttpPort:
     """The port of one broker. `start` once, `stop` once."""
 
-    def __init__(self, gathering: Gathering, not_ready: Callable[[], str | None], max_connections: int) -> None:
-        """`not_ready` says in a sentence what the broker waits for, None when it serves."""
+    def __init__(
+        self,
+        gathering: Gathering,
+        watching: Callable[[], Watching | None],
+        not_ready: Callable[[], str | None],
+        max_connections: int,
+    ) -> None:
+        """`watching` gives the lags of groups, once they are looked at. `not_ready` says in a sentence what the broker
+        waits for, None when it serves."""
         self._gathering = gathering
         self._not_ready = not_ready
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="odradek-metrics")
         self._serving: asyncio.Task[None] | None = None
-        self.watching: Watching | None = None
-        """The lags of groups, once they are looked at."""
-        self._lag_api = LagApi(lambda: self.watching)
+        self._lag_api = LagApi(watching)
         app = Starlette(
             routes=[
                 Route("/metrics", self._metrics),

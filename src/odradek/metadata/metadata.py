@@ -24,6 +24,7 @@ from odradek.engines.interface import Engine, LogFailure, LogIdentity, Partition
 from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import METADATA_TOPIC
 from odradek.logs import get_logger
+from odradek.metadata.changes import Policy
 from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
 from odradek.metadata.snapshots import batch_of, read_snapshot, records_of, snapshot_batches
 from odradek.protocol.compiler import DecodeError
@@ -62,6 +63,8 @@ class Metadata:
         self.config = config
         self.clock = clock
         self.choose = choose
+        self.policy = Policy(config, config.integer("node.id"), engine.capabilities.replicated, choose)
+        """What changes of topics depend on here."""
         self.image = MetadataImage()
         self.is_new = False
         """Whether this start found no metadata at all."""

@@ -56,7 +56,11 @@ class Partitions:
         executor: Executor,
         space: StorageSpace | None = None,
         ages: Ages | None = None,
+        guards_of: Callable[[Topic], Mapping[int, Guard]] = lambda topic: {},
+        on_deleted: Callable[[Partition], Awaitable[None]] = _nobody,
     ) -> None:
+        """`guards_of`: what guards a topic's partitions from retention, by index. `on_deleted`: told when retention has
+        deleted something of a partition."""
         self.engine = engine
         self.clock = clock
         self.executor = executor
@@ -69,10 +73,8 @@ class Partitions:
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
         self.counters = PartitionsCounters()
-        self.guards_of: Callable[[Topic], Mapping[int, Guard]] = lambda topic: {}
-        """What guards a topic's partitions from retention, by index."""
-        self.on_deleted: Callable[[Partition], Awaitable[None]] = _nobody
-        """Told when retention has deleted something of a partition."""
+        self._guards_of = guards_of
+        self._on_deleted = on_deleted
 
     def __iter__(self) -> Iterator[Partition]:
         for topic in list(self.topics.values()):
@@ -150,7 +152,7 @@ class Partitions:
     async def _retain(self) -> None:
         now_ms = self.ages.now_ms()
         for topic in list(self.topics.values()):
-            guards = self.guards_of(topic)
+            guards = self._guards_of(topic)
             for partition in list(topic.partitions):
                 try:
                     freed = await partition.retain(now_ms, guards.get(partition.identity.partition))
@@ -160,7 +162,7 @@ class Partitions:
                 self.counters.retention_bytes += freed
                 if freed:
                     log.info("retention deleted segments", partition=str(partition.identity), bytes=freed)
-                    await self.on_deleted(partition)
+                    await self._on_deleted(partition)
 
     async def look_at_guards(self) -> None:
         """Sees whether guards that refuse appends at their limits have reached them, or no longer have."""
@@ -171,7 +173,7 @@ class Partitions:
                 partition in self.counters.blocked for partition in topic.partitions
             ):
                 continue
-            guards = self.guards_of(topic)
+            guards = self._guards_of(topic)
             for partition in list(topic.partitions):
                 try:
                     await partition.look_at_guard(now_ms, guards.get(partition.identity.partition))

@@ -61,6 +61,8 @@ class GroupCoordinator:
         self._create_topic = create_topic
         self.ages = ages
         self.counters = GroupCounters()
+        self.has_begun = False
+        """Whether it has begun to load groups; before, nothing is known of any."""
         self._shards: list[Shard[GroupShard]] = []
 
     def _settings(self) -> GroupSettings:
@@ -80,6 +82,7 @@ class GroupCoordinator:
     def load(self) -> None:
         """Begins to serve the partitions of the offsets topic that there are now; those it serves already go on,
         unless their number has changed: then every group may belong to another."""
+        self.has_begun = True
         topic = self.partitions.topics.get(OFFSETS_TOPIC)
         found = [] if topic is None else topic.partitions
         if [shard.partition for shard in self._shards] == found:
