@@ -187,11 +187,12 @@ class Server:
         )
         self.transactions.load()
         self.metadata.subscribe(self._metadata_changed)
-        self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.deadlines = Deadlines(self.scheduler)
         endpoints = [parse_endpoint("listeners", text) for text in self.config.names("listeners")]
         broker = Broker(
             config=self.config,
             clock=self.clock,
+            scheduler=self.scheduler,
             engine=self.engine,
             metadata=self.metadata,
             partitions=self.partitions,

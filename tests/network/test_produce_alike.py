@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from odradek.clock import SystemClock
 from odradek.engines.interface import StorageFull
 from odradek.errors import ErrorCode
 from odradek.handlers import produce_alike
@@ -46,8 +47,14 @@ from tests.serving import Serving
 VERSIONS = range(3, 14)
 
 
+class StillWall(StillClock):
+    """Wall time stands still; timeouts pass as ever."""
+
+    monotonic = staticmethod(SystemClock.monotonic)
+
+
 class Held(Serving):
-    """A broker in which nothing is durable before the test says so, where the clock stands still and ids repeat."""
+    """A broker in which nothing is durable before the test says so, where wall time stands still and ids repeat."""
 
     engine: HeldEngine
 
@@ -59,7 +66,7 @@ class Held(Serving):
                 def _make_engine(self) -> HeldEngine:
                     return HeldEngine()
 
-            server = HeldServer(self.config, scheduler=LoopScheduler(StillClock()), choose=random.Random(1))
+            server = HeldServer(self.config, scheduler=LoopScheduler(StillWall()), choose=random.Random(1))
             assert isinstance(server.engine, HeldEngine)
             self.engine = server.engine
             self.engine.hold = False

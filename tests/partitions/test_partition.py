@@ -13,6 +13,7 @@ from odradek.config import LogConfig
 from odradek.engines.interface import LogIdentity, StorageFull, Unknown
 from odradek.engines.memory.engine import MemoryLog
 from odradek.errors import ErrorCode, KafkaError
+from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions import lookup
 from odradek.partitions.parked_fetches import ParkedFetch
 from odradek.partitions.partition import AppendResult, Partition
@@ -224,7 +225,7 @@ def test_a_parked_fetch_wakes_when_enough_is_durable() -> None:
         # Appended, but not durable, before the fetch parks: its flush must wake it all the same.
         partition.append(batch(b"a"))
         woken: list[bool] = []
-        ParkedFetch(asyncio.get_running_loop(), [partition], size * 2, 60.0, woken.append)
+        ParkedFetch(LoopScheduler(clock), [partition], size * 2, 60.0, woken.append)
         engine.flush()
         await asyncio.sleep(0)
         assert woken == []
@@ -240,9 +241,9 @@ def test_a_parked_fetch_ends_by_its_deadline_and_by_a_failure() -> None:
     async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
         partition = await make()
         woken: asyncio.Queue[bool] = asyncio.Queue()
-        ParkedFetch(asyncio.get_running_loop(), [partition], 1, 0.001, woken.put_nowait)
+        ParkedFetch(LoopScheduler(clock), [partition], 1, 0.001, woken.put_nowait)
         assert await woken.get() is True
-        ParkedFetch(asyncio.get_running_loop(), [partition], 1, 60.0, woken.put_nowait)
+        ParkedFetch(LoopScheduler(clock), [partition], 1, 60.0, woken.put_nowait)
         partition.append(batch(b"a"))
         engine.fail()
         assert await woken.get() is False
