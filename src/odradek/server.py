@@ -127,7 +127,7 @@ class Server:
         self.executor = self.scheduler.executor
         space = StorageSpace(config, self.clock.monotonic)
         self.ages = Ages(self.clock, config)
-        self.partitions = Partitions(self.engine, self.clock, self.executor, space, self.ages)
+        self.partitions = Partitions(self.engine, self.scheduler, space, self.ages)
         self.partitions.guards_of = RetentionGuards(lambda: self.groups).of
         self.partitions.on_deleted = self._retention_deleted
         self.metadata: Metadata | None = None
@@ -256,7 +256,7 @@ class Server:
             self.config.integer("odradek.metrics.topics.max"),
             self.config.integer("odradek.metrics.groups.max"),
         )
-        http = HttpPort(self._gathering, lambda: self.not_ready, self.descriptors.http)
+        http = HttpPort(self.scheduler, self._gathering, lambda: self.not_ready, self.descriptors.http)
         try:
             self.http_bound = await http.start(*address)
         except OSError as error:

@@ -48,7 +48,9 @@ def run(work: Callable[[HeldEngine, StillClock, Callable[..., Awaitable[Partitio
         with ThreadPoolExecutor(2) as executor:
 
             async def make(**settings: Any) -> Partition:
-                partition = Partition(engine, LogIdentity("t", b"t" * 16, 0), LogConfig(**settings), clock, executor)
+                partition = Partition(
+                    engine, LogIdentity("t", b"t" * 16, 0), LogConfig(**settings), LoopScheduler(clock, executor)
+                )
                 await partition.open()
                 return partition
 

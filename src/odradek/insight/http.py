@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from odradek.clock import Scheduler
 from odradek.insight.gathering import Gathering
 from odradek.insight.lag_api import LagApi
 from odradek.insight.metrics import exposition
@@ -58,7 +59,13 @@ class _Connection(HttpToolsProtocol):
 class HttpPort:
     """The port of one broker. `start` once, `stop` once."""
 
-    def __init__(self, gathering: Gathering, not_ready: Callable[[], str | None], max_connections: int) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        gathering: Gathering,
+        not_ready: Callable[[], str | None],
+        max_connections: int,
+    ) -> None:
         """`not_ready` says in a sentence what the broker waits for, None when it serves."""
         self._gathering = gathering
         self._not_ready = not_ready
@@ -66,7 +73,7 @@ class HttpPort:
         self._serving: asyncio.Task[None] | None = None
         self.watching: Watching | None = None
         """The lags of groups, once they are looked at."""
-        self._lag_api = LagApi(lambda: self.watching)
+        self._lag_api = LagApi(scheduler, lambda: self.watching)
         app = Starlette(
             routes=[
                 Route("/metrics", self._metrics),
