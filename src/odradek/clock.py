@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from concurrent.futures import Executor
 
 
@@ -56,6 +57,10 @@ class Scheduler(Protocol):
 
     async def sleep(self, delay_s: float) -> None:
         """Waits for that much machine time."""
+        ...
+
+    async def wait(self, future: Future[Any], limit_s: float) -> bool:
+        """Waits until the future is done, that much machine time at most; whether it is. It goes on if it is not."""
         ...
 
 

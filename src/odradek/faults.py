@@ -10,7 +10,6 @@ idempotent producer is for.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
@@ -117,7 +116,7 @@ class Faults:
         """Lets requests of `api` wait before they are carried out. The connection's later requests wait, too."""
 
         async def act(handler: Handler, request: Any, context: RequestContext) -> Answer:
-            await asyncio.sleep(seconds)
+            await context.broker.scheduler.sleep(seconds)
             answer = handler(request, context)
             return await answer if isinstance(answer, Awaitable) else answer
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
 
 from odradek.clock import Clock, SystemClock, Timer
 
@@ -28,3 +29,7 @@ class LoopScheduler:
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
+
+    async def wait(self, future: asyncio.Future[Any], limit_s: float) -> bool:
+        await asyncio.wait([future], timeout=limit_s)
+        return future.done()

@@ -154,20 +154,19 @@ class Server:
         space = StorageSpace(config, self.clock.monotonic)
         self.ages = Ages(self.clock, config)
         guards = RetentionGuards(lambda: self.groups)
-        self.partitions = Partitions(
-            engine, self.clock, scheduler.executor, space, self.ages, guards.of, self._retention_deleted
-        )
+        self.partitions = Partitions(engine, scheduler, space, self.ages, guards.of, self._retention_deleted)
         self.metadata = Metadata(engine, config, self.clock, choose)
         self.groups = GroupCoordinator(config, scheduler, choose, self.partitions, self._create_topic, self.ages)
         self.transactions = TransactionCoordinator(
             config, scheduler, self.partitions, self._create_topic, self.metadata.next_producer_id, self.ages
         )
-        self.deadlines = Deadlines(asyncio.get_running_loop())
+        self.deadlines = Deadlines(scheduler)
         self._advertised: dict[str, tuple[str, int]] = {}
         """For each listener's name, the host and port that clients are told, once it is bound."""
         broker = Broker(
             config=config,
             clock=self.clock,
+            scheduler=scheduler,
             engine=engine,
             metadata=self.metadata,
             partitions=self.partitions,
@@ -265,7 +264,7 @@ class Server:
             groups=self.groups,
             watching=lambda: self.watching,
         )
-        http = HttpPort(gathering, lambda: self.watching, lambda: self.not_ready, self.descriptors.http)
+        http = HttpPort(self.scheduler, gathering, lambda: self.watching, lambda: self.not_ready, self.descriptors.http)
         try:
             self.http_bound = await http.start(*address)
         except OSError as error:

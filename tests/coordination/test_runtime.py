@@ -153,7 +153,7 @@ class AtOnce(Executor):
 
 
 async def opened_on(engine: Engine, clock: Clock, executor: Executor) -> Partition:
-    partition = Partition(engine, IDENTITY, LogConfig(), clock, executor)
+    partition = Partition(engine, IDENTITY, LogConfig(), LoopScheduler(clock, executor))
     await partition.open()
     return partition
 

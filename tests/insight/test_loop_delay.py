@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Any
 
 import pytest
 
@@ -41,6 +43,9 @@ class Scheduler:
         return timer
 
     async def sleep(self, delay_s: float) -> None:
+        raise AssertionError
+
+    async def wait(self, future: asyncio.Future[Any], limit_s: float) -> bool:
         raise AssertionError
 
     def come(self, late_s: float) -> None:

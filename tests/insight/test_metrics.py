@@ -25,6 +25,7 @@ from odradek.engines.memory.engine import MemoryEngine
 from odradek.errors import ErrorCode
 from odradek.insight.gathering import AT_ONCE, Gathering, error_name
 from odradek.insight.metrics import METRICS, REQUEST_SECONDS, Kind, Series, exposition
+from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions.registry import Partitions, Topic
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from odradek.protocol.messages.metadata import MetadataRequest, MetadataResponse
@@ -211,7 +212,7 @@ def test_groups_by_state(broker: odradek.Broker) -> None:
 def many(count: int) -> Partitions:
     """Topics of one partition each, all of them the same one: only the counting matters here."""
     engine = MemoryEngine()
-    partitions = Partitions(engine, SystemClock(), ThreadPoolExecutor(1))
+    partitions = Partitions(engine, LoopScheduler(SystemClock(), ThreadPoolExecutor(1)))
     asyncio.run(partitions.add("topic-00000", bytes(16), 1, LogConfig()))
     partitions.topics["topic-00000"].traffic.appended_records = 1
     for number in range(1, count):

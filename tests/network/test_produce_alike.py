@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from odradek.clock import SystemClock
 from odradek.descriptors import divide
 from odradek.engines.interface import StorageFull
 from odradek.errors import ErrorCode
@@ -47,8 +48,14 @@ from tests.serving import Serving
 VERSIONS = range(3, 14)
 
 
+class StillWall(StillClock):
+    """Wall time stands still; timeouts pass as ever."""
+
+    monotonic = staticmethod(SystemClock.monotonic)
+
+
 class Held(Serving):
-    """A broker in which nothing is durable before the test says so, where the clock stands still and ids repeat."""
+    """A broker in which nothing is durable before the test says so, where wall time stands still and ids repeat."""
 
     engine: HeldEngine
 
@@ -56,7 +63,7 @@ class Held(Serving):
         self.engine = HeldEngine()
         self.engine.hold = False
         descriptors = divide(self.config, files=False, alone=False)
-        return Server(self.config, self.engine, LoopScheduler(StillClock()), descriptors, choose=random.Random(1))
+        return Server(self.config, self.engine, LoopScheduler(StillWall()), descriptors, choose=random.Random(1))
 
 
 @contextmanager

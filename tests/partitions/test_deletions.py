@@ -19,6 +19,7 @@ from odradek.config import LogConfig
 from odradek.engines.interface import LogFailure, LogIdentity
 from odradek.engines.local import Disk
 from odradek.errors import ErrorCode, KafkaError
+from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from tests.engines.disks import WatchedDisk
@@ -32,7 +33,7 @@ CONFIG = LogConfig(segment_bytes=1000, file_delete_delay_ms=0, retention_ms=1000
 async def opened(folder: Path, config: LogConfig = CONFIG, disk: Disk | None = None):
     with ThreadPoolExecutor(1) as executor:
         async with engine_at(folder, disk) as engine:
-            partition = Partition(engine, ORDERS, config, SystemClock(), executor)
+            partition = Partition(engine, ORDERS, config, LoopScheduler(SystemClock(), executor))
             await partition.open()
             yield partition
             await partition.close()

@@ -13,6 +13,7 @@ from odradek.config import LogConfig
 from odradek.engines.interface import LogIdentity, StorageFull, Unknown
 from odradek.engines.memory.engine import MemoryLog
 from odradek.errors import ErrorCode, KafkaError
+from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions import lookup
 from odradek.partitions.parked_fetches import ParkedFetch
 from odradek.partitions.partition import AppendResult, Partition
@@ -47,7 +48,9 @@ def run(work: Callable[[HeldEngine, StillClock, Callable[..., Awaitable[Partitio
         with ThreadPoolExecutor(2) as executor:
 
             async def make(**settings: Any) -> Partition:
-                partition = Partition(engine, LogIdentity("t", b"t" * 16, 0), LogConfig(**settings), clock, executor)
+                partition = Partition(
+                    engine, LogIdentity("t", b"t" * 16, 0), LogConfig(**settings), LoopScheduler(clock, executor)
+                )
                 await partition.open()
                 return partition
 
@@ -224,7 +227,7 @@ def test_a_parked_fetch_wakes_when_enough_is_durable() -> None:
         # Appended, but not durable, before the fetch parks: its flush must wake it all the same.
         partition.append(batch(b"a"))
         woken: list[bool] = []
-        ParkedFetch(asyncio.get_running_loop(), [partition], size * 2, 60.0, woken.append)
+        ParkedFetch(LoopScheduler(clock), [partition], size * 2, 60.0, woken.append)
         engine.flush()
         await asyncio.sleep(0)
         assert woken == []
@@ -240,9 +243,9 @@ def test_a_parked_fetch_ends_by_its_deadline_and_by_a_failure() -> None:
     async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
         partition = await make()
         woken: asyncio.Queue[bool] = asyncio.Queue()
-        ParkedFetch(asyncio.get_running_loop(), [partition], 1, 0.001, woken.put_nowait)
+        ParkedFetch(LoopScheduler(clock), [partition], 1, 0.001, woken.put_nowait)
         assert await woken.get() is True
-        ParkedFetch(asyncio.get_running_loop(), [partition], 1, 60.0, woken.put_nowait)
+        ParkedFetch(LoopScheduler(clock), [partition], 1, 60.0, woken.put_nowait)
         partition.append(batch(b"a"))
         engine.fail()
         assert await woken.get() is False

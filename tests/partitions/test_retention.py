@@ -13,6 +13,7 @@ from odradek.engines.interface import LogIdentity, LogSegment
 from odradek.engines.local import LocalEngine
 from odradek.engines.memory import MemoryEngine
 from odradek.engines.memory.engine import MemoryLog, _Kept
+from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions import retention
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.partitions.producer_state import ProducerState
@@ -48,7 +49,7 @@ def test_a_roll_keeps_producers_as_they_are_before_the_batch_behind_it(tmp_path:
         await engine.start()
         config = LogConfig(segment_bytes=300, retention_ms=1_000)
         with ThreadPoolExecutor(2) as executor:
-            partition = Partition(engine, IDENTITY, config, StillClock(), executor)
+            partition = Partition(engine, IDENTITY, config, LoopScheduler(StillClock(), executor))
             await partition.open()
             log = partition.log
             assert log is not None

@@ -19,6 +19,7 @@ from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import AbortedTransaction, LogIdentity, Unknown
 from odradek.engines.local import LocalEngine
 from odradek.errors import ErrorCode, KafkaError
+from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.partitions.preparation import Preparation
 from odradek.partitions.transactions import Transactions
@@ -428,7 +429,9 @@ def test_what_another_broker_has_noted_is_taken_over(tmp_path: Path) -> None:
         with ThreadPoolExecutor(2) as executor:
 
             async def opened() -> Partition:
-                partition = Partition(engine, LogIdentity("t", b"t" * 16, 0), LogConfig(), StillClock(), executor)
+                partition = Partition(
+                    engine, LogIdentity("t", b"t" * 16, 0), LogConfig(), LoopScheduler(StillClock(), executor)
+                )
                 await partition.open()
                 return partition
 
@@ -465,7 +468,7 @@ def test_each_segment_says_what_was_aborted_in_it(tmp_path: Path) -> None:
         engine = LocalEngine(tmp_path / "now", BrokerConfig(), StillClock())
         await engine.start()
         with ThreadPoolExecutor(2) as executor:
-            partition = Partition(engine, LogIdentity("t", b"t" * 16, 0), config, StillClock(), executor)
+            partition = Partition(engine, LogIdentity("t", b"t" * 16, 0), config, LoopScheduler(StillClock(), executor))
             await partition.open()
             for producer_id in producer_ids:
                 task = partition.append(in_transaction(0, producer_id=producer_id), welcome)

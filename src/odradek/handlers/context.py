@@ -18,7 +18,7 @@ from odradek.errors import ErrorCode
 from odradek.protocol.fields import Message
 
 if TYPE_CHECKING:
-    from odradek.clock import Clock
+    from odradek.clock import Clock, Scheduler
     from odradek.config import BrokerConfig
     from odradek.coordination.groups.coordinator import GroupCoordinator
     from odradek.coordination.transactions.coordinator import TransactionCoordinator
@@ -36,6 +36,8 @@ class Broker:
 
     config: BrokerConfig
     clock: Clock
+    """The scheduler's."""
+    scheduler: Scheduler
     engine: Engine
     metadata: Metadata
     partitions: Partitions

@@ -15,16 +15,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from odradek.clock import Scheduler, Timer
+
 RESOLUTION_S = 0.1
 
 
 class Deadlines:
     """Calls `expire` for each added future that is not done when its timeout is over."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._now = scheduler.clock.monotonic
         self._queues: dict[int, deque[tuple[float, asyncio.Future[Any], Callable[[], None]]]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def add(self, timeout_ms: int, future: asyncio.Future[Any], expire: Callable[[], None]) -> None:
         queue = self._queues.get(timeout_ms)
@@ -32,12 +35,12 @@ class Deadlines:
             queue = self._queues[timeout_ms] = deque()
         while queue and queue[0][1].done():
             queue.popleft()
-        queue.append((self._loop.time() + timeout_ms / 1000, future, expire))
+        queue.append((self._now() + timeout_ms / 1000, future, expire))
         if self._timer is None:
-            self._timer = self._loop.call_later(RESOLUTION_S, self._look)
+            self._timer = self._scheduler.call_later(RESOLUTION_S, self._look)
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now = self._now()
         for timeout_ms, queue in list(self._queues.items()):
             while queue and (queue[0][1].done() or queue[0][0] <= now):
                 _, future, expire = queue.popleft()
@@ -45,7 +48,7 @@ class Deadlines:
                     expire()
             if not queue:
                 del self._queues[timeout_ms]
-        self._timer = self._loop.call_later(RESOLUTION_S, self._look) if self._queues else None
+        self._timer = self._scheduler.call_later(RESOLUTION_S, self._look) if self._queues else None
 
     def close(self) -> None:
         if self._timer is not None:

@@ -116,11 +116,11 @@ class _Fetch:
             return self._slow(look)
         if self._enough(look):
             return self._respond(look)
-        loop = asyncio.get_running_loop()
-        self.deadline = loop.time() + self.request.max_wait_ms / 1000
-        self.response = loop.create_future()
+        wait_s = self.request.max_wait_ms / 1000
+        self.deadline = self.broker.clock.monotonic() + wait_s
+        self.response = asyncio.get_running_loop().create_future()
         self.response.add_done_callback(self._abandoned)
-        self._park(look.total)
+        self._park(look.total, wait_s)
         return self.response
 
     def _enough(self, look: _Look) -> bool:
@@ -133,13 +133,11 @@ class _Fetch:
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
-    def _park(self, total: int) -> None:
-        loop = asyncio.get_running_loop()
+    def _park(self, total: int, wait_s: float) -> None:
         partitions = {id(p): p for cached in self.fetch.partitions if (p := self._find(cached)) is not None}
         # What makes records stable is a transaction's end, a few bytes.
         missing = max(1, self.min_bytes - total) if self.request.isolation_level == READ_UNCOMMITTED else 1
-        wait_s = max(0.0, self.deadline - loop.time())
-        self.parked = ParkedFetch(loop, list(partitions.values()), missing, wait_s, self._ready)
+        self.parked = ParkedFetch(self.broker.scheduler, list(partitions.values()), missing, wait_s, self._ready)
         self.broker.partitions.counters.parked_fetches += 1
 
     def _ready(self, expired: bool) -> None:
@@ -156,7 +154,7 @@ class _Fetch:
         elif expired or self._enough(look):
             self.response.set_result(self._respond(look))
         else:
-            self._park(look.total)
+            self._park(look.total, max(0.0, self.deadline - self.broker.clock.monotonic()))
 
     def _relay(self, task: asyncio.Future[FetchResponse]) -> None:
         assert self.response is not None

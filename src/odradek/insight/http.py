@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from odradek.clock import Scheduler
 from odradek.insight.gathering import Gathering
 from odradek.insight.lag_api import LagApi
 from odradek.insight.metrics import exposition
@@ -60,6 +61,7 @@ class HttpPort:
 
     def __init__(
         self,
+        scheduler: Scheduler,
         gathering: Gathering,
         watching: Callable[[], Watching | None],
         not_ready: Callable[[], str | None],
@@ -71,7 +73,7 @@ class HttpPort:
         self._not_ready = not_ready
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="odradek-metrics")
         self._serving: asyncio.Task[None] | None = None
-        self._lag_api = LagApi(watching)
+        self._lag_api = LagApi(scheduler, watching)
         app = Starlette(
             routes=[
                 Route("/metrics", self._metrics),

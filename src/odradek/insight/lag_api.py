@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from odradek.clock import Scheduler
 from odradek.insight.lag import Lag, sentence
 from odradek.insight.openapi import openapi
 from odradek.insight.top_keys import TopKeys
@@ -134,7 +135,8 @@ def _how(lag: Lag) -> str:
 class LagApi:
     """The routes. `watching` is None until the first look."""
 
-    def __init__(self, watching: Callable[[], Watching | None]) -> None:
+    def __init__(self, scheduler: Scheduler, watching: Callable[[], Watching | None]) -> None:
+        self._scheduler = scheduler
         self._watching = watching
         self._streams: set[asyncio.Queue[Event | None]] = set()
         self._ended = False
@@ -192,19 +194,21 @@ class LagApi:
 
         watching.on_event.append(tell)
         self._streams.add(waiting)
+        asked = asyncio.ensure_future(waiting.get())
         try:
             for event in [one for one in watching.events if one.number > after]:
                 yield _sse(event)
                 after = event.number
             while not self._ended:
-                try:
-                    told = await asyncio.wait_for(waiting.get(), KEEP_ALIVE_S)
-                except TimeoutError:
+                if not await self._scheduler.wait(asked, KEEP_ALIVE_S):
                     yield ": still here\n\n"
                     continue
+                told = asked.result()
+                asked = asyncio.ensure_future(waiting.get())
                 if told is not None and told.number > after:
                     yield _sse(told)
         finally:
+            asked.cancel()
             watching.on_event.remove(tell)
             self._streams.discard(waiting)
 

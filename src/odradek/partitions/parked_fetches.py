@@ -8,9 +8,9 @@ Bounds: a connection has at most one (its later requests wait), so connections b
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
+from odradek.clock import Scheduler
 from odradek.partitions.partition import Partition
 
 
@@ -18,11 +18,11 @@ class ParkedFetch:
     """Calls `ready` once: when the partitions have grown by `missing_bytes`, when one of them went offline, came
     back or was deleted, or after `wait_s` seconds; with True in the last case."""
 
-    __slots__ = ("_base_bytes", "_handle", "_missing_bytes", "_openings", "_partitions", "_ready")
+    __slots__ = ("_base_bytes", "_missing_bytes", "_openings", "_partitions", "_ready", "_timer")
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        scheduler: Scheduler,
         partitions: Sequence[Partition],
         missing_bytes: int,
         wait_s: float,
@@ -33,7 +33,7 @@ class ParkedFetch:
         self._ready = ready
         self._base_bytes = sum(partition.readable_bytes for partition in partitions)
         self._openings = [partition.opening for partition in partitions]
-        self._handle = loop.call_later(wait_s, self._finish, True)
+        self._timer = scheduler.call_later(wait_s, self._finish, True)
         for partition in partitions:
             partition.wait(self._wake)
 
@@ -48,6 +48,6 @@ class ParkedFetch:
 
     def cancel(self) -> None:
         """Takes the fetch out of every partition; `ready` is not called any more."""
-        self._handle.cancel()
+        self._timer.cancel()
         for partition in self._partitions:
             partition.stop_waiting(self._wake)

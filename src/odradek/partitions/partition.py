@@ -20,11 +20,10 @@ import contextlib
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
 
-from odradek.clock import Clock
+from odradek.clock import Scheduler
 from odradek.config import LogConfig
 from odradek.engines.interface import (
     AbortedTransaction,
@@ -90,8 +89,7 @@ class Partition:
         engine: Engine,
         identity: LogIdentity,
         config: LogConfig,
-        clock: Clock,
-        executor: Executor,
+        scheduler: Scheduler,
         traffic: Traffic | None = None,
         counters: PartitionsCounters | None = None,
         space: StorageSpace | None = None,
@@ -99,8 +97,9 @@ class Partition:
         """`traffic` is the topic's, `counters` and `space` are shared by all partitions."""
         self.identity = identity
         self.engine = engine
-        self.clock = clock
-        self.executor = executor
+        self.clock = scheduler.clock
+        self.executor = scheduler.executor
+        self._scheduler = scheduler
         self.traffic = traffic if traffic is not None else Traffic()
         self.counters = counters if counters is not None else PartitionsCounters()
         self.space = space if space is not None else StorageSpace()
@@ -127,8 +126,8 @@ class Partition:
         self._admission = Admission(config)
         self._appending = Appending(
             config,
-            clock,
-            executor,
+            self.clock,
+            self.executor,
             self._place,
             self._place_marker,
             lambda producer_id, epoch: self.producers.has_open_transaction(producer_id, epoch),
@@ -140,7 +139,7 @@ class Partition:
         """Opens the log and makes the producer state from it. Raises `LogFailure`, `StorageError` or `OSError`."""
         opened = await self.engine.open(self.identity, self.config)
         try:
-            producers, snapshot_offset = await load_producers(opened, self.clock, self.executor, self.counters)
+            producers, snapshot_offset = await load_producers(opened, self._scheduler, self.counters)
         except BaseException:
             await opened.close()  # a read that fails does not end an opening, and there is one at a time
             raise
@@ -515,7 +514,7 @@ class Partition:
         self._run(self._reopen(failed))
 
     async def _reopen(self, failed: PartitionLog | None) -> None:
-        if not await reopen(self.identity, failed, self.open, self._deletion):
+        if not await reopen(self.identity, self._scheduler, failed, self.open, self._deletion):
             return
         assert self.log is not None
         self.counters.log_reopenings += 1

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from concurrent.futures import Executor
 
 from odradek.ages import Ages
-from odradek.clock import Clock
+from odradek.clock import Scheduler
 from odradek.config import LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageError
 from odradek.logs import get_logger
@@ -52,8 +51,7 @@ class Partitions:
     def __init__(
         self,
         engine: Engine,
-        clock: Clock,
-        executor: Executor,
+        scheduler: Scheduler,
         space: StorageSpace | None = None,
         ages: Ages | None = None,
         guards_of: Callable[[Topic], Mapping[int, Guard]] = lambda topic: {},
@@ -62,9 +60,9 @@ class Partitions:
         """`guards_of`: what guards a topic's partitions from retention, by index. `on_deleted`: told when retention has
         deleted something of a partition."""
         self.engine = engine
-        self.clock = clock
-        self.executor = executor
-        self.ages = ages if ages is not None else Ages(clock)
+        self.scheduler = scheduler
+        self.executor = scheduler.executor
+        self.ages = ages if ages is not None else Ages(scheduler.clock)
         self.space = space if space is not None else StorageSpace()
         self.space.when_used_up(self._begin_look)
         self._look: asyncio.Task[None] | None = None
@@ -97,8 +95,7 @@ class Partitions:
                 self.engine,
                 LogIdentity(name, topic_id, index),
                 config,
-                self.clock,
-                self.executor,
+                self.scheduler,
                 topic.traffic,
                 self.counters,
                 self.space,

@@ -11,11 +11,9 @@ and the batches behind it, whatever was known before. Only the partition's delet
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 
-from odradek.clock import Clock
+from odradek.clock import Scheduler
 from odradek.engines.interface import LogFailure, LogIdentity, PartitionLog, StorageError
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters
@@ -32,6 +30,7 @@ REPLAY_BYTES = 1_048_576
 
 async def reopen(
     identity: LogIdentity,
+    scheduler: Scheduler,
     failed: PartitionLog | None,
     open_log: Callable[[], Awaitable[None]],
     deletion: asyncio.Event,
@@ -48,17 +47,20 @@ async def reopen(
             return True
         except (LogFailure, StorageError, OSError) as failure:
             log.error("log still offline", partition=str(identity), why=str(failure), retry_s=delay_s)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(deletion.wait(), delay_s)
+            deleted = asyncio.ensure_future(deletion.wait())
+            try:
+                await scheduler.wait(deleted, delay_s)
+            finally:
+                deleted.cancel()
     return False
 
 
 async def load_producers(
-    opened: PartitionLog, clock: Clock, executor: Executor, counters: PartitionsCounters
+    opened: PartitionLog, scheduler: Scheduler, counters: PartitionsCounters
 ) -> tuple[ProducerState, int]:
     """The state of a log's producers, and the offset of the snapshot that it was made from, -1 without one. Raises
     `LogFailure`."""
-    producers, now_ms = ProducerState(), clock.now_ms()
+    producers, now_ms = ProducerState(), scheduler.clock.now_ms()
 
     def restore(offset: int, data: bytes) -> None:
         nonlocal producers
@@ -83,7 +85,7 @@ async def load_producers(
     snapshot_offset = await load(
         opened,
         "producer",
-        executor,
+        scheduler.executor,
         counters,
         REPLAY_BYTES,
         restore,

@@ -241,7 +241,7 @@ class TransactionCoordinator:
         """Waits for what is prepared to be complete, for a while."""
         task = self._completions.get(transactional_id)
         if task is not None:
-            await asyncio.wait([task], timeout=COMPLETION_WAIT_S)
+            await self.scheduler.wait(task, COMPLETION_WAIT_S)
 
     def _begin_completion(self, transactional_id: str) -> None:
         if transactional_id in self._completions:
