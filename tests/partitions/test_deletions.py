@@ -116,7 +116,8 @@ async def test_deletions_without_producers_write_no_snapshot(tmp_path: Path) -> 
     async with opened(tmp_path) as partition:
         data = batch_bytes(build_batch([NewRecord(None, b"v", SystemClock().now_ms())]))
         await sent(partition, data)
-        await partition.delete_records(-1)
+        await sent(partition, data)
+        await partition.delete_records(1)
         assert not list(await asyncio.to_thread(lambda: list(tmp_path.rglob("*.snapshot"))))
 
 
@@ -128,7 +129,7 @@ async def test_a_partition_opens_again_where_its_producers_could_not_be_loaded(t
         await partition.delete_records(-1)
     with ThreadPoolExecutor(1) as executor:
         async with engine_at(tmp_path, disk) as engine:
-            again = Partition(engine, ORDERS, CONFIG, SystemClock(), executor)
+            again = Partition(engine, ORDERS, CONFIG, LoopScheduler(executor=executor))
             disk.fail("open", where=".snapshot", times=1)
             with pytest.raises((LogFailure, OSError)):
                 await again.open()
