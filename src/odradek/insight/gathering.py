@@ -133,7 +133,6 @@ class Gathering:
         counters = self.partitions.counters
         yield _one(metrics.LOG_FAILURES, counters.log_failures)
         yield _one(metrics.LOG_REOPENINGS, counters.log_reopenings)
-        yield _one(metrics.LOG_DAMAGES, flushes.damages)
         yield Series(
             metrics.DAMAGED_BATCHES,
             [(("mended",), counters.batches_mended), (("passed_over",), counters.batches_passed_over)],

@@ -123,9 +123,6 @@ RETENTION_DELETED_BYTES = _counter("retention_deleted_bytes", "Bytes that retent
 FLUSH_SECONDS = _histogram(
     "flush_duration_seconds", "Group commits: from the beginning of a flush until its end was heard of."
 )
-LOG_DAMAGES = _counter(
-    "log_damages", "Places where opening a log found it damaged, or without what had been flushed; the log says where."
-)
 FLUSH_FAILURES = _counter("flush_failures", "Group commits after which at least one log was not flushed.")
 FLUSHED_BYTES = _counter("flushed_bytes", "Bytes whose durability waited for a group commit and that are durable now.")
 UNFLUSHED_BYTES = _gauge(
