@@ -140,7 +140,7 @@ class LocalEngine(Engine):
         self._lock_fd = -1
         self._shared: Shared | None = None
         self._flushed = FlushedOffsets(self._disk, f"{self.path}/{FLUSHED_OFFSETS}")
-        self._flushed_logs: dict[LocalLog, None] = {}
+        self._flushed_logs: set[LocalLog] = set()
         self._flushed_timer: asyncio.TimerHandle | None = None
         self._flushed_at = -FLUSHED_OFFSETS_EVERY_S
         self._flushed_is_written = True
@@ -561,7 +561,7 @@ class LocalEngine(Engine):
 
     def _flushed_soon(self, logs: Iterable[LocalLog]) -> None:
         """These logs have been flushed; that is written at once, or with what comes in the next milliseconds."""
-        self._flushed_logs.update(dict.fromkeys(logs))
+        self._flushed_logs.update(logs)
         if self._flushed_timer is None:
             loop = asyncio.get_running_loop()
             wait_s = self._flushed_at + FLUSHED_OFFSETS_EVERY_S - self._clock.monotonic()
@@ -579,7 +579,7 @@ class LocalEngine(Engine):
 
     def _take_flushed(self) -> None:
         """Notes how far logs have been flushed since the last time."""
-        logs, self._flushed_logs = self._flushed_logs, {}
+        logs, self._flushed_logs = self._flushed_logs, set()
         for log in logs:
             key = (log.identity.topic, log.identity.partition)
             if self._logs.get(key) is log:

@@ -34,7 +34,8 @@ CLEANED = ".cleaned"
 SWAP = ".swap"
 INT_MAX = 2**31 - 1
 
-_PLACE = struct.Struct(">qi4xb6xi")  # base_offset, batch_length, magic, last_offset_delta
+_PLACE = struct.Struct(">qi11xi")  # base_offset, batch_length, last_offset_delta
+_PLACE_CHECKED = struct.Struct(">qi4xb6xi")  # with the magic
 _PLACE_BYTES = _PLACE.size
 _CRC = struct.Struct(">I")
 _CRC_POSITION = 17
@@ -152,16 +153,16 @@ def locate(read: Read, end: int, position: int, offset: int, end_offset: int, ex
         if last < 0:
             return _locate_checked(read, end, begin, offset, end_offset)
         while at <= last:
-            base_offset, length, magic, delta = _PLACE.unpack_from(chunk, at)
+            base_offset, length, delta = _PLACE.unpack_from(chunk, at)
             if expected_last >= 0:
                 if base_offset + delta != expected_last:
                     raise InsaneIndex("an entry's offset is not that of its batch")
                 expected_last = -1
             size = length + LENGTH_OVERHEAD
-            if size < HEADER_BYTES or delta < 0 or magic != 2:
+            if size < HEADER_BYTES or delta < 0:
                 return _locate_checked(read, end, begin, offset, end_offset)
             if base_offset + delta >= offset:
-                if base_offset > offset or position + at + size > end:
+                if base_offset > offset or chunk[at + PREFIX_BYTES] != 2 or position + at + size > end:
                     return _locate_checked(read, end, begin, offset, end_offset)
                 return Place(position + at, size)
             at += size
@@ -178,7 +179,7 @@ def _locate_checked(read: Read, end: int, position: int, offset: int, end_offset
         if last < 0:
             raise Damaged(f"the batch at position {position} is cut short", position, previous, jumps)
         while at <= last:
-            base_offset, length, magic, delta = _PLACE.unpack_from(chunk, at)
+            base_offset, length, magic, delta = _PLACE_CHECKED.unpack_from(chunk, at)
             size = length + LENGTH_OVERHEAD
             if (
                 magic != 2
