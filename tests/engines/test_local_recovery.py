@@ -76,6 +76,7 @@ async def crashed(
     async with engine_at(tmp_path / "running") as engine:
         log = await engine.open(LOG, config)
         headers = await fill(log, batches)
+        engine._write_flushed()  # as some milliseconds later
         shutil.copytree(tmp_path / "running", tmp_path / "crashed")
     if not killed:
         (tmp_path / "crashed" / FLUSHED_OFFSETS).unlink()
