@@ -4,7 +4,8 @@
     DIE=write:3:after:ARMED ...
 
 Operations are counted from the start of the process, so that small numbers die while the broker starts, which after a
-kill is while it recovers; or, where a file is named, from the moment of a SIGUSR1, after which there is that file.
+kill is while it recovers; or, where a file is named, from the moment of a SIGUSR1, after which there is that file. Then
+the flushed offsets are not counted, which are written whenever some milliseconds are over.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from odradek.cli.main import main
 from odradek.engines.local.disk import Disk
+from odradek.engines.local.flushed_offsets import FlushedOffsets
 from odradek.engines.local.kernel_syncs import KernelSyncs
 
 OPERATIONS: dict[str, tuple[type, str]] = {
@@ -39,8 +41,17 @@ def arm(operation: str, number: int, when: str, armed: str = "") -> None:
         left = number
         Path(armed).touch()
 
+    write_flushed = FlushedOffsets.write
+
+    def uncounted(flushed: FlushedOffsets) -> None:
+        nonlocal left
+        kept, left = left, 0
+        write_flushed(flushed)
+        left = kept
+
     if armed:
         signal.signal(signal.SIGUSR1, begin)
+        FlushedOffsets.write = uncounted  # type: ignore[method-assign]
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         nonlocal left
