@@ -19,10 +19,10 @@ import uuid
 from pathlib import Path
 from time import perf_counter, process_time, thread_time
 
-from odradek.clock import SystemClock
 from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import LogIdentity
 from odradek.engines.local import LocalEngine
+from odradek.loop_scheduler import LoopScheduler
 from odradek.records.batch import RecordBatch, check_batch
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 
@@ -173,7 +173,7 @@ async def small_reads(engine: LocalEngine) -> None:
 
 async def main(folder: Path) -> None:
     start = perf_counter()
-    engine = LocalEngine(folder / "data", BrokerConfig(), SystemClock())
+    engine = LocalEngine(folder / "data", BrokerConfig(), LoopScheduler())
     await engine.start()
     print(f"start on an empty directory: {(perf_counter() - start) * 1e3:.1f} ms")
     for flush in ("disk", "os"):
@@ -186,7 +186,7 @@ async def main(folder: Path) -> None:
         await large_batches(engine, flush)
     await engine.stop()
     start = perf_counter()
-    engine = LocalEngine(folder / "data", BrokerConfig(), SystemClock())
+    engine = LocalEngine(folder / "data", BrokerConfig(), LoopScheduler())
     await engine.start()
     found = engine.identities()
     await asyncio.gather(*(engine.open(one, CONFIG) for one in found))

@@ -12,7 +12,18 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "odradek").rglob("*.py"))
 MODULES = [path for path in SOURCES if path.name != "__init__.py"]
 # Rooms and files whose time comes in as an argument.
-TIMELESS = ["handlers", "partitions", "coordination", "metadata", "insight", "server.py", "ages.py", "faults.py"]
+TIMELESS = [
+    "engines",
+    "replay",
+    "partitions",
+    "coordination",
+    "metadata",
+    "handlers",
+    "insight",
+    "server.py",
+    "ages.py",
+    "faults.py",
+]
 # A sleep of nothing gives way to others, and is no matter of time.
 LOOPS_TIME = re.compile(
     r"loop(\(\))?\.(time|call_later|call_at)\(|asyncio\.(sleep\((?!0\))|wait_for|timeout)|asyncio\.wait\(.*timeout"

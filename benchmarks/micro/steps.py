@@ -114,15 +114,15 @@ class Place:
 
     async def log(self, engine: str) -> Any:
         """A log without a broker. Here and nowhere else stands how an engine is made."""
-        from odradek.clock import SystemClock
         from odradek.config import BrokerConfig, LogConfig
         from odradek.engines.interface import LogIdentity
         from odradek.engines.local import LocalEngine
         from odradek.engines.memory import MemoryEngine
+        from odradek.loop_scheduler import LoopScheduler
 
         name = self.name("log")
         made: Any = (
-            MemoryEngine() if engine == "memory" else LocalEngine(self.folder / name, BrokerConfig(), SystemClock())
+            MemoryEngine() if engine == "memory" else LocalEngine(self.folder / name, BrokerConfig(), LoopScheduler())
         )
         await made.start()
         self._ending.push_async_callback(made.stop)

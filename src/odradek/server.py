@@ -106,22 +106,22 @@ def compose(
     broker and nothing else. Raises `InvalidSetting`."""
     scheduler = LoopScheduler(clock)
     descriptors = divide(config, files=not memory, alone=alone)
-    engine = _engine(config, memory, scheduler.clock, descriptors)
+    engine = _engine(config, memory, scheduler, descriptors)
     return Server(config, engine, scheduler, descriptors, faults=faults)
 
 
-def _engine(config: BrokerConfig, memory: bool, clock: Clock, descriptors: Descriptors) -> Engine:
+def _engine(config: BrokerConfig, memory: bool, scheduler: Scheduler, descriptors: Descriptors) -> Engine:
     # Imported when it is known which: a start does not pay for the other.
     if memory:
         from odradek.engines.memory.engine import MemoryEngine
 
-        return MemoryEngine(clock)
+        return MemoryEngine(scheduler.clock)
     from odradek.engines.local.engine import LocalEngine
 
     directories = config.names("log.dirs")
     if len(directories) != 1:
         raise InvalidSetting("log.dirs", ",".join(directories), "exactly one data directory is supported")
-    return LocalEngine(directories[0], config, clock, node_id=config.integer("node.id"), descriptors=descriptors)
+    return LocalEngine(directories[0], config, scheduler, node_id=config.integer("node.id"), descriptors=descriptors)
 
 
 class Server:

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import LogFailure, LogIdentity, PartitionLog, StorageFull
 from odradek.engines.local import Disk, LocalEngine
+from odradek.loop_scheduler import LoopScheduler
 from odradek.records.batch import InvalidBatch, check_batch, split_batches
 from odradek.records.builder import NewRecord, build_batch
 from tests.adversity.memory_disk import MemoryDisk, VirtualClock, contents, virtual_loop
@@ -196,7 +197,7 @@ class History:
         self.engine = LocalEngine(
             DATA,
             BrokerConfig(SETTINGS),
-            self.clock,
+            LoopScheduler(self.clock),
             self.disk,
             cluster_id="AAAAAAAAAAAAAAAAAAAAAA",
             entropy=self.chance.randbytes,
@@ -437,7 +438,7 @@ Batches = list[tuple[int, int, bytes]]
 
 
 def engine_on(disk: Disk, entropy: Callable[[int], bytes]) -> LocalEngine:
-    return LocalEngine(DATA, BrokerConfig(SETTINGS), VirtualClock(virtual_loop()), disk, entropy=entropy)
+    return LocalEngine(DATA, BrokerConfig(SETTINGS), LoopScheduler(VirtualClock(virtual_loop())), disk, entropy=entropy)
 
 
 async def read_whole(log: PartitionLog, losses: list[str]) -> Batches:

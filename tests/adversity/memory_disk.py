@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
+from odradek.clock import Scheduler
 from odradek.engines.local import Disk
 from odradek.engines.local.disk import Workers
 from odradek.records.batch import Buffer
@@ -255,7 +256,7 @@ class MemoryDisk(Disk):
         file.locked = True
         return self._descriptor(file)
 
-    def workers(self, name: str, threads: int) -> Workers:
+    def workers(self, name: str, threads: int, scheduler: Scheduler) -> Workers:
         return InlineWorkers(self)
 
 

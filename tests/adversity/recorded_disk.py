@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from odradek.clock import Scheduler
 from odradek.engines.interface import FileSpan
 from odradek.engines.local import Disk
 from odradek.engines.local.disk import Workers
@@ -331,8 +332,8 @@ class RecordedDisk(Disk):
             self._open[fd] = (self._node(path).number, path)
             return fd
 
-    def workers(self, name: str, threads: int) -> Workers:
-        return self.inner.workers(name, threads)
+    def workers(self, name: str, threads: int, scheduler: Scheduler) -> Workers:
+        return self.inner.workers(name, threads, scheduler)
 
 
 class RecordedKernelSyncs:

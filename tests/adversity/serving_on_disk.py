@@ -23,7 +23,7 @@ class ServingOnDisk(Serving):
 
     def make_server(self) -> Server:
         scheduler = LoopScheduler(self.clock)
-        engine = LocalEngine(self.config.names("log.dirs")[0], self.config, scheduler.clock, self.disk)
+        engine = LocalEngine(self.config.names("log.dirs")[0], self.config, scheduler, self.disk)
         return Server(self.config, engine, scheduler, divide(self.config, files=True, alone=False))
 
     @property

@@ -35,6 +35,7 @@ from odradek.engines.interface import (
 from odradek.engines.local import LocalEngine, lookup
 from odradek.engines.local.log import LocalLog
 from odradek.engines.memory import MemoryEngine
+from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions import retention
 from odradek.records.batch import PREFIX_BYTES, BatchHeader, RecordBatch, check_batch, split_batches
 from odradek.records.builder import CONTROL_COMMIT, NewRecord, build_batch, build_control_batch
@@ -56,7 +57,7 @@ def memory_place(_: Path) -> Place:
 
 
 def local_place(folder: Path) -> Place:
-    return lambda: LocalEngine(folder / "data", BrokerConfig(), SystemClock())
+    return lambda: LocalEngine(folder / "data", BrokerConfig(), LoopScheduler())
 
 
 PLACES = {"memory": memory_place, "local": local_place}

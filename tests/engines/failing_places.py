@@ -9,10 +9,10 @@ import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from odradek.clock import SystemClock
 from odradek.config import BrokerConfig
 from odradek.engines.interface import Engine, StorageFull, Unknown
 from odradek.engines.local import LocalEngine
+from odradek.loop_scheduler import LoopScheduler
 from tests.engines.disks import WatchedDisk
 from tests.engines.held import HeldEngine
 
@@ -100,7 +100,7 @@ class FailingDisk(FailingPlace):
             raise OSError(code, os.strerror(code))
 
     def __call__(self) -> Engine:
-        return LocalEngine(self._folder / "data", BrokerConfig(), SystemClock(), self._disk)
+        return LocalEngine(self._folder / "data", BrokerConfig(), LoopScheduler(), self._disk)
 
     def hold_flushes(self) -> None:
         self._reached.clear()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from odradek.clock import SystemClock
 from odradek.config import BrokerConfig
 from odradek.engines.local import Disk, LocalEngine
 from odradek.engines.local.kernel_syncs import KernelSyncs, shared_word
+from odradek.loop_scheduler import LoopScheduler
 from tests.batches import make_batch
 from tests.engines.test_local_recovery import CONFIG, LOG, fill, read_all
 
@@ -105,7 +105,7 @@ async def test_the_kernel_is_asked_for_plain_rounds(tmp_path: Path) -> None:
             super().sync_data(fd)
 
     disk = Counted()
-    engine = LocalEngine(tmp_path, BrokerConfig(), SystemClock(), disk)
+    engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler(), disk)
     await engine.start()
     log = await engine.open(LOG, CONFIG)
     kept = await fill(log, 1)
@@ -118,7 +118,7 @@ async def test_the_kernel_is_asked_for_plain_rounds(tmp_path: Path) -> None:
 
 async def test_a_file_that_the_kernel_cannot_sync_fails_its_log(tmp_path: Path) -> None:
     made(4).close()
-    engine = LocalEngine(tmp_path, BrokerConfig(), SystemClock())
+    engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler())
     await engine.start()
     log = await engine.open(LOG, CONFIG)
     kept = await fill(log, 2)
@@ -137,7 +137,7 @@ async def test_a_file_that_the_kernel_cannot_sync_fails_its_log(tmp_path: Path) 
     await engine.stop()
     for fd in (reader, writer, good):
         os.close(fd)
-    engine = LocalEngine(tmp_path, BrokerConfig(), SystemClock())
+    engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler())
     await engine.start()
     assert await read_all(await engine.open(LOG, CONFIG)) == kept
     await engine.stop()
@@ -151,7 +151,7 @@ async def test_an_engine_without_io_uring(tmp_path: Path) -> None:
             self.asked += 1
 
     disk = Without()
-    engine = LocalEngine(tmp_path, BrokerConfig(), SystemClock(), disk)
+    engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler(), disk)
     await engine.start()
     log = await engine.open(LOG, CONFIG)
     kept = await fill(log, 10)
@@ -162,7 +162,7 @@ async def test_an_engine_without_io_uring(tmp_path: Path) -> None:
 
 async def test_a_thread_is_not_starved_by_a_busy_loop(tmp_path: Path) -> None:
     """A loop that is never idle gives up the interpreter lock only for moments; see `Workers`."""
-    engine = LocalEngine(tmp_path, BrokerConfig(), SystemClock())
+    engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler())
     await engine.start()
     loop = asyncio.get_running_loop()
     stop = False

@@ -21,6 +21,7 @@ from odradek.engines.interface import LogIdentity, OffsetOutOfRange, StorageErro
 from odradek.engines.local import LocalEngine
 from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS
 from odradek.engines.local.snapshots import parse_snapshot_name
+from odradek.loop_scheduler import LoopScheduler
 from odradek.records.batch import split_batches
 from tests.batches import joined, make_batch
 from tests.engines.contract import all_headers
@@ -274,7 +275,7 @@ async def test_batches_without_times_roll_by_the_clock(tmp_path: Path) -> None:
             return self.now
 
     clock = Clock()
-    engine = LocalEngine(tmp_path, BrokerConfig(), clock)
+    engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler(clock))
     await engine.start()
     log = await engine.open(LOG, dataclasses.replace(CONFIG, segment_ms=100))
     for now in (1_000_000, 1_000_100, 1_000_101, 1_000_150):
@@ -286,7 +287,7 @@ async def test_batches_without_times_roll_by_the_clock(tmp_path: Path) -> None:
 
 async def test_segment_jitter_spreads_the_rolls(tmp_path: Path) -> None:
     draws = iter([b"\0" * 16, b"\0" * 16, *[(30).to_bytes(8, "big")] * 9])
-    engine = LocalEngine(tmp_path, BrokerConfig(), SystemClock(), entropy=lambda size: next(draws)[:size])
+    engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler(), entropy=lambda size: next(draws)[:size])
     await engine.start()
     log = await engine.open(LOG, dataclasses.replace(CONFIG, segment_ms=100, segment_jitter_ms=50))
     for time_ms in (1_000, 1_070, 1_071):
@@ -375,7 +376,7 @@ async def test_two_engines_cannot_have_one_directory(tmp_path: Path) -> None:
 
 async def test_a_directory_belongs_to_a_node_and_a_cluster(tmp_path: Path) -> None:
     async def start(**more: object) -> LocalEngine:
-        engine = LocalEngine(tmp_path, BrokerConfig(), SystemClock(), **more)
+        engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler(), **more)
         await engine.start()
         await engine.stop()
         return engine

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from odradek.clock import SystemClock
 from odradek.config import BrokerConfig, LogConfig
 from odradek.engines.interface import LogIdentity, PartitionLog, Unknown
 from odradek.engines.local import Disk, LocalEngine
 from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS, FlushedOffsets
+from odradek.loop_scheduler import LoopScheduler
 from odradek.records.batch import BatchHeader, check_batch, split_batches
 from odradek.records.builder import NewRecord, build_batch
 from odradek.records.compression import Codec
@@ -36,7 +36,7 @@ FIRST = "00000000000000000000"
 @asynccontextmanager
 async def engine_at(folder: Path, disk: Disk | None = None, **settings: str):
     given = {name.replace("__", "."): value for name, value in settings.items()}
-    engine = LocalEngine(folder, BrokerConfig(given), SystemClock(), disk)
+    engine = LocalEngine(folder, BrokerConfig(given), LoopScheduler(), disk)
     await engine.start()
     try:
         yield engine
@@ -623,7 +623,7 @@ async def test_a_power_cut_takes_back_nothing_acknowledged(tmp_path: Path, seed:
     disk = ForgetfulDisk(folder)
     for cut in range(1, 12):
         settings = {"odradek.flush.syncfs.files": chance.choice(("1", "8"))}
-        engine = LocalEngine(folder, BrokerConfig(settings), SystemClock(), disk)
+        engine = LocalEngine(folder, BrokerConfig(settings), LoopScheduler(), disk)
         await engine.start()
         opened: dict[LogIdentity, PartitionLog] = {}
 

@@ -16,6 +16,7 @@ from odradek.engines.interface import Appended, Refused, StorageError, Unknown
 from odradek.engines.local import LocalEngine
 from odradek.engines.memory.engine import MemoryEngine, MemoryLog
 from odradek.errors import ErrorCode, KafkaError
+from odradek.loop_scheduler import LoopScheduler
 from odradek.metadata.changes import Outcome, Policy, create_partitions, create_topics, delete_topics
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import PRODUCER_ID_BLOCK, Metadata
@@ -310,7 +311,7 @@ def test_what_many_short_lives_write_is_counted_together() -> None:
 
 def test_files_of_the_log_go_as_snapshots_come(tmp_path: Path) -> None:
     async def work() -> None:
-        engine = LocalEngine(str(tmp_path), BrokerConfig(), SystemClock(), node_id=1)
+        engine = LocalEngine(str(tmp_path), BrokerConfig(), LoopScheduler(), node_id=1)
         await engine.start()
         metadata = Metadata(engine, BrokerConfig(between_snapshots(200_000)), SystemClock(), CHOOSE)
         await metadata.open()

@@ -45,7 +45,7 @@ def test_a_segment_that_goes_while_it_is_asked_for_is_passed_over() -> None:
 
 def test_a_roll_keeps_producers_as_they_are_before_the_batch_behind_it(tmp_path: Path) -> None:
     async def main() -> None:
-        engine = LocalEngine(tmp_path, BrokerConfig(), StillClock())
+        engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler(StillClock()))
         await engine.start()
         config = LogConfig(segment_bytes=300, retention_ms=1_000)
         with ThreadPoolExecutor(2) as executor:

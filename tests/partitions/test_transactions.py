@@ -424,7 +424,7 @@ def test_what_another_broker_has_noted_is_taken_over(tmp_path: Path) -> None:
     """Kafka's snapshots of producers do not have the aborted transactions, its `.txnindex` files do."""
 
     async def main() -> None:
-        engine = LocalEngine(tmp_path, BrokerConfig(), StillClock())
+        engine = LocalEngine(tmp_path, BrokerConfig(), LoopScheduler(StillClock()))
         await engine.start()
         with ThreadPoolExecutor(2) as executor:
 
@@ -465,7 +465,7 @@ def test_each_segment_says_what_was_aborted_in_it(tmp_path: Path) -> None:
     written: list[AbortedTransaction] = []
 
     async def life(producer_ids: range, crashes: bool) -> None:
-        engine = LocalEngine(tmp_path / "now", BrokerConfig(), StillClock())
+        engine = LocalEngine(tmp_path / "now", BrokerConfig(), LoopScheduler(StillClock()))
         await engine.start()
         with ThreadPoolExecutor(2) as executor:
             partition = Partition(engine, LogIdentity("t", b"t" * 16, 0), config, LoopScheduler(StillClock(), executor))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from odradek.clock import Scheduler, Timer
 from odradek.engines.local import checkpoints
 from odradek.engines.local.checkpoints import Partition
 from odradek.engines.local.disk import Disk, Workers
@@ -26,6 +27,7 @@ class Checkpointing:
 
     def __init__(
         self,
+        scheduler: Scheduler,
         disk: Disk,
         path: str,
         background: Workers,
@@ -35,6 +37,7 @@ class Checkpointing:
     ) -> None:
         """`contents` says what is to be in the files, by name, and notes how far logs are flushed by then. `stale` are
         names that the files on the disk may have, though their logs are deleted."""
+        self._scheduler = scheduler
         self._disk = disk
         self._path = path
         self._background = background
@@ -45,7 +48,7 @@ class Checkpointing:
         self._lock = asyncio.Lock()
         self._wanted = 0
         self._done = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, interval_ms: int, before: Callable[[], None]) -> None:
@@ -58,7 +61,7 @@ class Checkpointing:
             task.add_done_callback(self._tasks.discard)
             self.begin(interval_ms, before)
 
-        self._timer = asyncio.get_running_loop().call_later(max(interval_ms, 1) / 1000, write)
+        self._timer = self._scheduler.call_later(max(interval_ms, 1) / 1000, write)
 
     async def end(self) -> None:
         """Nothing is written by itself any more."""

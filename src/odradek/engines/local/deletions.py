@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from odradek.clock import Scheduler, Timer
 from odradek.engines.local.disk import Disk, Workers
 from odradek.engines.local.segments import remove_all
 from odradek.logs import get_logger
@@ -19,10 +20,11 @@ warn = get_logger("odradek.engine").warning
 class Deletions:
     """The deletions of one engine between a start and a stop. Used on the event loop."""
 
-    def __init__(self, disk: Disk, background: Workers) -> None:
+    def __init__(self, scheduler: Scheduler, disk: Disk, background: Workers) -> None:
+        self._scheduler = scheduler
         self._disk = disk
         self._background = background
-        self._waiting: dict[asyncio.TimerHandle, Callable[[], None]] = {}
+        self._waiting: dict[Timer, Callable[[], None]] = {}
         """Those whose delay is not over, with what begins them."""
         self._running: set[asyncio.Future[None]] = set()
         self._stopped = False
@@ -49,7 +51,7 @@ class Deletions:
                 raise error
 
         if not self._stopped:
-            timer = asyncio.get_running_loop().call_later(delay_ms / 1000, begin)
+            timer = self._scheduler.call_later(delay_ms / 1000, begin)
             self._waiting[timer] = begin
 
     def free_now(self) -> None:

@@ -23,6 +23,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from odradek.clock import Scheduler, Timer
 from odradek.descriptors import SPANS_MAX
 from odradek.engines.interface import FileSpan
 from odradek.records.batch import Buffer
@@ -235,9 +236,9 @@ class Disk:
 
     # --- threads -------------------------------------------------------------------------------------------------
 
-    def workers(self, name: str, threads: int) -> Workers:
+    def workers(self, name: str, threads: int, scheduler: Scheduler) -> Workers:
         """Threads for work that waits for the disk. Call on the event loop."""
-        return Workers(name, threads)
+        return Workers(name, threads, scheduler)
 
 
 # While threads have work, a loop that has no pauses of its own makes one this often, this long at most.
@@ -257,14 +258,15 @@ class Workers:
     The queue is bounded by those who fill it: one round of the flusher, and the requests that are open at one time.
     """
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, scheduler: Scheduler) -> None:
         self._name = name
         self._limit = threads
+        self._scheduler = scheduler
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._threads: list[Thread] = []
         self._open = 0
-        self._giving_way: asyncio.TimerHandle | None = None
+        self._giving_way: Timer | None = None
         self._bell = allocate_lock()
         self._bell.acquire()
 
@@ -280,7 +282,7 @@ class Workers:
             thread.start()
         self._queue.put((future, work, args, after))
         if self._giving_way is None:
-            self._giving_way = self._loop.call_later(GIVE_WAY_EVERY_S, self._give_way)
+            self._giving_way = self._scheduler.call_later(GIVE_WAY_EVERY_S, self._give_way)
         return future
 
     def _give_way(self) -> None:
@@ -289,7 +291,7 @@ class Workers:
             self._giving_way = None
             return
         self._bell.acquire(timeout=GIVE_WAY_S)
-        self._giving_way = self._loop.call_later(GIVE_WAY_EVERY_S, self._give_way)
+        self._giving_way = self._scheduler.call_later(GIVE_WAY_EVERY_S, self._give_way)
 
     def _ring(self) -> None:
         try:

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from odradek.clock import Clock
+from odradek.clock import Scheduler, Timer
 from odradek.config import BrokerConfig, LogConfig
 from odradek.descriptors import Descriptors, without_surplus
 from odradek.engines.interface import (
@@ -112,7 +112,7 @@ class LocalEngine(Engine):
         self,
         path: str | os.PathLike[str],
         config: BrokerConfig,
-        clock: Clock,
+        scheduler: Scheduler,
         disk: Disk | None = None,
         cluster_id: str | None = None,
         node_id: int = 1,
@@ -125,7 +125,8 @@ class LocalEngine(Engine):
         self.counters = EngineCounters()
         self.node_id = node_id
         self._config = config
-        self._clock = clock
+        self._scheduler = scheduler
+        self._clock = scheduler.clock
         self._disk = disk if disk is not None else Disk()
         self._open_files_max = config.integer("odradek.open.files.max")
         if descriptors is not None:
@@ -142,7 +143,7 @@ class LocalEngine(Engine):
         self._shared: Shared | None = None
         self._flushed = FlushedOffsets(self._disk, f"{self.path}/{FLUSHED_OFFSETS}")
         self._flushed_logs: set[LocalLog] = set()
-        self._flushed_timer: asyncio.TimerHandle | None = None
+        self._flushed_timer: Timer | None = None
         self._flushed_at = -FLUSHED_OFFSETS_EVERY_S
         self._flushed_is_written = True
 
@@ -153,7 +154,9 @@ class LocalEngine(Engine):
         disk, config = self._disk, self._config
         self._flushed = FlushedOffsets(disk, f"{self.path}/{FLUSHED_OFFSETS}")
         self._flushed_timer = None
-        background = disk.workers("odradek-disk", max(2, config.integer("num.recovery.threads.per.data.dir")))
+        background = disk.workers(
+            "odradek-disk", max(2, config.integer("num.recovery.threads.per.data.dir")), self._scheduler
+        )
         try:
             found = await background.run(self._take_possession)
         except BlockingIOError:
@@ -173,7 +176,7 @@ class LocalEngine(Engine):
         writers: dict[LogFile, LocalLog] = {}
         flusher = Flusher(
             disk,
-            disk.workers("odradek-flush", 1),  # one: its rounds are in order
+            disk.workers("odradek-flush", 1, self._scheduler),  # one: its rounds are in order
             lambda: self._lock_fd,
             config.integer("odradek.flush.syncfs.files"),
             config.integer("odradek.unflushed.max.bytes"),
@@ -198,11 +201,12 @@ class LocalEngine(Engine):
         self._shared = Shared(
             disk=disk,
             clock=self._clock,
+            scheduler=self._scheduler,
             root=self.path,
             files=OpenFiles(disk, self._open_files_max, want_clean, lost),
             indexes=LoadedIndexes(config.integer("odradek.index.cache.bytes")),
             flusher=flusher,
-            readers=disk.workers("odradek-read", config.integer("odradek.read.threads")),
+            readers=disk.workers("odradek-read", config.integer("odradek.read.threads"), self._scheduler),
             background=background,
             random_below=lambda limit: int.from_bytes(self._entropy(8), "big") % limit,
             on_made=self._on_made,
@@ -211,12 +215,13 @@ class LocalEngine(Engine):
             on_damage=self._say_damage,
             save_start=self._save_start,
             note_first=self._note_first,
-            deletions=Deletions(disk, background),
+            deletions=Deletions(self._scheduler, disk, background),
             writers=writers,
         )
         for folder in found.deleted_folders:
             self._shared.deletions.remove_folder(folder, 0)
         self._checkpoints = Checkpointing(
+            self._scheduler,
             disk,
             self.path,
             background,
@@ -564,10 +569,9 @@ class LocalEngine(Engine):
         """These logs have been flushed; that is written at once, or with what comes in the next milliseconds."""
         self._flushed_logs.update(logs)
         if self._flushed_timer is None:
-            loop = asyncio.get_running_loop()
             wait_s = self._flushed_at + FLUSHED_OFFSETS_EVERY_S - self._clock.monotonic()
             if wait_s > 0:
-                self._flushed_timer = loop.call_later(wait_s, self._write_flushed)
+                self._flushed_timer = self._scheduler.call_later(wait_s, self._write_flushed)
             else:
                 self._write_flushed()
 

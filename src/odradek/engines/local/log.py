@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from odradek.clock import Clock
+from odradek.clock import Clock, Scheduler, Timer
 from odradek.config import INT_MAX, LONG_MAX, LogConfig
 from odradek.engines.interface import (
     AbortedTransaction,
@@ -76,6 +76,8 @@ class Shared:
 
     disk: Disk
     clock: Clock
+    """The scheduler's."""
+    scheduler: Scheduler
     root: str
     files: OpenFiles
     indexes: LoadedIndexes
@@ -153,7 +155,7 @@ class LocalLog(PartitionLog):
         self._touched = unclean
         """Whether closing has anything to write."""
         self._sync_upto = 0
-        self._flush_timer: asyncio.TimerHandle | None = None
+        self._flush_timer: Timer | None = None
         self._done: asyncio.Future[None] = self._loop.create_future()
         self._done.set_result(None)
         self._set_config(config)
@@ -259,7 +261,7 @@ class LocalLog(PartitionLog):
             return due.next_flush()
         self.durable_end = self.end_offset
         if self._flush_timer is None and self.config.flush_ms < LONG_MAX:
-            self._flush_timer = self._loop.call_later(self.config.flush_ms / 1000, self._flush_now)
+            self._flush_timer = self._shared.scheduler.call_later(self.config.flush_ms / 1000, self._flush_now)
         return self._done
 
     def _flush_now(self) -> None:
