@@ -18,7 +18,14 @@ def pytest_configure() -> None:
 
 
 # What a machine of CI may lack. Anything else that is skipped there is a test that nobody runs.
-SKIPS_IN_CI = ("no container engine", "the container engine", "systemd-analyze", "fish is not", "zsh is not")
+SKIPS_IN_CI = (
+    "no container engine",
+    "the container engine",
+    "systemd-analyze",
+    "fish is not",
+    "zsh is not",
+    "the history of this repository",
+)
 
 
 @pytest.hookimpl(wrapper=True)
