@@ -16,6 +16,7 @@ import fcntl
 import os
 import random
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -107,6 +108,28 @@ def _until_noticed(broker: BrokerProcess, failed: int) -> None:
         assert time.monotonic() < deadline, "nothing fails"
 
 
+@contextmanager
+def _held(pid: int) -> Iterator[None]:
+    """No flush of the process runs meanwhile. ext4 tells one that has begun before the shutdown, and whose transaction
+    the shutdown aborts, that it has succeeded: no power cut does that, because nobody would hear of it."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + NOTICE_TIMEOUT_S
+        while any(_state(task) in "RD" for task in Path(f"/proc/{pid}/task").iterdir()):
+            assert time.monotonic() < deadline, "a flush does not end"
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _state(task: Path) -> str:
+    """One letter: R runs, D waits for a disk, T is stopped, S sleeps (the kernel's own threads)."""
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
 def _lives(kind: str, chance: random.Random, cuts: int) -> list[str]:
     """A broker that loses its power so many times; what was lost in the end."""
     history = History("t", idempotent=True)
@@ -123,7 +146,8 @@ def _lives(kind: str, chance: random.Random, cuts: int) -> list[str]:
                 for _ in range(cuts):
                     producer.wait_for_more(chance.randrange(1, 400))
                     failed = broker.logged.count(FAILED)
-                    disk.cut()
+                    with _held(broker.pid):
+                        disk.cut()
                     _until_noticed(broker, failed)
                     broker.kill()
                     disk.unmount()
