@@ -16,18 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from odradek.protocol.messages.create_topics import (
-    CreatableTopic,
-    CreatableTopicConfig,
-    CreateTopicsRequest,
-    CreateTopicsResponse,
-)
-from odradek.protocol.messages.delete_records import (
-    DeleteRecordsPartition,
-    DeleteRecordsRequest,
-    DeleteRecordsResponse,
-    DeleteRecordsTopic,
-)
 from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from odradek.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from odradek.protocol.messages.offset_commit import (
@@ -37,6 +25,7 @@ from odradek.protocol.messages.offset_commit import (
     OffsetCommitResponse,
 )
 from odradek.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchRequestTopic, OffsetFetchResponse
+from tests.adversity import topic_requests
 from tests.broker import BrokerProcess
 from tests.raw_client import RawClient, batch, records_of
 
@@ -88,17 +77,8 @@ class Life:
         self.broker.kill() if killed else self.broker.stop()
 
     def begin(self, client: RawClient) -> None:
-        topics = [
-            CreatableTopic(
-                name=name,
-                num_partitions=1,
-                replication_factor=1,
-                configs=[CreatableTopicConfig(name=key, value=value) for key, value in configs.items()],
-            )
-            for name, configs in TOPICS.items()
-        ]
-        made = client.call(CreateTopicsRequest(topics=topics, timeout_ms=30_000), CreateTopicsResponse, 7)
-        assert [one.error_code for one in made.topics] == [0] * len(TOPICS)
+        for name, configs in TOPICS.items():
+            assert topic_requests.create(client, name, configs=configs) == 0
         request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60_000)
         given = client.call(request, InitProducerIdResponse, 4)
         self.producer = (given.producer_id, given.producer_epoch)
@@ -139,10 +119,7 @@ class Life:
 
     def delete(self, client: RawClient, offset: int) -> None:
         for name in ("disk", "rolls"):
-            partition = DeleteRecordsPartition(partition_index=0, offset=offset)
-            request = DeleteRecordsRequest(topics=[DeleteRecordsTopic(name=name, partitions=[partition])])
-            answer = client.call(request, DeleteRecordsResponse, 1)
-            assert answer.topics[0].partitions[0].error_code == 0
+            assert topic_requests.delete_records(client, name, offset) == 0
             self.start[name] = offset
 
     def ready(self, client: RawClient) -> None:
