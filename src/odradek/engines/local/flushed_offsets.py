@@ -107,7 +107,7 @@ class FlushedOffsets:
                 position = len(self._image)
                 self._image += bytes(SLOT_BYTES)
             self._positions[key] = position
-        # 52 bytes, every few milliseconds: without a copy.
+        # Every few milliseconds under load: without a copy.
         _SLOT.pack_into(self._image, position, *key, *flushed)
         end = position + _SLOT.size
         _CRC.pack_into(self._image, end, crc32c(memoryview(self._image)[position:end]))
