@@ -64,7 +64,7 @@ $(TEST_READY): pyproject.toml requirements-test.txt
 
 # These come from Debian; elsewhere, or without root, what needs them says that it was skipped.
 # Each a command, and the package that has it.
-SYSTEM_PACKAGES := kcat=kcat strace=strace mkfs.xfs=xfsprogs
+SYSTEM_PACKAGES := kcat=kcat strace=strace mkfs.xfs=xfsprogs openssl=openssl
 
 system-packages:
 	@missing=; for one in $(SYSTEM_PACKAGES); do \

@@ -6,6 +6,8 @@ import asyncio
 import os
 import random
 import socket
+import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from tests.adversity.serving_on_disk import ServingOnDisk
 from tests.network.test_fetch_alike import create
-from tests.raw_client import RawClient, batch, records_of
+from tests.raw_client import TIMEOUT_S, RawClient, batch, records_of
 
 VALUE_BYTES = 50_000
 RECORDS = 60
@@ -193,3 +195,44 @@ def test_what_goes_to_the_socket_by_itself_asks_whether_it_may(tmp_path: Path) -
             assert given == 3 or Disk().span(0, 1, 0) is None
             given, written = broker.look(lambda: asked({"socket": ours, "ssl_object": object()}))
             assert given == 0 and written > 3 * SPAN_MIN_BYTES
+
+
+class TlsClient(RawClient):
+    """Speaks to a port through TLS; believes any certificate."""
+
+    def __init__(self, port: int) -> None:
+        believes_all = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        believes_all.check_hostname = False
+        believes_all.verify_mode = ssl.CERT_NONE
+        self.socket = believes_all.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S))
+        self.correlation_id = 0
+
+
+def test_a_connection_through_tls_reads_what_one_without_reads(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=odradek"]
+    subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+
+    with ServingOnDisk(tmp_path / "data", CountedSpans()) as broker:
+
+        async def listen() -> asyncio.Server:
+            return await broker.loop.create_server(
+                lambda: Connection(broker.shared, "PLAINTEXT"), "127.0.0.1", 0, ssl=context
+            )
+
+        listening = broker.run(listen())
+        with RawClient(broker.port) as plain, TlsClient(listening.sockets[0].getsockname()[1]) as client:
+            create(client, "t")
+            for _ in range(3):
+                assert client.produce("t", batch(random.Random(3).randbytes(2 * SPAN_MIN_BYTES))).error_code == 0
+            # Decoded and alike; then many at once, read late.
+            CountedSpans.given = 0
+            through = [client.call(fetch(number % 3), FetchResponse, 12) for number in range(6)]
+            for number in range(40):
+                client.send(fetch(number % 3), 12)
+            through += [client.receive(FetchResponse, 12) for _ in range(40)]
+            assert CountedSpans.given == 0
+            assert through == [plain.call(fetch(number % 3), FetchResponse, 12) for number in [*range(6), *range(40)]]
+        broker.look(listening.close)
