@@ -52,9 +52,9 @@ UNKNOWN_TOPIC_ID = bytes(16)
 _FOLDER = re.compile(r"([a-zA-Z0-9._-]{1,249})-(\d{1,10})")
 _DELETED_FOLDER = re.compile(r".*\.[0-9a-f]{32}-delete")
 _NAME_BYTES_MAX = 255
-# The flushed offsets are written at most this often, which is 8 % of the instructions of a flush that is waited for:
-# what a kill leaves unknown was flushed less than this before.
-FLUSHED_OFFSETS_EVERY_S = 0.02
+# The flushed offsets are written at most this often: written after each flush they were 8 % of the instructions of a
+# request that waits for it. What a kill leaves unknown was flushed less than this before.
+FLUSHED_OFFSETS_EVERY_S = 0.1
 # Longer than a partition waits before it tries again to open its log.
 OPENINGS_OVER_S = 60.0
 

@@ -35,7 +35,6 @@ class Captured:
         size: int,
         durable: Durable | None,
         files: list[LogFile],
-        quiet: asyncio.Future[None],
     ) -> None:
         self.at = at
         """Where the log ended: (offset, segment, position)."""
@@ -49,8 +48,8 @@ class Captured:
         """Of the leader epochs' file, where the round writes it."""
         self.has_name = False
         """Whether the topic's id is written into the folder."""
-        self.quiet = quiet
-        """Resolves when the round has ended for this log."""
+        self.quiet: asyncio.Future[None] | None = None
+        """Of those who wait until the round has ended for this log; few do."""
 
 
 class FlushState(Generic[L]):
@@ -134,7 +133,7 @@ class FlushState(Generic[L]):
         assert self.running is None
         job = Job()
         files, self.dirty_files = self.dirty_files, []
-        self.running = Captured(at, self.unflushed_bytes, self.next, files, self._loop.create_future())
+        self.running = Captured(at, self.unflushed_bytes, self.next, files)
         self.next = None
         self.unflushed_bytes = self.unflushed_records = 0
         for file in files:
@@ -181,7 +180,15 @@ class FlushState(Generic[L]):
         """All conclusions have been drawn from the round."""
         if (running := self.running) is not None:
             self.running = None
-            running.quiet.set_result(None)
+            if running.quiet is not None:
+                running.quiet.set_result(None)
+
+    async def quiet(self) -> None:
+        """Returns when the round that runs has ended for this log, if one does."""
+        if (running := self.running) is not None:
+            if running.quiet is None:
+                running.quiet = self._loop.create_future()
+            await running.quiet
 
     def fail(self, failure: LogFailure) -> None:
         """Nothing that is due is done any more, and whoever waits is told so."""

@@ -5,7 +5,7 @@
             int64 | highest leader epoch int32 | CRC-32C of the log's leader-epoch-checkpoint uint32 | CRC-32C of
             the slot before it uint32
 
-Kafka writes its recovery points once a minute, as text that nothing checks. A slot is written a few milliseconds after
+Kafka writes its recovery points once a minute, as text that nothing checks. A slot is written at most 0.1 s after
 each flush, into memory only: what a killed broker had flushed is known, and after a power cut the slot is as old as the
 system's last write-back, which only makes a recovery check more. It also bears witness for the numbers in Kafka's text
 files: one that a slot contradicts is not believed.
@@ -107,7 +107,7 @@ class FlushedOffsets:
                 position = len(self._image)
                 self._image += bytes(SLOT_BYTES)
             self._positions[key] = position
-        # Every few milliseconds under load: without a copy.
+        # Ten times a second under load: without a copy.
         _SLOT.pack_into(self._image, position, *key, *flushed)
         end = position + _SLOT.size
         _CRC.pack_into(self._image, end, crc32c(memoryview(self._image)[position:end]))

@@ -164,12 +164,17 @@ class Flusher(Generic[L]):
 
     def _begin(self) -> None:
         wanted, self._wanted = self._wanted, {}
-        jobs = {log: job for log in wanted if (job := log.begin_flush()) is not None}
+        jobs: dict[L, Job] = {}
+        files = 0
+        for log in wanted:
+            job = log.begin_flush()
+            if job is not None:
+                jobs[log] = job
+                files += len(job.fds)
         if not jobs:
             self._scheduled = False
             return
-        self._running = jobs
-        self._running_files = sum(len(job.fds) for job in jobs.values())
+        self._running, self._running_files = jobs, files
         self._began = self._now()
         if self._begin_in_kernel(jobs):
             return
@@ -221,10 +226,13 @@ class Flusher(Generic[L]):
         self._running_files = 0
         counters = self.counters
         counters.flush_durations.add(self._now() - self._began)
-        failed = failure is not None or any(job.error is not None for job in jobs.values())
-        counters.flush_failures += failed
+        failed = failure is not None
         for log, job in jobs.items():
-            log.end_flush(failure or job.error, job.unwritten)
+            error = failure or job.error
+            if error is not None:
+                failed = True
+            log.end_flush(error, job.unwritten)
+        counters.flush_failures += failed
         if not failed:
             self._on_flushed(jobs)
         elif failure is None:

@@ -511,7 +511,7 @@ class LocalLog(PartitionLog):
         if due.has_work():
             await due.next_flush()
         elif due.running is not None:
-            await due.running.quiet
+            await due.quiet()
             if self.failed is not None:
                 raise self.failed
 
@@ -732,8 +732,8 @@ class LocalLog(PartitionLog):
                 await self._flush_state.next_flush()
             except LogFailure:
                 assert self.failed is not None
-        while (running := self._flush_state.running) is not None:
-            await running.quiet
+        while self._flush_state.running is not None:
+            await self._flush_state.quiet()
         while self._background:
             await asyncio.wait(self._background)
         self._closed = True

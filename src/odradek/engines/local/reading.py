@@ -88,9 +88,9 @@ class Reads:
         self, offset: int, max_bytes: int, upto: int, minimum_one: bool, spans: bool
     ) -> list[Buffer] | Awaitable[list[Buffer]]:
         """See `PartitionLog.read`; the caller has checked that `offset` is in the log and below `upto`."""
-        segments = self._segments
-        number = bisect_right(segments.bases, offset) - 1
-        while number < len(segments.bases) and segments.bases[number] < upto:
+        bases = self._segments.bases
+        number = bisect_right(bases, offset) - 1
+        while number < len(bases) and bases[number] < upto:
             request = self._request(number, offset, max_bytes, upto, minimum_one)
             try:
                 found = self._read_in_memory(request, spans)

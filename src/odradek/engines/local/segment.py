@@ -147,20 +147,22 @@ def locate(read: Read, end: int, position: int, offset: int, end_offset: int, ex
     does not stand there, `Damaged` where there are no batches. Only what looks odd is looked at closely: an entry may
     have forty small batches behind it, and each comparison here costs a read of 1 KB 0.5 %."""
     begin = position
+    place_at = _PLACE.unpack_from
     while position < end:
         chunk = read(min(LOCATE_BYTES, end - position), position)
         at, last = 0, len(chunk) - _PLACE_BYTES
         if last < 0:
             return _locate_checked(read, end, begin, offset, end_offset)
+        if expected_last >= 0 and position == begin:
+            base_offset, _, delta = place_at(chunk)
+            if base_offset + delta != expected_last:
+                raise InsaneIndex("an entry's offset is not that of its batch")
         while at <= last:
-            base_offset, length, delta = _PLACE.unpack_from(chunk, at)
-            if expected_last >= 0:
-                if base_offset + delta != expected_last:
-                    raise InsaneIndex("an entry's offset is not that of its batch")
-                expected_last = -1
+            base_offset, length, delta = place_at(chunk, at)
             size = length + LENGTH_OVERHEAD
-            if size < HEADER_BYTES or delta < 0:
+            if size < HEADER_BYTES:
                 return _locate_checked(read, end, begin, offset, end_offset)
+            # A batch that ends before it begins is passed by: what comes next is then odd, too.
             if base_offset + delta >= offset:
                 if base_offset > offset or chunk[at + PREFIX_BYTES] != 2 or position + at + size > end:
                     return _locate_checked(read, end, begin, offset, end_offset)
