@@ -55,6 +55,8 @@ bench-full: $(TEST_READY)
 $(RUN_READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: google-re2 2>/dev/null \
+		|| echo "no wheel of google-re2 for this system: only simple regular expressions of clients are served"
 	@touch $@
 
 $(TEST_READY): pyproject.toml requirements-test.txt

@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from odradek.patterns import has_re2
 from odradek.protocol.registry import BY_NAME
 from tests.handlers.comparison import Plain, differences, numbered
 from tests.handlers.group_peer import Brokers
@@ -400,6 +401,23 @@ def test_transactions_are_listed(compare: Compare, version: int) -> None:
         answers = [peer.all(prefix, version, **one) for one in filters]
         peer.end(f"{prefix}ongoing", ongoing, False, NEW_END)
         return answers
+
+    compare(scenario)
+
+
+@pytest.mark.skipif(not has_re2(), reason="needs google-re2")
+def test_patterns_are_those_of_re2(compare: Compare) -> None:
+    patterns = [
+        *("a" * 60, "a+", "a*" * 20 + "b", "a*" * 20, "(a*)*b", "a{60}", "a{61}", "a{1000}", "a{1001}", "a{60,}"),
+        *("(" * 3000, ")", "[", "[a", "(?=a)a", "(?!b)a*", r"(a)\1*", "a*+", "(?i)A*", "(?P<n>a)*", "(?<n>a)*"),
+        *(r"\Aa*\z", r"a*\Z", "^a*$", r"\Qa\Ea*", r"aaaa-\pL", "aaaa-.", r"aaaa-\w", "aaaa-[^x]", "[[:alpha:]]*"),
+        *("a{99999999999999999999}", "a{,60}", "(?:a{30}){2}", "|a*", "a**", "a*?"),
+    ]
+
+    def scenario(peer: TxnPeer) -> Plain:
+        peer.begin("a" * 60)
+        peer.begin("aaaa-é")
+        return [[pattern, peer.all("aaaa", 2, transactional_id_pattern=pattern)] for pattern in patterns]
 
     compare(scenario)
 

@@ -87,10 +87,13 @@ def _run(settings: ServeSettings, memory: bool) -> None:
     import asyncio
 
     from odradek.logs import get_logger
+    from odradek.patterns import has_re2
 
     log = get_logger("odradek.serve")
     for note in settings.notes:
         log.info(note)
+    if not has_re2():
+        log.info("google-re2 is not installed: of clients' regular expressions only simple ones are served")
     for warning in settings.warnings:
         log.warning(warning)
     directory = os.path.abspath(settings.config.names("log.dirs")[0])
