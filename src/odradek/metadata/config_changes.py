@@ -16,19 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from odradek.config import (
-    BROKER_SETTINGS,
-    TOPIC_SETTINGS,
-    BrokerConfig,
-    InvalidSetting,
-    Kind,
-    Setting,
-    Source,
-    Update,
-    check_topic_settings,
-    format_value,
-    parse_value,
-)
+from odradek.config.broker import BROKER_SETTINGS
+from odradek.config.layers import BrokerConfig, Source
+from odradek.config.setting import InvalidSetting, Kind, Setting, Update, format_value, parse_value
+from odradek.config.topic import TOPIC_SETTINGS, check_topic_settings
 from odradek.errors import ErrorCode, KafkaError
 from odradek.metadata.changes import Policy, check_name
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, MetadataImage, MetadataRecord, record_of
