@@ -13,7 +13,7 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
 from odradek.metadata.changes import Policy
-from odradek.metadata.config_changes import Outcome, R, Resource, Result
+from odradek.metadata.config_changes import R, Resource, ResourceOutcome, Result
 from odradek.metadata.image import MetadataImage
 
 A = TypeVar("A")
@@ -51,11 +51,11 @@ def refuse_all(resources: Sequence[Resource], code: ErrorCode, answer: Callable[
     return _answers(_alike(resources, code, sentence(code)), answer)
 
 
-def _alike(resources: Sequence[Resource], code: ErrorCode, message: str | None) -> list[Outcome]:
-    return [Outcome(resource.resource_type, resource.resource_name, code, message) for resource in resources]
+def _alike(resources: Sequence[Resource], code: ErrorCode, message: str | None) -> list[ResourceOutcome]:
+    return [ResourceOutcome(resource.resource_type, resource.resource_name, code, message) for resource in resources]
 
 
-def _answers(outcomes: Sequence[Outcome], answer: Callable[..., A]) -> list[A]:
+def _answers(outcomes: Sequence[ResourceOutcome], answer: Callable[..., A]) -> list[A]:
     return [
         answer(
             error_code=outcome.error,
