@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from odradek.config import without_effect
 from odradek.config.bounds import DAY_MS, HOUR_MS, LONG_MAX, MINUTE_MS
@@ -37,17 +37,6 @@ class Values(Protocol):
     def topic_value(self, name: str, overrides: Mapping[str, str]) -> Any: ...
 
 
-class _Declaration(NamedTuple):
-    """What an attribute of `LogConfig` is declared with."""
-
-    name: str
-    """The setting whose value in force the attribute holds."""
-    of_topic: Setting | None
-    """None where a topic cannot have a value of its own."""
-    of_broker: Setting | None
-    """None where the broker's settings are declared in `broker.py`."""
-
-
 def _topic(
     name: str,
     kind: Kind,
@@ -65,17 +54,17 @@ def _topic(
     synonyms = ((broker, 1),) if isinstance(broker, str) else tuple(broker.items())
     setting = Setting(name, kind, _of_table(default), doc, minimum, maximum, choices, synonyms=synonyms)
     made = setting.at_the_broker(broker) if isinstance(broker, str) else None
-    return _declared(default, _Declaration(name, setting, made))
+    return _declared(default, setting, made)
 
 
 def _broker(name: str, kind: Kind, default: T, doc: str, *, minimum: float | None = None) -> T:
     """A setting of the broker alone that logs need."""
-    return _declared(default, _Declaration(name, None, Setting(name, kind, _of_table(default), doc, minimum)))
+    return _declared(default, None, Setting(name, kind, _of_table(default), doc, minimum))
 
 
-def _declared(default: T, declaration: _Declaration) -> T:
-    # A dataclass reads it as the attribute's default, and so do type checkers.
-    attribute: T = field(default=default, metadata={_Declaration: declaration})
+def _declared(default: T, topic: Setting | None, broker: Setting | None) -> T:
+    """An attribute of `LogConfig`, whose default dataclasses and type checkers read; with the settings it declares."""
+    attribute: T = field(default=default, metadata={"topic": topic, "broker": broker})
     return attribute
 
 
@@ -310,14 +299,15 @@ class LogConfig:
         return cls(*values)
 
 
-_DECLARATIONS: list[_Declaration] = [one.metadata[_Declaration] for one in fields(LogConfig)]
-_OF_TOPICS = table(one.of_topic for one in _DECLARATIONS if one.of_topic)
-DEFAULTS_OF_TOPICS = table(one.of_broker for one in _DECLARATIONS if one.of_broker)
-"""The broker's settings that are made here."""
-TOPIC_SETTINGS: dict[str, Setting] = _OF_TOPICS | without_effect.OF_TOPICS
+_DECLARED: list[tuple[Setting | None, Setting | None]] = [
+    (attribute.metadata["topic"], attribute.metadata["broker"]) for attribute in fields(LogConfig)
+]
+TOPIC_SETTINGS: dict[str, Setting] = table(topic for topic, _ in _DECLARED if topic) | without_effect.OF_TOPICS
 """All settings of topics, those without effect last."""
-# The settings' names in the order of the attributes.
-_ATTRIBUTES = [one.name for one in _DECLARATIONS]
+DEFAULTS_OF_TOPICS: dict[str, Setting] = table(broker for _, broker in _DECLARED if broker)
+"""The broker's settings that are declared here."""
+# The settings whose values the attributes hold, in their order.
+_ATTRIBUTES = [setting.name for setting in (topic or broker for topic, broker in _DECLARED) if setting]
 
 
 def check_topic_settings(overrides: Mapping[str, str]) -> None:
