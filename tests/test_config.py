@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.config import (
-    BROKER_SETTINGS,
-    TOPIC_SETTINGS,
-    BrokerConfig,
-    InvalidSetting,
-    Kind,
-    LogConfig,
-    Setting,
-    Source,
-    check_topic_settings,
-    format_value,
-    parse_value,
-)
+from odradek.config import BROKER_SETTINGS, TOPIC_SETTINGS, BrokerConfig, InvalidSetting, LogConfig, Setting
+from odradek.config.bounds import LONG_MAX
+from odradek.config.layers import Source
+from odradek.config.setting import Kind, format_value, parse_value
+from odradek.config.topic import check_topic_settings
 from tests.reference import broker_classpath, java_source, needs_java, run_java
 
 # Defaults that are this broker's own, each told in its setting's sentence or in DESIGN.md.
@@ -236,3 +231,34 @@ def test_a_log_gets_its_settings_parsed() -> None:
     assert config.retention_ms == -1
     assert config.segment_bytes == 2_097_152
     assert LogConfig.of(BrokerConfig(), {}) == LogConfig()
+
+
+@pytest.mark.parametrize(
+    "setting", [setting for setting in TOPIC_SETTINGS.values() if setting.effect], ids=lambda setting: setting.name
+)
+def test_a_setting_that_has_an_effect_is_one_attribute_of_a_log_by_its_own_text_and_by_the_brokers(
+    setting: Setting,
+) -> None:
+    other = _another_value(setting)
+    by_its_own = LogConfig.of(BrokerConfig(), {setting.name: format_value(other)})
+    changed = {
+        field.name: getattr(by_its_own, field.name)
+        for field in dataclasses.fields(LogConfig)
+        if getattr(by_its_own, field.name) != field.default
+    }
+    assert list(changed.values()) == [tuple(other) if isinstance(other, list) else other]
+    for name, factor in setting.synonyms:
+        text = format_value(other) if factor == 1 else "1"
+        by_the_brokers = LogConfig.of(BrokerConfig({name: text}), {})
+        assert by_the_brokers == (by_its_own if factor == 1 else LogConfig(**dict.fromkeys(changed, factor))), name
+
+
+def _another_value(setting: Setting) -> Any:
+    if setting.kind is Kind.BOOLEAN:
+        return not setting.default
+    if setting.choices is not None:
+        choice = next(choice for choice in setting.choices if choice != format_value(setting.default))
+        return parse_value(setting, choice)
+    if setting.kind is Kind.LIST:
+        return ["billing"]
+    return setting.default + (-1 if setting.default == LONG_MAX else 1)

@@ -33,6 +33,7 @@ ATTRIBUTES = {
     "odradek.Broker": ["bootstrap_servers", "http_url", "is_running", "port", "topics"],
     "odradek.clock": ["Clock", "FastClock", "SystemClock"],
     "odradek.clock.FastClock": ["now_ms", "monotonic"],
+    "odradek.config": ["BROKER_SETTINGS", "BrokerConfig", "InvalidSetting", "LogConfig", "Setting", "TOPIC_SETTINGS"],
     "odradek.pytest_plugin": ["clean_odradek_broker", "odradek_broker", "odradek_settings", "odradek_topic"],
 }
 METRICS = [

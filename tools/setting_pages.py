@@ -9,16 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from odradek.config import (
-    BROKER_SETTINGS,
-    CONTROLLER_AND_REPLICA_SETTINGS,
-    INT_MAX,
-    LONG_MAX,
-    TOPIC_SETTINGS,
-    Setting,
-    Update,
-    format_value,
-)
+from odradek.config import BROKER_SETTINGS, TOPIC_SETTINGS, Setting
+from odradek.config.bounds import INT_MAX, LONG_MAX
+from odradek.config.setting import Update, format_value
+from odradek.config.without_effect import CONTROLLER_AND_REPLICA_SETTINGS
 
 _CHANGES = {
     Update.READ_ONLY: "at a start",

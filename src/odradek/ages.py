@@ -14,7 +14,7 @@ What this cannot know: that the clock was wrong when the broker started.
 from __future__ import annotations
 
 from odradek.clock import Clock
-from odradek.config import BrokerConfig
+from odradek.config.layers import BrokerConfig
 from odradek.logs import get_logger
 
 log = get_logger("odradek.clock")

@@ -14,7 +14,7 @@ import os
 import resource
 from typing import NamedTuple
 
-from odradek.config import BrokerConfig
+from odradek.config.layers import BrokerConfig
 from odradek.logs import get_logger
 
 log = get_logger("odradek.descriptors")

@@ -21,7 +21,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from odradek.clock import Clock
-from odradek.config import BROKER_SETTINGS, BrokerConfig, InvalidSetting, format_value
+from odradek.config.broker import BROKER_SETTINGS
+from odradek.config.layers import BrokerConfig
+from odradek.config.setting import InvalidSetting, format_value
 from odradek.errors import KafkaError
 from odradek.faults import Faults
 from odradek.internal_topics import INTERNAL_TOPICS

@@ -11,7 +11,7 @@ settings: those of other topics would have its records deleted when they are som
 
 from __future__ import annotations
 
-from odradek.config import BrokerConfig
+from odradek.config.layers import BrokerConfig
 from odradek.errors import ErrorCode
 
 OFFSETS_TOPIC = "__consumer_offsets"

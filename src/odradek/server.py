@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from odradek.ages import Ages
 from odradek.clock import Clock, Scheduler
-from odradek.config import BrokerConfig, InvalidSetting
+from odradek.config.layers import BrokerConfig
+from odradek.config.setting import InvalidSetting
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.retention_guard import RetentionGuards
 from odradek.coordination.transactions.coordinator import TransactionCoordinator

@@ -9,7 +9,7 @@ import pytest
 from odradek.config import BrokerConfig
 from odradek.errors import ErrorCode
 from odradek.metadata.changes import Policy
-from odradek.metadata.config_changes import APPEND, DELETE, SET, SUBTRACT, Outcome, alter, incremental_alter
+from odradek.metadata.config_changes import APPEND, DELETE, SET, SUBTRACT, ResourceOutcome, alter, incremental_alter
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, Delta, MetadataImage, record_of
 from odradek.protocol.messages import alter_configs, incremental_alter_configs
 from odradek.protocol.records.metadata import ConfigRecord, TopicRecord
@@ -56,7 +56,7 @@ def full(kind: int, name: str, **settings: str | None) -> alter_configs.AlterCon
 
 def changed(
     before: MetadataImage, *resources: incremental_alter_configs.AlterConfigsResource
-) -> tuple[dict[tuple[int, str], dict[str, str]], list[Outcome]]:
+) -> tuple[dict[tuple[int, str], dict[str, str]], list[ResourceOutcome]]:
     """The settings after the change, by way of its records, and the outcomes."""
     records, outcomes = incremental_alter(before, resources, POLICY)
     for record in records:
@@ -81,14 +81,14 @@ def test_settings_are_set_and_deleted_and_the_others_stay() -> None:
         image({"retention.ms": "1", "segment.bytes": "2000000"}),
         incremental(TOPIC_RESOURCE, "t", ("retention.ms", DELETE, "ignored"), ("flush.ms", SET, " 7 ")),
     )
-    assert outcome == Outcome(TOPIC_RESOURCE, "t")
+    assert outcome == ResourceOutcome(TOPIC_RESOURCE, "t")
     assert configs == {(TOPIC_RESOURCE, "t"): {"segment.bytes": "2000000", "flush.ms": " 7 "}}
 
 
 def test_what_changes_nothing_writes_nothing() -> None:
     before = image({"retention.ms": "1"})
     asked = [incremental(TOPIC_RESOURCE, "t", ("retention.ms", SET, "1"), ("flush.ms", DELETE, None))]
-    assert incremental_alter(before, asked, POLICY) == ([], [Outcome(TOPIC_RESOURCE, "t")])
+    assert incremental_alter(before, asked, POLICY) == ([], [ResourceOutcome(TOPIC_RESOURCE, "t")])
     assert alter(before, [full(TOPIC_RESOURCE, "t", retention_ms="1")], POLICY)[0] == []
 
 

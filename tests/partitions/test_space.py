@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from odradek.config import LONG_MAX, BrokerConfig
+from odradek.config import BrokerConfig
+from odradek.config.bounds import LONG_MAX
 from odradek.engines.interface import LogIdentity, StorageFull
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions.space import LINE_EVERY_S, RESERVE_BYTES, StorageSpace

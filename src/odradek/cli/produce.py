@@ -231,7 +231,7 @@ def _line_parser(key_separator: str | None, header: list[str]) -> Callable[[byte
 def _json_parser(more_headers: list[tuple[str, bytes | None]]) -> Callable[[bytes], Parsed]:
     import msgspec
 
-    from odradek.config import LONG_MAX
+    from odradek.config.bounds import LONG_MAX
     from odradek.records.batch import NO_TIMESTAMP
 
     decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

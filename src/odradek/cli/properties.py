@@ -3,7 +3,7 @@
 Bytes are Latin-1. A logical line ends at the first line end that no backslash continues; `#` or `!` as the first
 visible character make a comment, which no backslash continues. Key and value are parted by the first unescaped `=`,
 `:` or blank; blanks around the separator are dropped, blanks at a value's end are kept by Java (Kafka trims values
-where it parses them, and so does config.py).
+where it parses them, and so does `odradek.config`).
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _calm_collector() -> None:
     """
     import gc
 
-    from odradek.config import COLLECTOR_THRESHOLDS
+    from odradek.config.bounds import COLLECTOR_THRESHOLDS
 
     gc.collect()
     gc.freeze()
@@ -134,7 +134,7 @@ async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
     import signal
 
     from odradek import __version__
-    from odradek.config import InvalidSetting
+    from odradek.config.setting import InvalidSetting
     from odradek.descriptors import raise_limit
     from odradek.engines.interface import StorageError
     from odradek.server import CannotListen, compose

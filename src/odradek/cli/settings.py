@@ -2,7 +2,7 @@
 
 Role: put the three layers over each other (file, then --set, then the options of their own), translate what Kafka
 names otherwise (`log.dir`, `broker.id`, controller listeners), and refuse by name what cannot be meant here. Types
-and bounds of single values are `config.py`'s.
+and bounds of single values are `odradek.config`'s.
 
 Invariants: everything wrong ends in one `WrongUse` sentence that names the setting; nothing that concerns security is
 dropped silently: listeners that ask for TLS or SASL are refused, and a broker that anybody on the network could use
@@ -21,7 +21,10 @@ from typing import NamedTuple
 
 from odradek.cli.failures import WrongUse
 from odradek.cli.properties import MalformedProperties, parse_properties
-from odradek.config import BROKER_SETTINGS, CONTROLLER_AND_REPLICA_SETTINGS, BrokerConfig, InvalidSetting
+from odradek.config.broker import BROKER_SETTINGS
+from odradek.config.layers import BrokerConfig
+from odradek.config.setting import InvalidSetting
+from odradek.config.without_effect import CONTROLLER_AND_REPLICA_SETTINGS
 
 _LISTENER = re.compile(r"([^:/]+)://(\[[^\]]*\]|[^:/]*):(\d+)")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")

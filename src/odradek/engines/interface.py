@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from odradek.config import LogConfig
+from odradek.config.topic import LogConfig
 from odradek.durations import Durations
 from odradek.records.batch import Buffer, RecordBatch
 

@@ -7,11 +7,10 @@ tools. Topics and brokers only. Answered when the change is durable and in force
 
 from __future__ import annotations
 
-from odradek.errors import ErrorCode, KafkaError
+from odradek.errors import ErrorCode
+from odradek.handlers.altering_configs import change_settings, refuse_all
 from odradek.handlers.context import RequestContext
-from odradek.handlers.refusals import sentence
-from odradek.metadata.config_changes import Outcome, alter
-from odradek.metadata.image import MetadataImage, MetadataRecord
+from odradek.metadata.config_changes import alter
 from odradek.protocol.messages.alter_configs import (
     AlterConfigsRequest,
     AlterConfigsResourceResponse,
@@ -21,42 +20,9 @@ from odradek.protocol.messages.alter_configs import (
 
 async def handle(request: AlterConfigsRequest, context: RequestContext) -> AlterConfigsResponse:
     """Replaces the settings of each resource, or says why not."""
-    broker = context.broker
-
-    def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = alter(image, request.resources, broker.metadata.policy)
-        return ([] if request.validate_only else records), outcomes
-
-    try:
-        outcomes = await broker.metadata.change(change)
-    except KafkaError as error:
-        outcomes = [
-            Outcome(resource.resource_type, resource.resource_name, error.code, error.message)
-            for resource in request.resources
-        ]
-    return AlterConfigsResponse(
-        responses=[
-            AlterConfigsResourceResponse(
-                error_code=outcome.error,
-                error_message=outcome.message,
-                resource_type=outcome.resource_type,
-                resource_name=outcome.resource_name,
-            )
-            for outcome in outcomes
-        ]
-    )
+    return AlterConfigsResponse(responses=await change_settings(request, context, alter, AlterConfigsResourceResponse))
 
 
 def refused(request: AlterConfigsRequest, code: ErrorCode, version: int) -> AlterConfigsResponse:
     """The answer that refuses the whole request."""
-    return AlterConfigsResponse(
-        responses=[
-            AlterConfigsResourceResponse(
-                error_code=code,
-                error_message=sentence(code),
-                resource_type=resource.resource_type,
-                resource_name=resource.resource_name,
-            )
-            for resource in request.resources
-        ]
-    )
+    return AlterConfigsResponse(responses=refuse_all(request.resources, code, AlterConfigsResourceResponse))

@@ -19,7 +19,7 @@ from odradek.protocol.fields import Message
 
 if TYPE_CHECKING:
     from odradek.clock import Clock, Scheduler
-    from odradek.config import BrokerConfig
+    from odradek.config.layers import BrokerConfig
     from odradek.coordination.groups.coordinator import GroupCoordinator
     from odradek.coordination.transactions.coordinator import TransactionCoordinator
     from odradek.engines.interface import Engine

@@ -7,7 +7,9 @@ above 1 is refused on an engine that keeps one copy, unless `odradek.replication
 
 from __future__ import annotations
 
-from odradek.config import TOPIC_SETTINGS, BrokerConfig, format_value
+from odradek.config.layers import BrokerConfig
+from odradek.config.setting import format_value
+from odradek.config.topic import TOPIC_SETTINGS
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence

@@ -13,16 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from odradek.config import (
-    BROKER_SETTINGS,
-    TOPIC_SETTINGS,
-    BrokerConfig,
-    Setting,
-    Source,
-    Update,
-    broker_synonyms,
-    format_value,
-)
+from odradek.config.broker import BROKER_SETTINGS
+from odradek.config.layers import BrokerConfig, Source, broker_synonyms
+from odradek.config.setting import Setting, Update, format_value
+from odradek.config.topic import TOPIC_SETTINGS
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import Broker, RequestContext
 from odradek.metadata.changes import check_name

@@ -7,11 +7,10 @@ change is durable and in force. Client metrics, groups and broker loggers are re
 
 from __future__ import annotations
 
-from odradek.errors import ErrorCode, KafkaError
+from odradek.errors import ErrorCode
+from odradek.handlers.altering_configs import change_settings, refuse_all
 from odradek.handlers.context import RequestContext
-from odradek.handlers.refusals import sentence
-from odradek.metadata.config_changes import Outcome, incremental_alter
-from odradek.metadata.image import MetadataImage, MetadataRecord
+from odradek.metadata.config_changes import incremental_alter
 from odradek.protocol.messages.incremental_alter_configs import (
     AlterConfigsResourceResponse,
     IncrementalAlterConfigsRequest,
@@ -21,42 +20,11 @@ from odradek.protocol.messages.incremental_alter_configs import (
 
 async def handle(request: IncrementalAlterConfigsRequest, context: RequestContext) -> IncrementalAlterConfigsResponse:
     """Changes the settings of each resource, or says why not."""
-    broker = context.broker
-
-    def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = incremental_alter(image, request.resources, broker.metadata.policy)
-        return ([] if request.validate_only else records), outcomes
-
-    try:
-        outcomes = await broker.metadata.change(change)
-    except KafkaError as error:
-        outcomes = [
-            Outcome(resource.resource_type, resource.resource_name, error.code, error.message)
-            for resource in request.resources
-        ]
     return IncrementalAlterConfigsResponse(
-        responses=[
-            AlterConfigsResourceResponse(
-                error_code=outcome.error,
-                error_message=outcome.message,
-                resource_type=outcome.resource_type,
-                resource_name=outcome.resource_name,
-            )
-            for outcome in outcomes
-        ]
+        responses=await change_settings(request, context, incremental_alter, AlterConfigsResourceResponse)
     )
 
 
 def refused(request: IncrementalAlterConfigsRequest, code: ErrorCode, version: int) -> IncrementalAlterConfigsResponse:
     """The answer that refuses the whole request."""
-    return IncrementalAlterConfigsResponse(
-        responses=[
-            AlterConfigsResourceResponse(
-                error_code=code,
-                error_message=sentence(code),
-                resource_type=resource.resource_type,
-                resource_name=resource.resource_name,
-            )
-            for resource in request.resources
-        ]
-    )
+    return IncrementalAlterConfigsResponse(responses=refuse_all(request.resources, code, AlterConfigsResourceResponse))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterator
 
-from odradek.config import LONG_MAX
+from odradek.config.bounds import LONG_MAX
 from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetKey
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 
-from odradek.config import BrokerConfig
+from odradek.config.layers import BrokerConfig
 from odradek.errors import KafkaError
 from odradek.insight.top_keys import TopKeys
 from odradek.logs import get_logger

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from odradek.ages import Ages
 from odradek.clock import Clock
-from odradek.config import BrokerConfig, LogConfig
+from odradek.config.layers import BrokerConfig
+from odradek.config.topic import LogConfig
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.groups.shard import GroupMember, GroupShard
 from odradek.coordination.retention_guard import is_guarding

@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from odradek.config import TOPIC_SETTINGS, BrokerConfig, InvalidSetting, check_topic_settings, parse_value
+from odradek.config.layers import BrokerConfig
+from odradek.config.setting import InvalidSetting, parse_value
+from odradek.config.topic import TOPIC_SETTINGS, check_topic_settings
 from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import INTERNAL_TOPICS, check_create, made_with
 from odradek.metadata.image import (

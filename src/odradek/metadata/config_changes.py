@@ -16,19 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from odradek.config import (
-    BROKER_SETTINGS,
-    TOPIC_SETTINGS,
-    BrokerConfig,
-    InvalidSetting,
-    Kind,
-    Setting,
-    Source,
-    Update,
-    check_topic_settings,
-    format_value,
-    parse_value,
-)
+from odradek.config.broker import BROKER_SETTINGS
+from odradek.config.layers import BrokerConfig, Source
+from odradek.config.setting import InvalidSetting, Kind, Setting, Update, format_value, parse_value
+from odradek.config.topic import TOPIC_SETTINGS, check_topic_settings
 from odradek.errors import ErrorCode, KafkaError
 from odradek.metadata.changes import Policy, check_name
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, MetadataImage, MetadataRecord, record_of
@@ -57,7 +48,7 @@ ONLY_WITH_LISTENER_PREFIX = frozenset(
 )
 
 
-class Outcome(NamedTuple):
+class ResourceOutcome(NamedTuple):
     """What became of one resource."""
 
     resource_type: int
@@ -75,7 +66,7 @@ class Resource(Protocol):
 
 R = TypeVar("R", bound=Resource)
 Wanted = dict[str, str]
-Result = tuple[list[MetadataRecord], list[Outcome]]
+Result = tuple[list[MetadataRecord], list[ResourceOutcome]]
 
 
 def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResource], policy: Policy) -> Result:
@@ -117,7 +108,7 @@ def incremental_alter(
 def _change(image: MetadataImage, asked: Sequence[R], policy: Policy, want: Callable[[R], Wanted]) -> Result:
     counts = Counter((resource.resource_type, resource.resource_name) for resource in asked)
     records: list[MetadataRecord] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[ResourceOutcome] = []
     for resource in asked:
         key = (resource.resource_type, resource.resource_name)
         try:
@@ -132,14 +123,14 @@ def _change(image: MetadataImage, asked: Sequence[R], policy: Policy, want: Call
             else:
                 _check_broker(given, resource.resource_name)
         except KafkaError as error:
-            outcomes.append(Outcome(*key, error.code, error.message))
+            outcomes.append(ResourceOutcome(*key, error.code, error.message))
             continue
         gone = {name: None for name in own if name not in wanted}
         records += [
             record_of(ConfigRecord(resource_type=key[0], resource_name=key[1], name=name, value=value))
             for name, value in {**given, **gone}.items()
         ]
-        outcomes.append(Outcome(*key))
+        outcomes.append(ResourceOutcome(*key))
     return records, outcomes
 
 

@@ -19,7 +19,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from odradek.clock import Clock
-from odradek.config import INT_MAX, BrokerConfig, LogConfig
+from odradek.config.bounds import INT_MAX
+from odradek.config.layers import BrokerConfig
+from odradek.config.topic import LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, PartitionLog, Refused, StorageError
 from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import METADATA_TOPIC

@@ -14,7 +14,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 
-from odradek.config import BrokerConfig
+from odradek.config.layers import BrokerConfig
 from odradek.logs import get_logger
 from odradek.network.connection import Connection
 from odradek.network.shared import Shared

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from odradek.config import BrokerConfig
+from odradek.config.layers import BrokerConfig
 from odradek.engines.interface import Engine
 from odradek.network.counters import ConnectionCounters
 from odradek.network.dispatch import Dispatch

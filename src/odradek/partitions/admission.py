@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from odradek.config import LogConfig
+from odradek.config.topic import LogConfig
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions.producer_state import KeptBatch, ProducerState
 from odradek.records.batch import (

@@ -20,7 +20,7 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple, Protocol
 
 from odradek.clock import Clock
-from odradek.config import LogConfig
+from odradek.config.topic import LogConfig
 from odradek.engines.interface import LogFailure
 from odradek.errors import ErrorCode, KafkaError
 from odradek.partitions.admission import RecordsRefused, check_may_ask, check_transaction

@@ -24,7 +24,7 @@ from functools import partial
 from typing import NamedTuple
 
 from odradek.clock import Scheduler
-from odradek.config import LogConfig
+from odradek.config.topic import LogConfig
 from odradek.engines.interface import (
     AbortedTransaction,
     Engine,

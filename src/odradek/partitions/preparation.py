@@ -9,7 +9,8 @@ or would have the batch refused for it: what counts is what the records say. Whe
 
 from __future__ import annotations
 
-from odradek.config import LONG_MAX, LogConfig
+from odradek.config.bounds import LONG_MAX
+from odradek.config.topic import LogConfig
 from odradek.errors import ErrorCode
 from odradek.partitions.admission import RecordsRefused, check_keys, check_log_time, check_times
 from odradek.records.batch import NO_TIMESTAMP, BatchHeader, RecordBatch

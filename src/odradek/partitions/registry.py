@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from odradek.ages import Ages
 from odradek.clock import Scheduler
-from odradek.config import LogConfig
+from odradek.config.topic import LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageError
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters, Traffic

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from odradek.config import LONG_MAX, BrokerConfig
+from odradek.config.bounds import LONG_MAX
+from odradek.config.layers import BrokerConfig
 from odradek.engines.interface import LogIdentity, StorageFull
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from odradek.ages import Ages
 from odradek.clock import Scheduler
-from odradek.config import BrokerConfig
+from odradek.config.layers import BrokerConfig
 from odradek.coordination.groups.counters import GroupCounters
 from odradek.coordination.groups.membership import GroupSettings
 from odradek.coordination.groups.shard import GroupShard

@@ -40,7 +40,7 @@ NO_MEMBER_ID = ""
 
 
 class GroupSettings(NamedTuple):
-    """What the rules depend on; see config.py."""
+    """What the rules depend on; see the settings of groups in `odradek/config/broker.py`."""
 
     min_session_timeout_ms: int
     max_session_timeout_ms: int

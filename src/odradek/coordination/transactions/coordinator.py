@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from odradek.ages import Ages
 from odradek.clock import Scheduler
-from odradek.config import BrokerConfig
+from odradek.config.layers import BrokerConfig
 from odradek.coordination.groups import coordinator as groups
 from odradek.coordination.operation import Outcome
 from odradek.coordination.runtime import Shard

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from odradek.clock import Scheduler, Timer
-from odradek.config import BrokerConfig, LogConfig
+from odradek.config.layers import BrokerConfig
+from odradek.config.topic import LogConfig
 from odradek.descriptors import Descriptors, without_surplus
 from odradek.engines.interface import (
     Capabilities,

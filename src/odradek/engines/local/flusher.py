@@ -24,7 +24,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from odradek.config import INT_MAX
+from odradek.config.bounds import INT_MAX
 from odradek.engines.interface import EngineCounters
 from odradek.engines.local.checkpoints import TEMPORARY, write_new
 from odradek.engines.local.disk import NO_ROOM, Disk, Workers

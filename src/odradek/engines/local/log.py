@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from odradek.clock import Clock, Scheduler, Timer
-from odradek.config import INT_MAX, LONG_MAX, LogConfig
+from odradek.config.bounds import INT_MAX, LONG_MAX
+from odradek.config.topic import LogConfig
 from odradek.engines.interface import (
     AbortedTransaction,
     Appended,

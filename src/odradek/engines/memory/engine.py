@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 from odradek.clock import Clock, SystemClock
-from odradek.config import LogConfig
+from odradek.config.topic import LogConfig
 from odradek.engines.interface import (
     Appended,
     Capabilities,

@@ -1,19 +1,24 @@
 """Kafka's settings that do nothing here: they are taken, kept and described, so that files and tools work as they are.
 
-Data only; `config.py` reads it into the tables of every knob. A line (going on where the next is indented) is
+A line (going on where the next is indented) is
 
     NAME TYPE DEFAULT [BOUNDS] [WHEN IT MAY CHANGE] [=BROKER SETTING] : what it does in Kafka
 
-with `-` for no default, `""` for an empty one, bounds as `1..`, `1..9` or `one|another`, and `=` before the broker's
-setting that gives a topic's default. A setting that gets an effect moves from here to `config.py`. A broker setting
-may change while the broker runs if the line says `per-broker` or `cluster-wide`. Names, types, defaults and bounds
-are those of Apache Kafka 4.4, except that this broker has no controller and one data directory.
+with `-` for no default, `""` for an empty one, and bounds as `1..`, `1..9` or `one|another`. A broker setting may
+change while the broker runs if the line says `per-broker` or `cluster-wide`. A topic's line names after `=` the
+broker's setting that gives its default: that one has no line of its own. Names, types, defaults and bounds are those of
+Apache Kafka 4.4, except that this broker has no controller and one data directory. A setting that gets an effect moves
+from here to `topic.py` or `broker.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+from odradek.config.setting import Kind, Setting, Update, parse_value, table
+
 # Of controllers, replicas and what brokers of a Kafka cluster say to each other: meaningless by design.
-FOR_CONTROLLERS_AND_REPLICAS = """
+_FOR_CONTROLLERS_AND_REPLICAS = """
 # What this broker is and listens on
 authorizer.class.name STRING "" : Class that holds ACLs.
 broker.id INT - : The older name of node.id.
@@ -64,7 +69,6 @@ cordoned.log.dirs LIST "" per-broker : Directories that take no new partitions.
 follower.fetch.last.tiered.offset.enable BOOLEAN false cluster-wide :
     A new follower begins behind what is in tiered storage.
 log.dir.failure.timeout.ms LONG 30000 1.. : How long a failed directory may go unreported.
-min.insync.replicas INT 1 1.. cluster-wide : Replicas that must have a record before acks=all is answered.
 num.replica.alter.log.dirs.threads INT - : Threads that move replicas between directories.
 num.replica.fetchers INT 1 1.. cluster-wide : Threads that fetch from each other broker.
 replica.fetch.backoff.ms INT 1000 0.. : Pause after a fetch that failed.
@@ -81,11 +85,10 @@ replication.quota.window.num INT 11 1.. : Samples kept for the quota of replicat
 replication.quota.window.size.seconds INT 1 1.. : Length of one of them.
 sasl.mechanism.controller.protocol STRING GSSAPI : SASL mechanism towards controllers.
 sasl.mechanism.inter.broker.protocol STRING GSSAPI per-broker : SASL mechanism between brokers.
-unclean.leader.election.enable BOOLEAN false cluster-wide : Let a replica lead that may lack records.
 """
 
 # Of parts of Kafka that this broker has not, or not yet, or does in a way that needs no such knob.
-WITHOUT_EFFECT = """
+_OF_OTHER_PARTS = """
 # Network and threads
 connection.failed.authentication.delay.ms INT 100 0.. : How long a refused connection stays open.
 connections.max.reauth.ms LONG 0 : Age of a SASL session that must authenticate again.
@@ -108,20 +111,12 @@ share.fetch.purgatory.purge.interval.requests INT 1000 : How often parked share 
 # Logs
 log.cleaner.backoff.ms LONG 15000 0.. cluster-wide : Pause when there is nothing to compact.
 log.cleaner.dedupe.buffer.size LONG 134217728 cluster-wide : Bytes of the map of keys, over all threads.
-log.cleaner.delete.retention.ms LONG 86400000 0.. cluster-wide : How long the mark of a deleted key stays.
 log.cleaner.enable BOOLEAN true : Whether logs are compacted.
 log.cleaner.io.buffer.load.factor DOUBLE 0.9 cluster-wide : How full the map of keys may be.
 log.cleaner.io.buffer.size INT 524288 0.. cluster-wide : Bytes of buffers, over all threads.
 log.cleaner.io.max.bytes.per.second DOUBLE 1.7976931348623157E308 cluster-wide : Bytes read and written a second.
-log.cleaner.max.compaction.lag.ms LONG 9223372036854775807 1.. cluster-wide :
-    Age at which a record is certain to be compacted.
-log.cleaner.min.cleanable.ratio DOUBLE 0.5 0..1 cluster-wide : Part of a log that must be dirty before it is compacted.
-log.cleaner.min.compaction.lag.ms LONG 0 0.. cluster-wide : Age before which a record is not compacted.
 log.cleaner.threads INT 1 0.. cluster-wide : Threads that compact.
 log.flush.start.offset.checkpoint.interval.ms INT 60000 0.. : How often start offsets are written to disk.
-log.preallocate BOOLEAN false cluster-wide : Reserve a segment's space when it is made.
-max.decompressed.message.bytes INT 2147483639 1..2147483639 cluster-wide :
-    Bytes a batch may hold when decompressed; see odradek.batch.decompressed.max.bytes.
 
 # Groups and their offsets
 group.coordinator.append.linger.ms INT -1 -1.. : How long writes of groups are collected; -1 decides by load.
@@ -225,10 +220,6 @@ quota.window.size.seconds INT 1 1.. : Length of one of them.
 telemetry.max.bytes INT 1048576 1.. : Bytes of metrics a client may push at once.
 
 # Tiered storage
-log.local.retention.bytes LONG -2 -2.. cluster-wide : Bytes kept locally; -2 as log.retention.bytes.
-log.local.retention.ms LONG -2 -2.. cluster-wide : Time kept locally; -2 as log.retention.ms.
-log.remote.copy.lag.bytes LONG -1 -1.. cluster-wide : Bytes kept locally before they are copied.
-log.remote.copy.lag.ms LONG 0 -1.. cluster-wide : Time kept locally before it is copied.
 remote.fetch.max.wait.ms INT 500 1.. cluster-wide : How long a fetch waits for tiered storage.
 remote.list.offsets.request.timeout.ms LONG 30000 1.. cluster-wide : How long ListOffsets waits for tiered storage.
 remote.log.index.file.cache.total.size.bytes LONG 1073741824 1.. cluster-wide : Bytes of indexes kept locally.
@@ -343,24 +334,29 @@ sasl.server.max.receive.size INT 524288 : Bytes of a message before authenticati
 security.providers STRING - : Java security providers.
 """
 
-OF_TOPICS = """
-delete.retention.ms LONG 86400000 0.. =log.cleaner.delete.retention.ms : How long the mark of a deleted key stays.
-errors.deadletterqueue.group.enable BOOLEAN false : Whether this is a dead letter topic of share groups.
+# The same two kinds, of topics.
+_OF_TOPICS_REPLICAS = """
 follower.replication.throttled.replicas LIST "" :
     Replicas whose followers are slowed, as partition:broker, or *.
 leader.replication.throttled.replicas LIST "" :
     Replicas whose leaders are slowed, as partition:broker, or *.
+min.insync.replicas INT 1 1.. =min.insync.replicas : Replicas that must have a record before acks=all is answered.
+unclean.leader.election.enable BOOLEAN false =unclean.leader.election.enable : Let a replica lead that may lack records.
+"""
+
+_OF_TOPICS = """
+delete.retention.ms LONG 86400000 0.. =log.cleaner.delete.retention.ms : How long the mark of a deleted key stays.
+errors.deadletterqueue.group.enable BOOLEAN false : Whether this is a dead letter topic of share groups.
 local.retention.bytes LONG -2 -2.. =log.local.retention.bytes :
     Bytes kept locally beside tiered storage; -2 as retention.bytes.
 local.retention.ms LONG -2 -2.. =log.local.retention.ms : Time kept locally beside tiered storage; -2 as retention.ms.
 max.compaction.lag.ms LONG 9223372036854775807 1.. =log.cleaner.max.compaction.lag.ms :
     Age at which a record is certain to be compacted.
 max.decompressed.message.bytes INT 2147483639 1..2147483639 =max.decompressed.message.bytes :
-    Bytes a batch may hold when decompressed.
+    Bytes a batch may hold when decompressed; see odradek.batch.decompressed.max.bytes.
 min.cleanable.dirty.ratio DOUBLE 0.5 0..1 =log.cleaner.min.cleanable.ratio :
     Part of the log that must be dirty before it is compacted.
 min.compaction.lag.ms LONG 0 0.. =log.cleaner.min.compaction.lag.ms : Age before which a record is not compacted.
-min.insync.replicas INT 1 1.. =min.insync.replicas : Replicas that must have a record before acks=all is answered.
 preallocate BOOLEAN false =log.preallocate : Reserve a segment's space when it is made.
 remote.copy.lag.bytes LONG -1 -1.. =log.remote.copy.lag.bytes :
     Bytes kept locally before they are copied to tiered storage.
@@ -368,5 +364,43 @@ remote.copy.lag.ms LONG 0 -1.. =log.remote.copy.lag.ms : Time kept locally befor
 remote.log.copy.disable BOOLEAN false : Stop copying to tiered storage.
 remote.log.delete.on.disable BOOLEAN false : Delete what is in tiered storage when it is turned off.
 remote.storage.enable BOOLEAN false : Use tiered storage; there is none here.
-unclean.leader.election.enable BOOLEAN false =unclean.leader.election.enable : Let a replica lead that may lack records.
 """
+
+_UPDATES = {"per-broker": Update.PER_BROKER, "cluster-wide": Update.CLUSTER_WIDE}
+
+
+def _read(text: str) -> Iterator[Setting]:
+    """The settings of one of the texts above."""
+    for line in text.replace("\n    ", " ").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        head, _, doc = line.partition(" : ")
+        name, kind, default, *rest = head.split()
+        minimum = maximum = choices = None
+        update = Update.READ_ONLY
+        synonyms: tuple[tuple[str, int], ...] = ()
+        for word in rest:
+            if word in _UPDATES:
+                update = _UPDATES[word]
+            elif word.startswith("="):
+                synonyms = ((word[1:], 1),)
+            elif ".." in word:
+                low, _, high = word.partition("..")
+                minimum, maximum = int(low), int(high) if high else None
+            else:
+                choices = tuple(word.split("|"))
+        setting = Setting(name, Kind[kind], None, doc, minimum, maximum, choices, update, False, synonyms)
+        value = None if default == "-" else parse_value(setting, default.removeprefix('""'))
+        yield Setting(name, setting.kind, value, doc, minimum, maximum, choices, update, False, synonyms)
+
+
+def _at_the_broker(topics: Mapping[str, Setting]) -> Iterator[Setting]:
+    """The broker's settings that give these settings of topics their defaults."""
+    return (setting.at_the_broker(name) for setting in topics.values() for name, _ in setting.synonyms)
+
+
+_of_topics_replicas, _of_topics = table(_read(_OF_TOPICS_REPLICAS)), table(_read(_OF_TOPICS))
+OF_TOPICS = _of_topics_replicas | _of_topics
+CONTROLLER_AND_REPLICA_SETTINGS = table([*_read(_FOR_CONTROLLERS_AND_REPLICAS), *_at_the_broker(_of_topics_replicas)])
+"""Those of the broker without effect because there are no controllers and no replicas here."""
+OTHERS_OF_THE_BROKER = table([*_read(_OF_OTHER_PARTS), *_at_the_broker(_of_topics)])

@@ -1,0 +1,67 @@
+"""What AlterConfigs and IncrementalAlterConfigs share: a change of settings, and an answer for each resource.
+
+Role: put the change into force, and turn what became of each resource into the API's own answer. The two differ in
+what they ask for, which `metadata/config_changes.py` turns into records, and in the classes of their answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import RequestContext
+from odradek.handlers.refusals import sentence
+from odradek.metadata.changes import Policy
+from odradek.metadata.config_changes import R, Resource, ResourceOutcome, Result
+from odradek.metadata.image import MetadataImage
+
+A = TypeVar("A")
+
+
+class Request(Protocol[R]):
+    """What both requests say."""
+
+    resources: list[R]
+    validate_only: bool
+
+
+async def change_settings(
+    request: Request[R],
+    context: RequestContext,
+    alter: Callable[[MetadataImage, Sequence[R], Policy], Result],
+    answer: Callable[..., A],
+) -> list[A]:
+    """An answer for each resource, when the change is durable and in force."""
+    metadata = context.broker.metadata
+
+    def change(image: MetadataImage) -> Result:
+        records, outcomes = alter(image, request.resources, metadata.policy)
+        return ([] if request.validate_only else records), outcomes
+
+    try:
+        outcomes = await metadata.change(change)
+    except KafkaError as error:
+        outcomes = _alike(request.resources, error.code, error.message)
+    return _answers(outcomes, answer)
+
+
+def refuse_all(resources: Sequence[Resource], code: ErrorCode, answer: Callable[..., A]) -> list[A]:
+    """The answers where the whole request is refused."""
+    return _answers(_alike(resources, code, sentence(code)), answer)
+
+
+def _alike(resources: Sequence[Resource], code: ErrorCode, message: str | None) -> list[ResourceOutcome]:
+    return [ResourceOutcome(resource.resource_type, resource.resource_name, code, message) for resource in resources]
+
+
+def _answers(outcomes: Sequence[ResourceOutcome], answer: Callable[..., A]) -> list[A]:
+    return [
+        answer(
+            error_code=outcome.error,
+            error_message=outcome.message,
+            resource_type=outcome.resource_type,
+            resource_name=outcome.resource_name,
+        )
+        for outcome in outcomes
+    ]
