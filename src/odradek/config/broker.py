@@ -92,8 +92,15 @@ _DECLARED_HERE = (
         "queued.max.request.bytes",
         Kind.LONG,
         536_870_912,
-        "Bytes of requests received and not yet answered, over all connections; beyond, reading stops. "
-        "(Kafka's default, -1, has no bound.)",
+        "Bytes of requests received and not yet answered, over all connections. From half of it on connections that "
+        "hold much are not read. (Kafka's default, -1, has no bound.)",
+        minimum=-1,
+    ),
+    Setting(
+        "odradek.request.receive.timeout.ms",
+        Kind.INT,
+        60_000,
+        "Close a connection whose request of more than 64 kB is not here whole after this long; -1: never.",
         minimum=-1,
     ),
     Setting(
@@ -114,7 +121,7 @@ _DECLARED_HERE = (
     Setting(
         "odradek.connection.max.response.bytes",
         Kind.INT,
-        1_048_576,
+        65_536,
         "Bytes of responses that one connection's peer has not taken; beyond, its requests wait.",
         minimum=1,
     ),
@@ -122,7 +129,8 @@ _DECLARED_HERE = (
         "odradek.queued.max.response.bytes",
         Kind.LONG,
         268_435_456,
-        "Bytes of responses that peers have not taken, over all connections; beyond, a Fetch reads one batch only.",
+        "Bytes of responses that peers have not taken, over all connections; beyond, a Fetch reads one batch only, and "
+        "connections that take least are closed.",
         minimum=0,
     ),
     Setting(

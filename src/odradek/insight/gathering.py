@@ -110,7 +110,13 @@ class Gathering:
             ],
         )
         yield Series(
-            metrics.CONNECTIONS_ENDED, [(("idle",), counters.idle_closed), (("malformed",), counters.malformed)]
+            metrics.CONNECTIONS_ENDED,
+            [
+                (("idle",), counters.idle_closed),
+                (("malformed",), counters.malformed),
+                (("late",), counters.late_closed),
+                (("unread",), counters.unread_closed),
+            ],
         )
         yield _one(metrics.RECEIVED_BYTES, shared.bytes_in)
         yield _one(metrics.SENT_BYTES, shared.bytes_out)

@@ -80,7 +80,8 @@ CONNECTIONS_REFUSED = _counter(
 )
 CONNECTIONS_ENDED = _counter(
     "connections_ended",
-    "Connections that the broker ended: `idle` for too long, or `malformed` bytes came.",
+    "Connections that the broker ended: `idle` for too long, `malformed` bytes came, a large request came too slowly "
+    "(`late`), or responses were left `unread`.",
     "reason",
 )
 RECEIVED_BYTES = _counter("network_received_bytes", "Bytes received from clients.")

@@ -16,7 +16,7 @@ from typing import cast
 from odradek.engines.interface import SPAN_MIN_BYTES
 from odradek.logs import get_logger
 from odradek.network import spans
-from odradek.network.frames import Frames
+from odradek.network.frames import FRAME_FIRST_BYTES, Frames
 from odradek.network.pipeline import Pipeline
 from odradek.network.refusals import guess
 from odradek.network.shared import Shared
@@ -44,8 +44,11 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._out: list[Buffer] = []
         self._out_bytes = 0
-        self._unread_bytes = 0
+        self.unread_bytes = 0
+        """What the bound over all connections counts for this one."""
         self._unsent_bytes = 0
+        self._receiving_since = 0.0
+        """When the unfinished request began, or reading was resumed since: loop time."""
 
     # --- the transport's calls -----------------------------------------------------------------------------------
 
@@ -71,25 +74,25 @@ class Connection(asyncio.BufferedProtocol):
         shared.memory.give_back(self.frames.abandon())
         self.pipeline.lost()
         self.pipeline.peer_is_slow = False
-        self._count_unread()
+        self.count_unread()
 
     def pause_writing(self) -> None:
         self.pipeline.peer_is_slow = True
-        self._count_unread()
+        self.count_unread()
 
     def resume_writing(self) -> None:
         self.pipeline.peer_is_slow = False
-        self._count_unread()
+        self.count_unread()
         self.pipeline.run()
 
-    def _count_unread(self) -> None:
+    def count_unread(self) -> None:
         """Tells the bound over all connections what this one's peer has not taken; below its own bound that counts as
         nothing."""
         transport = self.transport
         held = transport.get_write_buffer_size() if self.pipeline.peer_is_slow and transport is not None else 0
-        if held != self._unread_bytes:
-            self.shared.dispatch.broker.unread_responses.change(held - self._unread_bytes)
-            self._unread_bytes = held
+        if held != self.unread_bytes:
+            by, self.unread_bytes = held - self.unread_bytes, held
+            self.shared.slow_readers.change(by)
 
     def eof_received(self) -> bool:
         return False
@@ -107,6 +110,8 @@ class Connection(asyncio.BufferedProtocol):
         requests = frames.received(count)
         size = sum(map(len, requests))
         shared.memory.take(size + frames.held_bytes - held)
+        if frames.held_bytes and (requests or not held):
+            self._receiving_since = self.last_active
         if requests:
             pipeline.arrived(requests, size)
             if held:
@@ -125,6 +130,7 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._receiving_since = self._loop.time()
         if self.transport is not None:
             self.transport.resume_reading()
 
@@ -162,7 +168,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             transport.writelines(out)
         if self.pipeline.peer_is_slow:
-            self._count_unread()
+            self.count_unread()
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -179,7 +185,7 @@ class Connection(asyncio.BufferedProtocol):
         if unsent < self._unsent_bytes:
             self.last_active = self._loop.time()
         self._unsent_bytes = unsent
-        self._count_unread()
+        self.count_unread()
         under_way = (pipeline.waiting or pipeline.open) and not (pipeline.peer_is_slow or pipeline.ended)
         if under_way or self.last_active >= before:
             return False
@@ -188,6 +194,27 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.close()
         return True
+
+    def end_if_late(self, before: float) -> bool:
+        """Closes the connection if a large request has not come whole that began before this (loop time). What others
+        send waits for its memory; while this one is not read, no time passes for it."""
+        frames, pipeline = self.frames, self.pipeline
+        if frames.held_bytes <= FRAME_FIRST_BYTES or not pipeline.is_reading or self._receiving_since >= before:
+            return False
+        self.shared.refusals.say(
+            "connection closed", self.peer, f"a request came too slowly: {frames.held_bytes} bytes of it are here"
+        )
+        self.abort()
+        return True
+
+    def end_unread(self) -> None:
+        """Closes the connection: its peer does not take what it asked for, and the memory is needed."""
+        why = f"{self.unread_bytes} bytes of its responses are unread (odradek.queued.max.response.bytes is reached)"
+        self.shared.counters.unread_closed += 1
+        self.shared.refusals.say("connection closed", self.peer, why)
+        self.abort()
+        self.pipeline.peer_is_slow = False
+        self.count_unread()
 
     def abort(self) -> None:
         """Closes at once, whatever was not written."""

@@ -26,11 +26,13 @@ class ConnectionCounters:
 
     __slots__ = (
         "idle_closed",
+        "late_closed",
         "malformed",
         "opened",
         "refused_above_maximum",
         "refused_above_maximum_per_ip",
         "refused_for_descriptors",
+        "unread_closed",
     )
 
     def __init__(self) -> None:
@@ -40,6 +42,10 @@ class ConnectionCounters:
         self.refused_above_maximum_per_ip = 0
         self.refused_for_descriptors = 0
         self.idle_closed = 0
+        self.late_closed = 0
+        """Closed because a large request did not come whole in time."""
+        self.unread_closed = 0
+        """Closed because their peers took too little of what they had asked for."""
         self.malformed = 0
         """Closed because of what their peers sent."""
 

@@ -4,14 +4,14 @@ Bounds: `max.connections` over all listeners, `max.connections.per.ip`, and the 
 descriptors; a connection beyond is closed at once, with a log line. Those accepted in one turn of the loop are few
 (`ACCEPTS_PER_TURN` a listener): they have descriptors before they can be refused. A connection with nothing under way
 that was silent for `connections.max.idle.ms` is closed; so is one that began a request and sent no byte of it for that
-long, or that took no byte of its responses.
+long, or that took no byte of its responses. One whose large request is not here whole after
+`odradek.request.receive.timeout.ms` is closed, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
 from collections.abc import Callable
 
 from odradek.config.layers import BrokerConfig
@@ -38,7 +38,7 @@ class Listeners:
         self.config = config
         self.descriptors = descriptors
         self._servers: list[asyncio.Server] = []
-        self._by_host: Counter[str] = Counter()
+        self._by_host = shared.memory.hosts
         self._idle_look: asyncio.TimerHandle | None = None
 
     async def listen(self, name: str, host: str, port: int) -> tuple[str, int]:
@@ -84,15 +84,19 @@ class Listeners:
 
     def _look_for_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        idle_ms = self.config().integer("connections.max.idle.ms")
+        config, now = self.config(), loop.time()
+        idle_ms = config.integer("connections.max.idle.ms")
+        receive_ms = config.integer("odradek.request.receive.timeout.ms")
         wait_s = IDLE_LOOK_MAX_S
-        if idle_ms >= 0:
-            wait_s = min(IDLE_LOOK_MAX_S, max(0.01, idle_ms / 1000 / IDLE_LOOKS_PER_TIMEOUT))
-            before = loop.time() - idle_ms / 1000
-            for connection in list(self.shared.connections):
-                if connection.end_if_silent(before):
-                    self.shared.counters.idle_closed += 1
-                    log.info("idle connection closed", peer=connection.peer)
+        for timeout_ms in (idle_ms, receive_ms):
+            if timeout_ms >= 0:
+                wait_s = min(wait_s, max(0.01, timeout_ms / 1000 / IDLE_LOOKS_PER_TIMEOUT))
+        for connection in list(self.shared.connections):
+            if idle_ms >= 0 and connection.end_if_silent(now - idle_ms / 1000):
+                self.shared.counters.idle_closed += 1
+                log.info("idle connection closed", peer=connection.peer)
+            elif receive_ms >= 0 and connection.end_if_late(now - receive_ms / 1000):
+                self.shared.counters.late_closed += 1
         self._idle_look = loop.call_later(wait_s, self._look_for_idle)
 
     def stop_accepting(self) -> None:
@@ -102,6 +106,7 @@ class Listeners:
     async def close(self, grace_s: float) -> None:
         """Lets requests under way finish for up to `grace_s` seconds, then closes every connection."""
         self.stop_accepting()
+        self.shared.slow_readers.close()
         if self._idle_look is not None:
             self._idle_look.cancel()
         for connection in list(self.shared.connections):

@@ -426,10 +426,14 @@ class Pipeline:
         full = pending >= limits.open_requests or (
             pending > 0 and self._waiting_bytes + self._open_bytes >= limits.open_request_bytes
         )
-        # Only a connection whose memory is all in an unfinished request may ask for an exemption: what others hold
-        # is given back when they are answered.
-        stuck = pending == 0 and self._frames.unfinished is not None
-        stop = full or self.shared.memory.must_stop(self, stuck)
+        memory = self.shared.memory
+        stop = full
+        if not stop and memory.used_bytes >= memory.short_bytes:
+            held_bytes = self._waiting_bytes + self._open_bytes + self._frames.held_bytes
+            # Only a connection whose memory is all in an unfinished request may ask for an exemption: what others hold
+            # is given back when they are answered.
+            stuck = pending == 0 and self._frames.unfinished is not None
+            stop = memory.must_stop(self, self._peer.client_host, held_bytes, stuck)
         if stop == self.is_reading:
             self.is_reading = not stop
             if stop:

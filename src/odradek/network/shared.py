@@ -12,6 +12,7 @@ from odradek.network.dispatch import Dispatch
 from odradek.network.frames import RECEIVE_BYTES
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
+from odradek.network.slow_readers import SlowReaders
 
 if TYPE_CHECKING:
     from odradek.network.connection import Connection
@@ -45,6 +46,7 @@ class Shared:
         self.refusals = refusals
         self.receive = memoryview(bytearray(RECEIVE_BYTES))
         self.connections: set[Connection] = set()
+        self.slow_readers = SlowReaders(dispatch.broker, self.connections)
         self.all_closed: asyncio.Future[None] | None = None
         """Resolved when the last connection is gone, for a stop that waits for it."""
         self.now = dispatch.broker.clock.monotonic

@@ -1,0 +1,72 @@
+"""Peers that ask and do not read: ended when all of them together hold too much (`odradek.queued.max.response.bytes`).
+
+Role: what peers have not taken is memory. Each connection stops starting requests at
+`odradek.connection.max.response.bytes`, so that it holds that and one response; Fetch reads little while there is no
+room. When the bound over all is passed nevertheless, whoever holds most and takes least is cut off, a few times a
+second, until what is held is below it.
+
+Invariant: a peer that takes `TAKEN_MIN_BYTES` between two looks is cut off only beyond twice the bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Protocol
+
+from odradek.handlers.context import Broker
+
+LOOK_S = 0.25
+TAKEN_MIN_BYTES = 65_536
+
+
+class Reading(Protocol):
+    """A connection, as far as its peer reads."""
+
+    unread_bytes: int
+
+    def count_unread(self) -> None:
+        """Brings `unread_bytes` up to date."""
+
+    def end_unread(self) -> None:
+        """Closes it because of them."""
+
+
+class SlowReaders:
+    """Of all connections of a broker."""
+
+    def __init__(self, broker: Broker, connections: Collection[Reading]) -> None:
+        self._unread = broker.unread_responses
+        self._connections = connections
+        self._look: asyncio.TimerHandle | None = None
+        self._held_before: dict[Reading, int] = {}
+
+    def change(self, by: int) -> None:
+        """A peer leaves more, or less, than it did."""
+        self._unread.change(by)
+        if self._unread.held_bytes > self._unread.limit_bytes and self._look is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._held_before = {one: one.unread_bytes for one in self._connections if one.unread_bytes}
+        self._look = asyncio.get_running_loop().call_later(LOOK_S, self._end_some)
+
+    def _end_some(self) -> None:
+        self._look = None
+        unread, before = self._unread, self._held_before
+        for one in list(before):
+            one.count_unread()
+        for one in sorted(before, key=lambda one: one.unread_bytes, reverse=True):
+            if unread.held_bytes <= unread.limit_bytes:
+                break
+            takes = before[one] - one.unread_bytes >= TAKEN_MIN_BYTES
+            if one.unread_bytes and not (takes and unread.held_bytes <= 2 * unread.limit_bytes):
+                one.end_unread()
+        if unread.held_bytes > unread.limit_bytes:
+            self._begin()
+        else:
+            self._held_before = {}
+
+    def close(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
