@@ -283,7 +283,7 @@ def existing(group_client: GroupClient, doing: str) -> dict[str, Any]:
 
 def _member(member: Any) -> dict[str, Any]:
     from odradek.cli.assignors import decode_assignment
-    from odradek.protocol.compiler import DecodeError
+    from odradek.protocol.errors import DecodeError
 
     try:
         partitions = sorted(decode_assignment(bytes(member.member_assignment)))
