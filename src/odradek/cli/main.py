@@ -84,7 +84,7 @@ cluster.command("odradek.cli.cluster:info", help="Describe the cluster: brokers,
 app.command(cluster)
 log = App(name="log", help="Look into a broker's files.", result_action="return_value")
 log.command(
-    "odradek.cli.log_dump:dump",
+    "odradek.cli.log_dump.dump:dump",
     help="""Show what is in a broker's files, and check them.
 
     Segments, indexes, snapshots and checkpoints, of Odradek and of Apache Kafka, in plain words. The broker need not

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from odradek.cli.log_dump_report import counted, quoted
+from odradek.cli.log_dump.report import counted, quoted
 from odradek.cli.record_format import moment
 from odradek.coordination.groups.records import (
     Committed,
