@@ -57,8 +57,10 @@ group.command(
     Without it the command shows the old and new offsets and changes nothing. The group must have no members.
     """,
 )
-group.command("odradek.cli.groups:delete", help="Delete groups without members, with all their offsets.")
-group.command("odradek.cli.groups:delete_offsets", help="Delete a group's offsets of topics that it does not read.")
+group.command("odradek.cli.group_delete:delete", help="Delete groups without members, with all their offsets.")
+group.command(
+    "odradek.cli.group_delete:delete_offsets", help="Delete a group's offsets of topics that it does not read."
+)
 app.command(group)
 transaction = App(name="transaction", help="List, describe and abort transactions.", result_action="return_value")
 transaction.command("odradek.cli.transactions:list_transactions", name="list", help="List transactional ids.")
