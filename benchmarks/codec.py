@@ -21,7 +21,8 @@ from typing import Any
 
 from kio.serial import entity_reader, entity_writer
 
-from odradek.protocol.compiler import decoder, encode, encoder
+from odradek.protocol.decoding import decoder
+from odradek.protocol.encoding import encode, encoder
 from odradek.protocol.fields import Message
 from odradek.protocol.messages import fetch, metadata, produce
 from odradek.protocol.registry import BY_NAME
@@ -131,9 +132,9 @@ def compare(title: str, message: Message, version: int, rounds: int) -> None:
 
 IMPORTS = """
 from time import perf_counter as now
-import odradek.protocol.compiler, odradek.protocol.registry as r
+import odradek.protocol.decoding, odradek.protocol.registry as r
 a = now(); [(api.request, api.response) for api in r.APIS]; b = now()
-odradek.protocol.compiler.decoder(r.BY_NAME["Produce"].request, 9); c = now()
+odradek.protocol.decoding.decoder(r.BY_NAME["Produce"].request, 9); c = now()
 print(f"importing the messages of {len(r.APIS)} APIs: {(b - a) * 1e3:.1f} ms")
 print(f"compiling a decoder: {(c - b) * 1e3:.1f} ms")
 """

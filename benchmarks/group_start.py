@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.brokers import cpu_s, make_topic, odradek
-from odradek.protocol.compiler import decode
+from odradek.protocol.decoding import decode
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse
 from odradek.protocol.messages.offset_commit import (

@@ -32,7 +32,7 @@ from typing import Any, TypeVar, cast
 import uvloop
 
 from benchmarks.brokers import cpu_s, kafka, make_topic, memory_mb, odradek
-from odradek.protocol.compiler import decode
+from odradek.protocol.decoding import decode
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse

@@ -17,7 +17,7 @@ import time
 from benchmarks.brokers import Broker, cpu_s
 from benchmarks.groups import FORM_TIMEOUT_S, HEARTBEAT_S, OTHER_FILES, Connection, Load, Member
 from benchmarks.measure import Run
-from odradek.protocol.compiler import decode
+from odradek.protocol.decoding import decode
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from odradek.protocol.messages.produce import (

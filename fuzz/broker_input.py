@@ -17,8 +17,8 @@ import struct
 from typing import Any
 
 from odradek.logs import ROOT, JsonFormatter
-from odradek.protocol.compiler import encode, resolve_fields
-from odradek.protocol.fields import Struct
+from odradek.protocol.encoding import encode
+from odradek.protocol.fields import Struct, resolve_fields
 from odradek.protocol.framing import RequestHeader
 from odradek.protocol.registry import APIS
 from odradek.records.batch import read_header

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from time import perf_counter
 
 from fuzz.broker_input import mutate
-from odradek.protocol.compiler import DecodeError, decode, encode
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import RequestHeader, peek_api, read_request_header
 from odradek.protocol.records.metadata import BY_TYPE

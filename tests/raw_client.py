@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import Any, TypeVar
 
-from odradek.protocol.compiler import decode
+from odradek.protocol.decoding import decode
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import API_VERSIONS_KEY, encode_request
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic

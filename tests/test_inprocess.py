@@ -16,7 +16,7 @@ from odradek.config import InvalidSetting
 from odradek.errors import ErrorCode
 from odradek.handlers import fetch_alike, produce_alike
 from odradek.handlers.table import HANDLERS
-from odradek.protocol.compiler import encode
+from odradek.protocol.encoding import encode
 from odradek.protocol.fields import Message
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic
 from odradek.protocol.messages.find_coordinator import FindCoordinatorRequest, FindCoordinatorResponse

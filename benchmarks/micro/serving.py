@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from odradek.cli.serve import serve
-from odradek.protocol.compiler import decode
+from odradek.protocol.decoding import decode
 from odradek.protocol.fields import Message, Struct
 from odradek.protocol.framing import encode_request
 from odradek.protocol.registry import BY_KEY

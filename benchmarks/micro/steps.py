@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.micro.serving import Client, Factory
-from odradek.protocol.compiler import decode, encode, encoder
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode, encoder
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages import (

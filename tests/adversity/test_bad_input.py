@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from odradek.errors import ErrorCode
-from odradek.protocol.compiler import decode, encode
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.api_versions import ApiVersionsResponse
 from odradek.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse

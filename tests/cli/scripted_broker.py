@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from odradek.protocol.compiler import decode
+from odradek.protocol.decoding import decode
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import encode_response, read_request_header
 from odradek.protocol.messages.api_versions import ApiVersion, ApiVersionsRequest, ApiVersionsResponse

@@ -362,8 +362,8 @@ def test_what_stands_behind_a_wrong_checksum_is_read(run: Run, tmp_path: Path) -
 
 @pytest.mark.parametrize("position", range(0, 2 * SIZE, 5))
 def test_any_flipped_byte_ends_well(tmp_path: Path, position: int) -> None:
-    from odradek.cli.log_dump_report import Report
-    from odradek.cli.log_dump_segments import Place, SegmentWalk, Wanted
+    from odradek.cli.log_dump.report import Report
+    from odradek.cli.log_dump.segments import Place, SegmentWalk, Wanted
 
     data = bytearray(batch(0, 3, 3) + batch(3, 3, 3))
     data[position] ^= 0xA5

@@ -46,7 +46,7 @@ from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.errors import ErrorCode, KafkaError
-from odradek.protocol.compiler import encode
+from odradek.protocol.encoding import encode
 from odradek.protocol.fields import Message
 from odradek.protocol.messages.heartbeat import HeartbeatRequest
 from odradek.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse

@@ -20,7 +20,8 @@ from odradek.coordination.groups.records import (
     read_group,
     read_key,
 )
-from odradek.protocol.compiler import DecodeError, encode
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import ZERO_UUID
 from odradek.protocol.records.group import GroupMetadataValue, MemberMetadata, OffsetCommitValue
 from odradek.records.builder import NewRecord, batch_bytes, build_batch

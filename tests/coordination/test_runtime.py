@@ -21,7 +21,7 @@ from odradek.engines.interface import Engine, LogIdentity, StorageFull, Unknown
 from odradek.errors import ErrorCode, KafkaError
 from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions.partition import Partition
-from odradek.protocol.compiler import DecodeError
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.messages.heartbeat import HeartbeatResponse
 from odradek.records.batch import split_batches

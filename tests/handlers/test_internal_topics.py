@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from odradek.coordination.groups.records import Committed, OffsetKey, offset_record
-from odradek.protocol.compiler import resolve_fields
-from odradek.protocol.fields import ZERO_UUID, Message, Struct
+from odradek.protocol.fields import ZERO_UUID, Message, Struct, resolve_fields
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages import alter_configs, incremental_alter_configs
 from odradek.protocol.messages.create_partitions import (

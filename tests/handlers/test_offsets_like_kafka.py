@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from odradek.protocol.compiler import decode
+from odradek.protocol.decoding import decode
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from odradek.protocol.messages.describe_configs import (
     DescribeConfigsRequest,

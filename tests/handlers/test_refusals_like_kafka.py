@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from odradek.errors import ErrorCode
 from odradek.handlers.context import CLOSE_CONNECTION
 from odradek.handlers.table import HANDLERS
-from odradek.protocol.compiler import decode, encode, resolve_fields
-from odradek.protocol.fields import Field, Message, Struct
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
+from odradek.protocol.fields import Field, Message, Struct, resolve_fields
 from odradek.protocol.messages.produce import ProduceRequest
 from odradek.protocol.registry import APIS, Api
 from odradek.records.builder import NewRecord, batch_bytes, build_batch

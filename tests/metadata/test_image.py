@@ -15,7 +15,7 @@ from odradek.metadata.image import (
     record_of,
 )
 from odradek.metadata.snapshots import read_snapshot, snapshot_batches
-from odradek.protocol.compiler import DecodeError
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.records.metadata import (
     AbortTransactionRecord,

@@ -9,8 +9,7 @@ import pytest
 
 from odradek.errors import ErrorCode
 from odradek.network.counters import ApiCounters, error_counter
-from odradek.protocol.compiler import resolve_fields
-from odradek.protocol.fields import Message, Struct
+from odradek.protocol.fields import Message, Struct, resolve_fields
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from odradek.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse

@@ -19,7 +19,7 @@ from odradek.handlers.produce_alike import SHAPE_POSITION, ProduceAlike, learn
 from odradek.handlers.shortcut import Begun
 from odradek.loop_scheduler import LoopScheduler
 from odradek.network.connection import Connection
-from odradek.protocol.compiler import decode
+from odradek.protocol.decoding import decode
 from odradek.protocol.framing import encode_request
 from odradek.protocol.messages.create_topics import (
     CreatableTopic,

@@ -6,8 +6,7 @@ import random
 from typing import Any
 
 from odradek.errors import ErrorCode
-from odradek.protocol.compiler import FORMATS, default_of, resolve_fields
-from odradek.protocol.fields import Field, Message, Struct
+from odradek.protocol.fields import FORMATS, Field, Message, Struct, default_of, resolve_fields
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 
 BOUNDS = {

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from kio.serial import entity_reader, entity_writer
 
-from odradek.protocol.compiler import decode, encode
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
 from odradek.protocol.fields import Message, Struct
 from odradek.protocol.framing import RequestHeader, ResponseHeader
 from odradek.protocol.messages.metadata import MetadataRequest

@@ -11,8 +11,7 @@ import pytest
 
 import odradek.protocol.messages
 import odradek.protocol.records
-from odradek.protocol.compiler import default_of, resolve_fields
-from odradek.protocol.fields import MAX_VERSION, ZERO_UUID, Field, Message, Struct, Versions
+from odradek.protocol.fields import MAX_VERSION, ZERO_UUID, Field, Message, Struct, Versions, default_of, resolve_fields
 from odradek.protocol.framing import RequestHeader, ResponseHeader
 from odradek.protocol.records.metadata import BY_TYPE
 from odradek.protocol.registry import APIS

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from tools.message_classes import render
 
-from odradek.protocol.compiler import DecodeError, decode, encode
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from tests.protocol.definitions import definitions, java_classes
 from tests.protocol.random_messages import random_message, with_views_as_bytes

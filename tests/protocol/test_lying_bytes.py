@@ -8,7 +8,9 @@ import tracemalloc
 
 import pytest
 
-from odradek.protocol.compiler import DecodeError, MessageError, decode, decoder, encode, encode_uvarint, read_uvarint
+from odradek.protocol.decoding import decode, decoder
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError, MessageError
 from odradek.protocol.fields import (
     Message,
     Struct,
@@ -34,6 +36,7 @@ from odradek.protocol.messages.fetch import FetchableTopicResponse, FetchRespons
 from odradek.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from odradek.protocol.messages.produce import ProduceRequest
 from odradek.protocol.registry import APIS
+from odradek.protocol.varints import encode_uvarint, read_uvarint
 from tests.protocol.random_messages import random_message, with_views_as_bytes
 
 EVERY_REQUEST = [(api.request, version) for api in APIS for version in range(api.served.first, api.served.last + 1)]

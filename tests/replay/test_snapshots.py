@@ -11,7 +11,7 @@ import pytest
 from odradek.config import LogConfig
 from odradek.engines.interface import LogIdentity
 from odradek.engines.memory import MemoryEngine
-from odradek.protocol.compiler import encode
+from odradek.protocol.encoding import encode
 from odradek.protocol.records.control import SnapshotHeaderRecord
 from odradek.records.builder import (
     CONTROL_SNAPSHOT_HEADER,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from odradek.protocol.compiler import encode
+from odradek.protocol.encoding import encode
 from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignment, TopicPartition
 from tests.broker import BrokerProcess
 from tests.handlers.comparison import differences

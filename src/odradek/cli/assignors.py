@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from odradek.protocol.compiler import DecodeError, decode, encode
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignment, TopicPartition
 from odradek.protocol.records.consumer_subscription import ConsumerProtocolSubscription
 

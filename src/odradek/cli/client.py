@@ -22,7 +22,8 @@ from odradek import __version__
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.clock import SystemClock
 from odradek.errors import ErrorCode
-from odradek.protocol.compiler import DecodeError, decode
+from odradek.protocol.decoding import decode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import ResponseHeader, encode_request
 from odradek.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from odradek.cli.bootstrap import open_client
 from odradek.cli.failures import CommandFailed
-from odradek.cli.output import Output, print_json, print_rows
-from odradek.cli.profiles import Bootstrap, open_client
+from odradek.cli.options import TIMEOUT_S, Bootstrap, OutputTables, Timeout
+from odradek.cli.output import print_json, print_rows
 
 
-def info(*, output: Output = "auto", timeout: float = 30.0, bootstrap_server: Bootstrap = None) -> None:
-    """Describes the cluster: brokers, what they hold, and features.
-
-    Parameters
-    ----------
-    output
-        auto: tables on a terminal, else lines with tabs. json: one object.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
-    """
+def info(*, output: OutputTables = "auto", timeout: Timeout = TIMEOUT_S, bootstrap_server: Bootstrap = None) -> None:
+    """Describes the cluster: brokers, what they hold, and features."""
     from odradek.cli.client import sentence
     from odradek.protocol.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from odradek.cli.bootstrap import open_client, read_profiles
 from odradek.cli.failures import CommandFailed
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ def _limited() -> Iterator[None]:
 
 def _ask(context: CompletionContext, find: Callable[[Client], list[str]]) -> list[str]:
     """What `find` finds in the cluster that is meant, or nothing."""
-    from odradek.cli.profiles import open_client
-
     server = context.get("--bootstrap-server")
     try:
         with _limited(), open_client(server.raw if server is not None else None, LIMIT_S) as client:
@@ -93,9 +92,7 @@ def resources(context: CompletionContext) -> list[str]:
 
 def profiles(context: Any) -> list[tuple[str, str]]:
     """Names of profiles with their addresses."""
-    from odradek.cli.profiles import known_profiles
-
     try:
-        return sorted(known_profiles().items())
+        return sorted(read_profiles()["profiles"].items())
     except CommandFailed:
         return []

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from odradek.cli import completers
+from odradek.cli.bootstrap import open_client
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.output import Output, print_json, print_rows
-from odradek.cli.profiles import Bootstrap, open_client
+from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, OutputLine, OutputRows, Texts, Timeout
+from odradek.cli.output import print_json, print_rows
 
 Resource = Literal["topic", "broker", "group"]
 _TYPES = {"topic": 2, "broker": 4, "group": 32}
@@ -32,18 +33,10 @@ _DEFAULT = 5
 _SET, _DELETE = 0, 1
 
 
-def list_configs(*, output: Output = "auto", timeout: float = 30.0, bootstrap_server: Bootstrap = None) -> None:
-    """Lists what has settings.
-
-    Parameters
-    ----------
-    output
-        auto: a table on a terminal, else lines with tabs. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
-    """
+def list_configs(
+    *, output: OutputRows = "auto", timeout: Timeout = TIMEOUT_S, bootstrap_server: Bootstrap = None
+) -> None:
+    """Lists what has settings."""
     from odradek.cli.client import sentence
     from odradek.protocol.messages.list_config_resources import (
         ListConfigResourcesRequest,
@@ -72,9 +65,9 @@ def describe(
     /,
     *,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    setting: Annotated[list[str] | None, Parameter(negative="")] = None,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    setting: Texts = None,
+    output: OutputRows = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Describes the settings of a topic, a broker or a group.
@@ -89,12 +82,6 @@ def describe(
         Also those that have their default.
     setting
         Only this setting, with its meaning; may be repeated.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     from odradek.cli.client import sentence
     from odradek.protocol.messages.describe_configs import (
@@ -140,10 +127,10 @@ def alter(
     /,
     *,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
-    delete: Annotated[list[str] | None, Parameter(negative="")] = None,
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    delete: Texts = None,
+    dry_run: Flag = False,
+    output: OutputLine = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Changes settings of a topic or a broker, and leaves the others.
@@ -160,12 +147,6 @@ def alter(
         NAME of a setting that gets its default back; may be repeated.
     dry_run
         Only say whether the change could be made.
-    output
-        auto: a line. json: one object.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     from odradek.cli.client import sentence
     from odradek.protocol.messages.incremental_alter_configs import (

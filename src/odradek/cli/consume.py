@@ -10,41 +10,42 @@ fetch a broker and one decompressed batch, whatever the topic holds.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from odradek.cli import completers
+from odradek.cli.bootstrap import open_client
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.profiles import Bootstrap, open_client
+from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, Numbers, Texts, Topic
+from odradek.cli.output import note
 
 if TYPE_CHECKING:
     from odradek.cli.record_format import Line
 
 
 def consume(
-    topic: Annotated[str, Parameter(completer=completers.topics)],
+    topic: Topic,
     /,
     *,
     from_: Annotated[str, Parameter(name="--from", allow_leading_hyphen=True)] = "earliest",
     to: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     follow: Annotated[bool, Parameter(name=("--follow", "-f"), negative="")] = False,
-    partition: Annotated[list[int] | None, Parameter(negative="")] = None,
+    partition: Numbers = None,
     max_records: Annotated[int | None, Parameter(name=("--max", "--count"))] = None,
     grep: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     grep_key: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     grep_value: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    header: Annotated[list[str] | None, Parameter(negative="")] = None,
+    header: Texts = None,
     output: Literal["json", "text"] | None = None,
     format_: Annotated[str | None, Parameter(name="--format", allow_leading_hyphen=True)] = None,
     key_separator: str | None = None,
     hex_: Annotated[bool, Parameter(name="--hex", negative="")] = False,
     group: Annotated[str | None, Parameter(completer=completers.groups)] = None,
     instance_id: str | None = None,
-    from_beginning: Annotated[bool, Parameter(negative="")] = False,
-    exit_at_end: Annotated[bool, Parameter(negative="")] = False,
-    timeout: float = 30.0,
+    from_beginning: Flag = False,
+    exit_at_end: Flag = False,
+    timeout: float = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Reads a topic's records.
@@ -96,8 +97,6 @@ def consume(
         Stop at the end that the topic had at the start: what happens without --follow.
     timeout
         Seconds without an answer after which to give up.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if max_records is not None and max_records < 0:
         raise WrongUse(f"--max must not be negative, but is {max_records}.")
@@ -139,11 +138,11 @@ def consume(
             from odradek.cli.group_consume import GroupConsumption
             from odradek.cli.group_member import Member
 
-            with_group = GroupConsumption(client, topic, begin, line, left, None if follow else stops, _note, wanted)
-            with_group.run(Member(client, group, topic, instance_id, _note, with_group.is_stopping))
+            with_group = GroupConsumption(client, topic, begin, line, left, None if follow else stops, note, wanted)
+            with_group.run(Member(client, group, topic, instance_id, note, with_group.is_stopping))
             return
         positions = begin(client, topic, ends)
-        consumer = Consumer(client, topic, positions, None if follow else stops, note=_note)
+        consumer = Consumer(client, topic, positions, None if follow else stops, note=note)
         while left and not consumer.is_done:
             found = consumer.poll()
             left = print_round(found if wanted is None else (one for one in found if wanted(one[2])), line, left)
@@ -164,7 +163,3 @@ def _line(topic: str, output: str | None, template: str | None, key_separator: s
             raise WrongUse("--key-separator is for --output text.")
         output = "text"
     return text_line(key_separator, use_hex) if output == "text" else json_line(topic, use_hex)
-
-
-def _note(text: str) -> None:
-    print(f"odradek: {text}", file=sys.stderr)

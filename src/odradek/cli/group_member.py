@@ -29,7 +29,7 @@ from odradek.cli.failures import CommandFailed
 from odradek.cli.group_client import MOVED, GroupClient, NotYet, commit_codes, commit_request
 from odradek.clock import SystemClock
 from odradek.errors import ErrorCode
-from odradek.protocol.compiler import DecodeError
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from odradek.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse

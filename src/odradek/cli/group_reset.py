@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from odradek.cli import completers
+from odradek.cli.bootstrap import connect
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.groups import Partition, connect, note, partition_counts, read_topics
-from odradek.cli.output import Output, print_json, print_rows
-from odradek.cli.profiles import Bootstrap
+from odradek.cli.groups import Partition, partition_counts
+from odradek.cli.options import TIMEOUT_S, TOPIC_PARTITIONS, Bootstrap, Flag, Group, OutputRow, Timeout, read_topics
+from odradek.cli.output import note, print_json, print_rows
 
 if TYPE_CHECKING:
     from odradek.cli.client import Client
@@ -30,19 +30,19 @@ Kind = Literal["earliest", "latest", "offset", "time", "shift"]
 
 
 def reset(
-    group: Annotated[str, Parameter(completer=completers.groups)],
+    group: Group,
     /,
     *,
-    topic: Annotated[list[str] | None, Parameter(negative="", completer=completers.topics)] = None,
-    all_topics: Annotated[bool, Parameter(negative="")] = False,
-    to_earliest: Annotated[bool, Parameter(negative="")] = False,
-    to_latest: Annotated[bool, Parameter(negative="")] = False,
+    topic: Annotated[list[str] | None, TOPIC_PARTITIONS] = None,
+    all_topics: Flag = False,
+    to_earliest: Flag = False,
+    to_latest: Flag = False,
     to_offset: int | None = None,
     to_time: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     shift_by: Annotated[int | None, Parameter(allow_leading_hyphen=True)] = None,
-    execute: Annotated[bool, Parameter(negative="")] = False,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    execute: Flag = False,
+    output: OutputRow = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Shows, and with --execute sets, other offsets for a group without members.
@@ -51,8 +51,6 @@ def reset(
     ----------
     group
         Its name; it need not exist yet.
-    topic
-        TOPIC, or TOPIC:PARTITION,...; may be repeated.
     all_topics
         All partitions of which the group has an offset.
     to_earliest
@@ -68,12 +66,6 @@ def reset(
         So many records forward, or with a minus backward.
     execute
         Do it. Without it nothing is changed.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one object.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if all_topics == bool(topic):
         raise WrongUse("`odradek group reset` needs either --topic or --all-topics.")

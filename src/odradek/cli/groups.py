@@ -1,7 +1,7 @@
-"""`odradek group list|describe|delete|delete-offsets`.
+"""`odradek group list|describe`.
 
 Role: what the coordinators say about groups, beside the ends of the logs, printed. Setting offsets is `group_reset`'s,
-being a member `group_consume`'s.
+deleting `group_delete`'s, being a member `group_consume`'s.
 
 Invariants: nothing is guessed: what a broker did not say, or cannot be asked for, is empty, and a note says why.
 """
@@ -11,14 +11,24 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cyclopts import Parameter
-
-from odradek.cli import completers, group_lag
+from odradek.cli import group_lag
+from odradek.cli.bootstrap import connect
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.output import Output, print_json, print_rows
-from odradek.cli.profiles import Bootstrap, open_client
+from odradek.cli.options import (
+    TIMEOUT_S,
+    Bootstrap,
+    Every,
+    Flag,
+    Group,
+    Http,
+    OutputRows,
+    OutputTables,
+    Texts,
+    Timeout,
+)
+from odradek.cli.output import Output, note, print_json, print_rows
 
 if TYPE_CHECKING:
     from odradek.cli.client import Client
@@ -26,7 +36,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 Partition = tuple[str, int]
-Watch = Annotated[bool, Parameter(negative="")]
 
 # The states of classic groups, and of those of the newer protocol (KIP-848).
 _STATES = (
@@ -47,30 +56,14 @@ _CLASSIC = "classic"
 _EVENTS_SHOWN = 10
 
 
-def connect(bootstrap_server: str | None, timeout: float) -> Client:
-    """A client of a cluster that answers. Raises `CommandFailed` at once where none does."""
-    client = open_client(bootstrap_server, timeout)
-    try:
-        client.metadata([])
-    except CommandFailed:
-        client.close()
-        raise
-    return client
-
-
-def note(text: str) -> None:
-    """A remark beside the output."""
-    print(f"odradek: {text}", file=sys.stderr)
-
-
 def list_groups(
     *,
-    state: Annotated[list[str] | None, Parameter(negative="")] = None,
-    watch: Watch = False,
-    every: float = 2.0,
-    http: str | None = None,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    state: Texts = None,
+    watch: Flag = False,
+    every: Every = 2.0,
+    http: Http = None,
+    output: OutputRows = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Lists groups; where the broker has an HTTP port, with how far they are behind and what they will lose.
@@ -81,16 +74,6 @@ def list_groups(
         Only groups in this state, such as Stable or Empty; may be repeated.
     watch
         Again and again, with what happens to them, until Ctrl-C.
-    every
-        Seconds between, with --watch.
-    http
-        HOST:PORT of the broker's HTTP port, where its settings do not say it.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     known = {name.lower(): name for name in _STATES}
     for name in state or ():
@@ -138,14 +121,14 @@ def list_groups(
 
 
 def describe(
-    group: Annotated[str, Parameter(completer=completers.groups)],
+    group: Group,
     /,
     *,
-    watch: Watch = False,
-    every: float = 2.0,
-    http: str | None = None,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    watch: Flag = False,
+    every: Every = 2.0,
+    http: Http = None,
+    output: OutputTables = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Describes a group: its state, members with what they read, and offsets with how far they lag behind.
@@ -159,16 +142,6 @@ def describe(
         Its name.
     watch
         Again and again, until Ctrl-C.
-    every
-        Seconds between, with --watch.
-    http
-        HOST:PORT of the broker's HTTP port, where its settings do not say it.
-    output
-        auto: tables on a terminal, else lines with tabs. json: one object.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     from odradek.cli.watch import repeat
 
@@ -228,7 +201,7 @@ def _show(client: Client, group: str, output: Output, lag: dict[str, Any] | None
     if members:
         print()
         rows = [
-            m | {"assignment": [f"{a['topic']}:{_joined(a['partitions'])}" for a in m["assignment"]]} for m in members
+            m | {"assignment": [f"{a['topic']}:{joined(a['partitions'])}" for a in m["assignment"]]} for m in members
         ]
         print_rows(_MEMBER_COLUMNS, [row | {"assignment": " ".join(row["assignment"])} for row in rows])
     if offsets:
@@ -250,7 +223,8 @@ def _show(client: Client, group: str, output: Output, lag: dict[str, Any] | None
         print("\n".join(lines))
 
 
-def _joined(partitions: Iterable[int]) -> str:
+def joined(partitions: Iterable[int]) -> str:
+    """The numbers of partitions, as in TOPIC:1,2,3."""
     return ",".join(map(str, partitions))
 
 
@@ -283,7 +257,7 @@ def existing(group_client: GroupClient, doing: str) -> dict[str, Any]:
 
 def _member(member: Any) -> dict[str, Any]:
     from odradek.cli.assignors import decode_assignment
-    from odradek.protocol.compiler import DecodeError
+    from odradek.protocol.errors import DecodeError
 
     try:
         partitions = sorted(decode_assignment(bytes(member.member_assignment)))
@@ -339,7 +313,7 @@ def end_offsets(client: Client, partitions: Iterable[Partition]) -> dict[Partiti
         there = [partition for partition in indexes if partition < counts.get(topic, 0)]
         gone = [partition for partition in indexes if partition >= counts.get(topic, 0)]
         if gone:
-            note(f"{topic}, partition {_joined(gone)}: there is no such partition (any more).")
+            note(f"{topic}, partition {joined(gone)}: there is no such partition (any more).")
         try:
             ends = client.offsets(topic, dict.fromkeys(there, LATEST)) if there else {}
         except CommandFailed as error:
@@ -354,125 +328,3 @@ def partition_counts(client: Client, topics: Iterable[str]) -> dict[str, int]:
     names = sorted(topics)
     found = client.metadata(names).topics if names else []
     return {topic.name or "": len(topic.partitions) for topic in found if topic.partitions}
-
-
-def read_topics(options: Iterable[str]) -> dict[str, list[int] | None]:
-    """What --topic NAME[:PARTITION,...] options name; None: all partitions. Raises `WrongUse`."""
-    found: dict[str, list[int] | None] = {}
-    for option in options:
-        name, colon, text = option.partition(":")
-        parts = text.split(",") if colon else []
-        if not name or not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts):
-            raise WrongUse(f"--topic {option!r} is not TOPIC or TOPIC:PARTITION,...")
-        if not colon or (name in found and found[name] is None):
-            found[name] = None
-        else:
-            found[name] = sorted({*(found.get(name) or ()), *map(int, parts)})
-    return found
-
-
-def delete(
-    *groups: Annotated[str, Parameter(completer=completers.groups)],
-    if_exists: Annotated[bool, Parameter(negative="")] = False,
-    output: Output = "auto",
-    timeout: float = 30.0,
-    bootstrap_server: Bootstrap = None,
-) -> None:
-    """Deletes groups without members, with all their offsets.
-
-    Parameters
-    ----------
-    groups
-        Their names.
-    if_exists
-        Succeed if a group is not there.
-    output
-        auto: a line each. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
-    """
-    if not groups:
-        raise WrongUse("`odradek group delete` needs a group's name.")
-    from odradek.cli.group_client import GroupClient
-    from odradek.errors import ErrorCode
-
-    failures = []
-    rows = []
-    with connect(bootstrap_server, timeout) as client:
-        for name in dict.fromkeys(groups):
-            group_client = GroupClient(client, name)
-            try:
-                code = group_client.delete()
-                missing = code == ErrorCode.GROUP_ID_NOT_FOUND and if_exists
-                if not missing:
-                    group_client.refuse(code, "delete")
-                rows.append({"group": name, "deleted": not missing})
-            except CommandFailed as error:
-                failures.append(str(error))
-    if output == "json":
-        print_json(rows)
-    else:
-        for row in rows:
-            print(f"Group {row['group']} {'deleted' if row['deleted'] else 'does not exist'}.")
-    if failures:
-        raise CommandFailed(" ".join(failures))
-
-
-def delete_offsets(
-    group: Annotated[str, Parameter(completer=completers.groups)],
-    /,
-    *,
-    topic: Annotated[list[str], Parameter(negative="", completer=completers.topics)],
-    output: Output = "auto",
-    timeout: float = 30.0,
-    bootstrap_server: Bootstrap = None,
-) -> None:
-    """Deletes a group's offsets of topics that it does not read at the moment.
-
-    Parameters
-    ----------
-    group
-        Its name.
-    topic
-        TOPIC, or TOPIC:PARTITION,...; may be repeated.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
-    """
-    wanted = read_topics(topic)
-    from odradek.cli.client import sentence
-    from odradek.cli.group_client import GroupClient
-    from odradek.errors import ErrorCode
-
-    with connect(bootstrap_server, timeout) as client:
-        group_client = GroupClient(client, group)
-        existing(group_client, "delete offsets of")
-        committed = group_client.committed()
-        chosen = {one for one in committed if one[0] in wanted and one[1] in (wanted[one[0]] or (one[1],))}
-        failures = [
-            f"group {group!r} has no offset of {name}{'' if indexes is None else ':' + _joined(indexes)}."
-            for name, indexes in wanted.items()
-            if not any(one[0] == name for one in chosen)
-        ]
-        codes = group_client.delete_offsets(sorted(chosen)) if chosen else {}
-    rows = [
-        {"topic": name, "partition": partition, "deleted_offset": committed[name, partition].offset}
-        for (name, partition), code in sorted(codes.items())
-        if not code
-    ]
-    if output == "json":
-        print_json(rows)
-    else:
-        print_rows(("topic", "partition", "deleted_offset"), rows)
-    for name, code in sorted({(one[0], code) for one, code in codes.items() if code}):
-        why = sentence(code)
-        if code == ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC:
-            why = "members of the group read it; stop its consumers first"
-        failures.append(f"cannot delete offsets of {name} in group {group!r}: {why}.")
-    if failures:
-        raise CommandFailed(" ".join(failures))

@@ -57,8 +57,10 @@ group.command(
     Without it the command shows the old and new offsets and changes nothing. The group must have no members.
     """,
 )
-group.command("odradek.cli.groups:delete", help="Delete groups without members, with all their offsets.")
-group.command("odradek.cli.groups:delete_offsets", help="Delete a group's offsets of topics that it does not read.")
+group.command("odradek.cli.group_delete:delete", help="Delete groups without members, with all their offsets.")
+group.command(
+    "odradek.cli.group_delete:delete_offsets", help="Delete a group's offsets of topics that it does not read."
+)
 app.command(group)
 transaction = App(name="transaction", help="List, describe and abort transactions.", result_action="return_value")
 transaction.command("odradek.cli.transactions:list_transactions", name="list", help="List transactional ids.")
@@ -84,7 +86,7 @@ cluster.command("odradek.cli.cluster:info", help="Describe the cluster: brokers,
 app.command(cluster)
 log = App(name="log", help="Look into a broker's files.", result_action="return_value")
 log.command(
-    "odradek.cli.log_dump:dump",
+    "odradek.cli.log_dump.dump:dump",
     help="""Show what is in a broker's files, and check them.
 
     Segments, indexes, snapshots and checkpoints, of Odradek and of Apache Kafka, in plain words. The broker need not

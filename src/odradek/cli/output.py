@@ -1,6 +1,7 @@
 """How answers are printed: a table on a terminal, tab-separated lines into a pipe, JSON when asked for.
 
-Rows are dictionaries with the same keys; lists are joined by commas outside JSON. Errors never come here.
+Rows are dictionaries with the same keys; lists are joined by commas outside JSON. Remarks beside an answer go to
+stderr (`note`). Errors never come here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 Output = Literal["auto", "json"]
+
+
+def note(text: str) -> None:
+    """A remark beside the output."""
+    print(f"odradek: {text}", file=sys.stderr)
 
 
 def print_json(value: object) -> None:

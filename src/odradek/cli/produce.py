@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from odradek.cli import completers
+from odradek.cli.bootstrap import open_client
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.profiles import Bootstrap, open_client
+from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, Texts, Topic
 
 if TYPE_CHECKING:
     from odradek.cli.producer import Producer
@@ -37,20 +37,20 @@ Parsed = tuple[bytes | None, bytes | None, int | None, "Headers"]
 
 
 def produce(
-    topic: Annotated[str, Parameter(completer=completers.topics)],
+    topic: Topic,
     /,
     *,
     file: Path | None = None,
     input_format: Annotated[Literal["lines", "json"], Parameter(name="--input")] = "lines",
     key_separator: str | None = None,
-    header: Annotated[list[str] | None, Parameter(negative="")] = None,
+    header: Texts = None,
     partition: int | None = None,
     acks: Literal["all", "1", "0"] = "all",
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none",
     idempotence: bool | None = None,
     batch_bytes: int = 262_144,
-    timeout: float = 30.0,
-    quiet: Annotated[bool, Parameter(negative="")] = False,
+    timeout: float = TIMEOUT_S,
+    quiet: Flag = False,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Writes lines, or JSON lines, to a topic.
@@ -84,8 +84,6 @@ def produce(
         Seconds without success after which to give up.
     quiet
         Print nothing but failures.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if idempotence and acks != "all":
         raise WrongUse(f"--idempotence needs --acks all, not {acks}.")

@@ -6,15 +6,13 @@ guessed where it did not say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from cyclopts import Parameter
-
-from odradek.cli import completers
+from odradek.cli.bootstrap import open_client
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.output import Output, print_json, print_rows
-from odradek.cli.profiles import Bootstrap, open_client
+from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, OutputLine, OutputLines, OutputRows, Texts, Timeout, Topic
+from odradek.cli.output import print_json, print_rows
 
 if TYPE_CHECKING:
     from odradek.cli.client import Client
@@ -36,9 +34,9 @@ def _id(topic_id: bytes) -> str | None:
 
 def list_topics(
     *,
-    internal: Annotated[bool, Parameter(negative="")] = False,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    internal: Flag = False,
+    output: OutputRows = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Lists topics.
@@ -47,12 +45,6 @@ def list_topics(
     ----------
     internal
         Also the broker's own.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     with open_client(bootstrap_server, timeout) as client:
         topics = sorted(client.metadata(None).topics, key=lambda topic: topic.name or "")
@@ -74,15 +66,15 @@ def list_topics(
 
 
 def create(
-    topic: Annotated[str, Parameter(completer=completers.topics)],
+    topic: Topic,
     /,
     *,
     partitions: int | None = None,
     replication_factor: int | None = None,
-    config: Annotated[list[str] | None, Parameter(negative="")] = None,
-    if_not_exists: Annotated[bool, Parameter(negative="")] = False,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    config: Texts = None,
+    if_not_exists: Flag = False,
+    output: OutputLine = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Creates a topic.
@@ -99,12 +91,6 @@ def create(
         NAME=VALUE of a topic's setting, such as retention.ms=3600000; may be repeated.
     if_not_exists
         Succeed if the topic is there.
-    output
-        auto: a line. json: one object.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     for name, value in (("--partitions", partitions), ("--replication-factor", replication_factor)):
         if value is not None and not 0 < value < 32768:
@@ -151,9 +137,9 @@ def create(
 
 
 def describe(
-    *topics: Annotated[str, Parameter(completer=completers.topics)],
-    output: Output = "auto",
-    timeout: float = 30.0,
+    *topics: Topic,
+    output: OutputRows = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Describes topics: partitions with their offsets, and the settings that differ from the broker's.
@@ -162,12 +148,6 @@ def describe(
     ----------
     topics
         Their names; without any, all but the broker's own.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     with open_client(bootstrap_server, timeout) as client:
         if topics:
@@ -251,10 +231,10 @@ def _settings(client: Client, names: list[str]) -> dict[str, dict[str, str | Non
 
 
 def delete(
-    *topics: Annotated[str, Parameter(completer=completers.topics)],
-    if_exists: Annotated[bool, Parameter(negative="")] = False,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    *topics: Topic,
+    if_exists: Flag = False,
+    output: OutputLines = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Deletes topics, with all their records.
@@ -265,12 +245,6 @@ def delete(
         Their names.
     if_exists
         Succeed if a topic is not there.
-    output
-        auto: a line each. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if not topics:
         raise WrongUse("`odradek topic delete` needs a topic's name.")

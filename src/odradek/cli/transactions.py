@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from odradek.cli import completers
+from odradek.cli.bootstrap import connect
 from odradek.cli.client import sentence
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.groups import connect
-from odradek.cli.output import Output, print_json, print_rows
-from odradek.cli.profiles import Bootstrap
+from odradek.cli.options import TIMEOUT_S, Bootstrap, Numbers, OutputRow, OutputRows, Texts, Timeout, Topic
+from odradek.cli.output import print_json, print_rows
 from odradek.clock import SystemClock
 from odradek.errors import ErrorCode
 from odradek.protocol.messages.describe_producers import (
@@ -70,12 +70,12 @@ LONGEST_TIMEOUT_MS = 900_000
 
 def list_transactions(
     *,
-    state: Annotated[list[str] | None, Parameter(negative="")] = None,
-    producer_id: Annotated[list[int] | None, Parameter(negative="")] = None,
+    state: Texts = None,
+    producer_id: Numbers = None,
     running_ms: int | None = None,
     pattern: str | None = None,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    output: OutputRows = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Lists transactional ids.
@@ -90,12 +90,6 @@ def list_transactions(
         Only those whose transaction has run for longer than so many milliseconds.
     pattern
         Only those whose id is matched by this regular expression as a whole.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     request = ListTransactionsRequest(
         state_filters=state or [],
@@ -143,8 +137,8 @@ def describe(
     transactional_id: str,
     /,
     *,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    output: OutputRow = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Describes a transactional id: its producer, and the partitions of its open transaction.
@@ -153,12 +147,6 @@ def describe(
     ----------
     transactional_id
         The id.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one object.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     with connect(bootstrap_server, timeout) as client:
         node_id = _coordinator(client, transactional_id)
@@ -234,8 +222,8 @@ def find_hanging(
     topic: Annotated[str | None, Parameter(completer=completers.topics)] = None,
     partition: int | None = None,
     silent_ms: int = LONGEST_TIMEOUT_MS,
-    output: Output = "auto",
-    timeout: float = 30.0,
+    output: OutputRows = "auto",
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Finds transactions that nobody will end: partitions have them open, no coordinator knows of them.
@@ -248,12 +236,6 @@ def find_hanging(
         Only in this partition of the topic.
     silent_ms
         Only of producers that have written nothing for so long; by default the longest time a transaction may take.
-    output
-        auto: a table on a terminal, else lines with tabs. json: one array.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     if partition is not None and topic is None:
         raise WrongUse("--partition needs --topic.")
@@ -270,12 +252,12 @@ def find_hanging(
 
 
 def abort(
-    topic: Annotated[str, Parameter(completer=completers.topics)],
+    topic: Topic,
     partition: int,
     start_offset: int,
     /,
     *,
-    timeout: float = 30.0,
+    timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
 ) -> None:
     """Aborts a transaction in one partition. For one that hangs: see `odradek transaction find-hanging`.
@@ -288,10 +270,6 @@ def abort(
         The partition.
     start_offset
         The offset where the transaction begins.
-    timeout
-        Seconds to wait for an answer.
-    bootstrap_server
-        HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     with connect(bootstrap_server, timeout) as client:
         found = [one for one in _open_ones(client, topic, partition) if one["start_offset"] == start_offset]

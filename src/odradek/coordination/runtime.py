@@ -34,7 +34,7 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
 from odradek.partitions.partition import Opening, Partition
 from odradek.partitions.producer_state import read_marker
-from odradek.protocol.compiler import DecodeError
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch
 from odradek.records.builder import BatchBuilder, NewRecord

@@ -19,10 +19,12 @@ from odradek.handlers import fetch
 from odradek.handlers.context import Broker
 from odradek.handlers.fetch_sessions import FINAL_EPOCH, INVALID_SESSION_ID
 from odradek.handlers.shortcut import Begun, Shortcut
-from odradek.protocol.compiler import DecodeError, decode, encode_uvarint
+from odradek.protocol.decoding import decode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Buffer
 from odradek.protocol.framing import encode_response, read_request_header
 from odradek.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
+from odradek.protocol.varints import encode_uvarint
 
 # Shapes that a connection remembers in each version, by their lengths, and how often it learns one.
 SHAPES_MAX = 4

@@ -20,7 +20,6 @@ from odradek.handlers.context import Broker
 from odradek.handlers.shortcut import Begun, Handled, Shortcut
 from odradek.internal_topics import INTERNAL_TOPICS
 from odradek.partitions.partition import AppendResult, Partition
-from odradek.protocol.compiler import read_uvarint
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import encode_response
 from odradek.protocol.messages.produce import (
@@ -29,6 +28,7 @@ from odradek.protocol.messages.produce import (
     ProduceResponse,
     TopicProduceResponse,
 )
+from odradek.protocol.varints import read_uvarint
 
 # Shapes that a connection remembers in each version, and of how many lengths they may be.
 SHAPES_MAX = 256

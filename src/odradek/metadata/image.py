@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
-from odradek.protocol.compiler import DecodeError, decode, encode, encode_uvarint, read_uvarint
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.records.metadata import (
     BY_TYPE,
@@ -46,6 +48,7 @@ from odradek.protocol.records.metadata import (
     UnregisterControllerRecord,
     UserScramCredentialRecord,
 )
+from odradek.protocol.varints import encode_uvarint, read_uvarint
 
 FRAME_VERSION = 1
 METADATA_VERSION_FEATURE = "metadata.version"

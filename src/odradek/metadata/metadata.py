@@ -29,7 +29,7 @@ from odradek.logs import get_logger
 from odradek.metadata.changes import Policy
 from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
 from odradek.metadata.snapshots import batch_of, read_snapshot, records_of, snapshot_batches
-from odradek.protocol.compiler import DecodeError
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.records.metadata import (
     BrokerEndpoint,
     FeatureLevelRecord,

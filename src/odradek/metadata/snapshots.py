@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord, decode_record, encode_record
-from odradek.protocol.compiler import DecodeError
+from odradek.protocol.errors import DecodeError
 from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch, checked_batches
 from odradek.records.builder import NewRecord, build_batch
 from odradek.records.iteration import iterate

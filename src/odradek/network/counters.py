@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from odradek.durations import BOUNDS_S, Durations
-from odradek.protocol.compiler import resolve_fields
-from odradek.protocol.fields import Message, Struct
+from odradek.protocol.fields import Message, Struct, resolve_fields
 
 CountErrors = Callable[[Any, MutableMapping[int, int]], None]
 ERROR_FIELD = "error_code"

@@ -16,7 +16,8 @@ from odradek.handlers.served import Served
 from odradek.handlers.shortcut import MakeShortcut
 from odradek.network.counters import ApiCounters
 from odradek.network.frames import LENGTH_BYTES
-from odradek.protocol.compiler import DecodeError, decoder
+from odradek.protocol.decoding import decoder
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import read_request_header
 from odradek.protocol.registry import BY_KEY

@@ -28,7 +28,7 @@ from odradek.logs import get_logger
 from odradek.network.dispatch import NotServed, Route, UnknownVersion
 from odradek.network.frames import LENGTH_BYTES, Frames
 from odradek.network.shared import Shared
-from odradek.protocol.compiler import DecodeError
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Buffer, Message
 from odradek.protocol.framing import encode_response, peek_api
 

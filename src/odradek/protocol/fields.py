@@ -7,8 +7,8 @@ A structure is one class for all its versions:
         current_leader_epoch: int32 = field("9+", default=-1)
 
 Names are Kafka's, in snake case; versions are written in Kafka's own words ("0+", "3-12", "none"). The declaration
-is all there is: `compiler.py` makes constructors and codecs from it on first use, so that importing a message costs
-next to nothing. Nothing here reads or writes bytes.
+is all there is: a class's constructor is compiled from it on first use, and its codecs by `decoding.py` and
+`encoding.py`, so that importing a message costs next to nothing. Nothing here reads or writes bytes.
 
 Invariants: a structure's instances have exactly the declared fields (slots); a field that a version lacks holds its
 default after decoding; arrays are lists, uuids are 16 bytes, `records` are views of the received bytes.
@@ -16,8 +16,12 @@ default after decoding; arrays are lists, uuids are 16 bytes, `records` are view
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform, get_args
+
+from odradek.protocol.errors import MessageError
+from odradek.protocol.source import Source
 
 MAX_VERSION = 32767
 
@@ -32,13 +36,33 @@ float64 = Annotated[float, "float64"]
 string = Annotated[str, "string"]
 uuid = Annotated[bytes, "uuid"]
 
-Buffer: TypeAlias = "bytes | bytearray | memoryview"
+Buffer: TypeAlias = bytes | bytearray | memoryview
 byte_string = Annotated[Buffer, "bytes"]
 # Record batches: one view when decoded; when encoded also a sequence of buffers, sent without being joined.
-Records: TypeAlias = "Buffer | Sequence[Buffer]"
+Records: TypeAlias = Buffer | Sequence[Buffer]
 record_buffers = Annotated[Records, "records"]
 
 ZERO_UUID = bytes(16)
+# The letter of `struct` for each type of a fixed width; what a field of another type holds where nothing is said.
+FORMATS = {
+    "bool": "?",
+    "int8": "b",
+    "int16": "h",
+    "int32": "i",
+    "int64": "q",
+    "uint16": "H",
+    "uint32": "I",
+    "float64": "d",
+    "uuid": "16s",
+}
+ZEROS: dict[str, object] = {
+    "bool": False,
+    "float64": 0.0,
+    "string": "",
+    "uuid": ZERO_UUID,
+    "bytes": b"",
+    "records": b"",
+}
 
 
 class Versions(NamedTuple):
@@ -151,9 +175,7 @@ class Struct(metaclass=StructType):
 
     def __init__(self, **values: Any) -> None:
         # The first instance compiles the class's real constructor, which replaces this one.
-        from odradek.protocol.compiler import compile_constructor
-
-        compile_constructor(type(self))
+        _compile_constructor(type(self))
         self.__init__(**values)  # type: ignore[misc]
 
     def __eq__(self, other: object) -> bool:
@@ -188,3 +210,71 @@ class Message(Struct):
         cls.flexible_versions = Versions.parse(flexible)
         cls.decoders = {}
         cls.encoders = {}
+
+
+def check_version(cls: type[Message], version: int) -> None:
+    """Raises `MessageError` for a version that the message does not have."""
+    if version not in cls.valid_versions:
+        raise MessageError(f"{cls.__name__} has versions {cls.valid_versions}, not {version}")
+
+
+def resolve_fields(cls: type[Struct]) -> tuple[Field, ...]:
+    """Fills in the types of a class's fields from its annotations, once."""
+    declared = cls.__declared__
+    if declared and not declared[0].element and declared[0].struct is None:
+        module = vars(sys.modules[cls.__module__])
+        for f in declared:
+            # Only the module's names: a field may be called like a type.
+            _resolve(f, eval(cls.__annotations__[f.name], module, {}))
+    return declared
+
+
+def _resolve(f: Field, hint: Any) -> None:
+    for candidate in get_args(hint) if type(None) in get_args(hint) else (hint,):
+        if candidate is not type(None):
+            hint = candidate
+    if getattr(hint, "__origin__", None) is list:
+        f.is_array = True
+        (hint,) = get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        f.struct = hint
+        return
+    f.element = hint.__metadata__[0]
+    if f.element not in FORMATS and f.element not in ZEROS:
+        raise MessageError(f"{f.name}: unknown type {f.element}")
+
+
+def default_of(f: Field) -> object:
+    """A field's default; a new object where that is an array or a structure."""
+    if f.default is not UNSET:
+        return f.default
+    if f.is_array:
+        return []
+    if f.struct is not None:
+        return f.struct()
+    return ZEROS.get(f.element, 0)
+
+
+def default_source(f: Field, source: Source) -> str:
+    """An expression that gives the field's default, afresh where it can change."""
+    value = default_of(f)
+    if value == [] and f.is_array:
+        return "[]"
+    if isinstance(value, Struct):
+        return f"{source.name('cls_' + type(value).__name__, type(value))}()"
+    return repr(value)
+
+
+def _compile_constructor(cls: type[Struct]) -> None:
+    """Gives the class a constructor with a keyword for each field."""
+    source = Source({"UNSET": UNSET})
+    parameters = ["self"]
+    for f in resolve_fields(cls):
+        fresh = f.default is UNSET and (f.is_array or f.struct is not None)
+        default = default_source(f, source)
+        parameters.append(f"{f.name}={'UNSET' if fresh else default}")
+        source.add(f"self.{f.name} = {f'{default} if {f.name} is UNSET else {f.name}' if fresh else f.name}")
+    source.add("pass")
+    if len(parameters) > 1:
+        parameters.insert(1, "*")
+    cls.__init__ = source.build(f"init_{cls.__name__}", ", ".join(parameters))  # type: ignore[method-assign]

@@ -13,7 +13,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from odradek.protocol.compiler import DecodeError, decode, encode, encoder
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode, encoder
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Buffer, Message, field, int16, int32, string
 
 API_VERSIONS_KEY = 18

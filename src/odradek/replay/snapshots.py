@@ -17,7 +17,9 @@ from typing import TypeVar
 
 from odradek.engines.interface import PartitionLog
 from odradek.logs import get_logger
-from odradek.protocol.compiler import DecodeError, decode, encode
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.records.control import SnapshotFooterRecord, SnapshotHeaderRecord
 from odradek.records.batch import BatchHeader, InvalidBatch, checked_batches
 from odradek.records.builder import (

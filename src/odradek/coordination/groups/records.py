@@ -10,7 +10,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from odradek.protocol.compiler import DecodeError, decode, encode
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import ZERO_UUID, Message
 from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignment
 from odradek.protocol.records.consumer_subscription import ConsumerProtocolSubscription

@@ -36,7 +36,7 @@ from odradek.coordination.operation import Outcome, Reply
 from odradek.coordination.timers import Timers
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
-from odradek.protocol.compiler import DecodeError
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.messages.describe_groups import DescribedGroup, DescribedGroupMember
 from odradek.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from odradek.protocol.messages.join_group import JoinGroupRequest

@@ -10,7 +10,9 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-from odradek.protocol.compiler import DecodeError, decode, encode
+from odradek.protocol.decoding import decode
+from odradek.protocol.encoding import encode
+from odradek.protocol.errors import DecodeError
 from odradek.protocol.records.transaction import PartitionsSchema, TransactionLogKey, TransactionLogValue
 from odradek.records.builder import NewRecord
 

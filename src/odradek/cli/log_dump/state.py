@@ -22,7 +22,7 @@ from pathlib import Path
 
 from crc32c import crc32c
 
-from odradek.cli.log_dump_report import Report
+from odradek.cli.log_dump.report import Report
 from odradek.partitions.producer_state import ProducerState
 from odradek.records.batch import BatchHeader
 from odradek.replay.snapshots import SnapshotDamaged

@@ -1,7 +1,7 @@
 """What `odradek log dump` says: each thing it finds as a line of plain words, or as a JSON object.
 
-Role: words for what the other `log_dump` modules find, writing them at once (a log may be larger than memory), and the
-count of what is damaged. A thing is a kind and its fields: the JSON line has both, the words are made from them.
+Role: words for what the other modules of this folder find, writing them at once (a log may be larger than memory), and
+the count of what is damaged. A thing is a kind and its fields: the JSON line has both, the words are made from them.
 
 Invariants: every thing found goes through here once; damage is never left out, whatever else is.
 """

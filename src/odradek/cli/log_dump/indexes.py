@@ -19,7 +19,7 @@ import struct
 from pathlib import Path
 from typing import Protocol
 
-from odradek.cli.log_dump_report import Report
+from odradek.cli.log_dump.report import Report
 from odradek.cli.record_format import moment
 from odradek.records.batch import BatchHeader
 

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from odradek.cli.log_dump_report import counted, quoted
+from odradek.cli.log_dump.report import counted, quoted
 from odradek.cli.record_format import moment
 from odradek.coordination.groups.records import (
     Committed,
@@ -24,8 +24,9 @@ from odradek.coordination.groups.records import (
     subscribed_topics,
 )
 from odradek.metadata.image import decode_record
-from odradek.protocol.compiler import DecodeError, decode, resolve_fields
-from odradek.protocol.fields import ZERO_UUID, Message, Struct
+from odradek.protocol.decoding import decode
+from odradek.protocol.errors import DecodeError
+from odradek.protocol.fields import ZERO_UUID, Message, Struct, resolve_fields
 from odradek.protocol.records.control import (
     EndTxnMarker,
     KRaftVersionRecord,

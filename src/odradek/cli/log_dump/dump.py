@@ -1,9 +1,9 @@
 """`odradek log dump`: what is in a broker's files, and whether it fits together.
 
 Role: which files there are in what was named (a file, a partition's folder, a data directory), and in which order they
-are told of: what is beside a segment is compared with it in one walk. The parts: `log_dump_segments` (batches and
-records), `log_dump_records` (what brokers wrote for themselves), `log_dump_indexes`, `log_dump_state`,
-`log_dump_report` (words and JSON).
+are told of: what is beside a segment is compared with it in one walk. The parts: `segments` (batches and records),
+`records` (what brokers wrote for themselves), `indexes`, `state` (snapshots and checkpoints), `report` (words and
+JSON).
 
 Invariants: files are only read, and a broker that runs on them need not stop: what it takes away or appends meanwhile
 is no damage. It works on folders of Apache Kafka as on our own, and without the engine that wrote them. Exit code 1
@@ -22,9 +22,9 @@ from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output
 
 if TYPE_CHECKING:
-    from odradek.cli.log_dump_indexes import Check
-    from odradek.cli.log_dump_report import Report
-    from odradek.cli.log_dump_segments import Place, Wanted
+    from odradek.cli.log_dump.indexes import Check
+    from odradek.cli.log_dump.report import Report
+    from odradek.cli.log_dump.segments import Place, Wanted
 
 _FILE = re.compile(r"(\d{20})(?:-\d{10})?(\.[a-z-]+)(\.(?:deleted|cleaned|swap))?")
 _PARTITION = re.compile(r"(.{1,249}?)-\d{1,10}(?:\.[0-9a-f]+(-delete|-future|-stray))?", re.DOTALL)
@@ -83,8 +83,8 @@ def dump(
         raise WrongUse(
             f"--from {from_}{'' if to is None else f' --to {to}'} are no offsets, the first before the other."
         )
-    from odradek.cli.log_dump_report import Report, counted
-    from odradek.cli.log_dump_segments import Wanted
+    from odradek.cli.log_dump.report import Report, counted
+    from odradek.cli.log_dump.segments import Wanted
 
     report = Report(output == "json", details=True)
     wanted = Wanted(records, from_, 2**63 - 1 if to is None else to)
@@ -123,7 +123,7 @@ def _partition(folder: Path) -> tuple[str, str] | None:
 
 def _is_compacted(folder: Path) -> bool:
     """Whether a partition's log was ever compacted, by the data directory that its folder is in."""
-    from odradek.cli.log_dump_state import CLEANER_OFFSETS
+    from odradek.cli.log_dump.state import CLEANER_OFFSETS
 
     try:
         lines = (folder.resolve().parent / CLEANER_OFFSETS).read_text(errors="replace").splitlines()
@@ -161,7 +161,7 @@ class _Dump:
 
     def partition(self, folder: Path) -> None:
         """All files of a folder, each beside what it belongs to."""
-        from odradek.cli.log_dump_segments import Place
+        from odradek.cli.log_dump.segments import Place
 
         topic, state = _partition(folder) or (folder.name, "")
         self._is_compacted = _is_compacted(folder)
@@ -173,7 +173,7 @@ class _Dump:
             return
         place = Place()
         with self._gone(folder / _EPOCHS):
-            from odradek.cli.log_dump_state import EpochCheck
+            from odradek.cli.log_dump.state import EpochCheck
 
             epochs = EpochCheck(folder / _EPOCHS) if folder / _EPOCHS in paths else None
         segments: dict[tuple[str, int], list[_Named]] = {}
@@ -195,7 +195,7 @@ class _Dump:
 
     def file(self, path: Path) -> None:
         """One file; an index is compared with the log beside it."""
-        from odradek.cli.log_dump_segments import Place
+        from odradek.cli.log_dump.segments import Place
 
         named = _named(path)
         if named is not None and named.suffix in (".log", *_INDEXES):
@@ -207,7 +207,7 @@ class _Dump:
                 files.append(_Named(log, named.offset, ".log", named.state))
             self._segment(files, [named], partition[0] if partition else "", Place(named.offset), None)
         elif path.name == _EPOCHS:
-            from odradek.cli.log_dump_state import EpochCheck
+            from odradek.cli.log_dump.state import EpochCheck
 
             EpochCheck(path).show(self.report)
         else:
@@ -217,9 +217,9 @@ class _Dump:
         self, files: list[_Named], shown: list[_Named], topic: str, place: Place, epochs: Check | None
     ) -> Place:
         """A segment and its indexes, of which some are shown; where the next one goes on."""
-        from odradek.cli.log_dump_indexes import CHECKS
-        from odradek.cli.log_dump_records import decoder_of
-        from odradek.cli.log_dump_segments import SegmentWalk
+        from odradek.cli.log_dump.indexes import CHECKS
+        from odradek.cli.log_dump.records import decoder_of
+        from odradek.cli.log_dump.segments import SegmentWalk
 
         indexes: list[Check] = []
         for one in files:
@@ -246,7 +246,7 @@ class _Dump:
         return place
 
     def _small(self, path: Path) -> None:
-        from odradek.cli.log_dump_state import show_state
+        from odradek.cli.log_dump.state import show_state
 
         named = _named(path)
         with self._gone(path):
@@ -256,8 +256,8 @@ class _Dump:
                 self.report.file(str(path), path.name, "no file of a broker that is known here", path.stat().st_size)
 
     def _snapshot(self, path: Path, named: _Named | None) -> None:
-        from odradek.cli.log_dump_records import METADATA, decoder_of
-        from odradek.cli.log_dump_segments import Place, SegmentWalk
+        from odradek.cli.log_dump.records import METADATA, decoder_of
+        from odradek.cli.log_dump.segments import Place, SegmentWalk
 
         topic = METADATA if named is None else _SNAPSHOTS[named.suffix]
         what = "metadata" if topic == METADATA else "groups and their offsets"

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from crc32c import crc32c
 
-from odradek.cli.log_dump_indexes import Check
-from odradek.cli.log_dump_records import Decoder, Unread, control_record
-from odradek.cli.log_dump_report import Report, counted, span
+from odradek.cli.log_dump.indexes import Check
+from odradek.cli.log_dump.records import Decoder, Unread, control_record
+from odradek.cli.log_dump.report import Report, counted, span
 from odradek.cli.record_format import codec_name, timestamp_type
 from odradek.cli.record_lines import put_text, record_fields
 from odradek.records.batch import (

@@ -1,0 +1,65 @@
+"""Options that several commands share: each one's name, help and completion, once.
+
+Role: types for the signatures of commands, of which cyclopts makes the options. What only one command has, and the
+words that differ from command to command, stand with the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from odradek.cli import completers
+from odradek.cli.failures import WrongUse
+from odradek.cli.output import Output
+
+# Without a --no-... beside it.
+Flag = Annotated[bool, Parameter(negative="")]
+# May be repeated.
+Texts = Annotated[list[str] | None, Parameter(negative="")]
+Numbers = Annotated[list[int] | None, Parameter(negative="")]
+
+Topic = Annotated[str, Parameter(completer=completers.topics)]
+Group = Annotated[str, Parameter(completer=completers.groups)]
+TOPIC_PARTITIONS = Parameter(
+    negative="", completer=completers.topics, help="TOPIC, or TOPIC:PARTITION,...; may be repeated."
+)
+
+Every = Annotated[float, Parameter(help="Seconds between, with --watch.")]
+Http = Annotated[str | None, Parameter(help="HOST:PORT of the broker's HTTP port, where its settings do not say it.")]
+
+# By what is printed: rows of one table, one row, several tables, a line for each thing done, one line.
+OutputRows = Annotated[Output, Parameter(help="auto: a table on a terminal, else lines with tabs. json: one array.")]
+OutputRow = Annotated[Output, Parameter(help="auto: a table on a terminal, else lines with tabs. json: one object.")]
+OutputTables = Annotated[Output, Parameter(help="auto: tables on a terminal, else lines with tabs. json: one object.")]
+OutputLines = Annotated[Output, Parameter(help="auto: a line each. json: one array.")]
+OutputLine = Annotated[Output, Parameter(help="auto: a line. json: one object.")]
+
+# How long every command waits, unless told.
+TIMEOUT_S = 30.0
+Timeout = Annotated[float, Parameter(help="Seconds to wait for an answer.")]
+Bootstrap = Annotated[
+    str | None,
+    Parameter(
+        name="--bootstrap-server",
+        completer=completers.profiles,
+        help="HOST:PORT of a broker, or a profile; see `odradek profile --help`.",
+    ),
+]
+
+
+def read_topics(options: Iterable[str]) -> dict[str, list[int] | None]:
+    """What --topic NAME[:PARTITION,...] options name; None: all partitions. Raises `WrongUse`."""
+    found: dict[str, list[int] | None] = {}
+    for option in options:
+        name, colon, text = option.partition(":")
+        parts = text.split(",") if colon else []
+        if not name or not all(part.isascii() and part.isdigit() and int(part) < 2**31 for part in parts):
+            raise WrongUse(f"--topic {option!r} is not TOPIC or TOPIC:PARTITION,...")
+        if not colon or (name in found and found[name] is None):
+            found[name] = None
+        else:
+            found[name] = sorted({*(found.get(name) or ()), *map(int, parts)})
+    return found
