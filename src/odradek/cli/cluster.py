@@ -21,7 +21,7 @@ def info(*, output: Output = "auto", timeout: float = 30.0, bootstrap_server: Bo
     bootstrap_server
         HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
 
     with open_client(bootstrap_server, timeout) as client:

@@ -44,7 +44,7 @@ def list_configs(*, output: Output = "auto", timeout: float = 30.0, bootstrap_se
     bootstrap_server
         HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.list_config_resources import (
         ListConfigResourcesRequest,
         ListConfigResourcesResponse,
@@ -96,7 +96,7 @@ def describe(
     bootstrap_server
         HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.describe_configs import (
         DescribeConfigsRequest,
         DescribeConfigsResource,
@@ -167,7 +167,7 @@ def alter(
     bootstrap_server
         HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.incremental_alter_configs import (
         AlterableConfig,
         AlterConfigsResource,

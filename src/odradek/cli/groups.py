@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from cyclopts import Parameter
 
 from odradek.cli import completers, group_lag
-from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.failures import FAILED, CommandFailed, WrongUse, told
 from odradek.cli.output import Output, print_json, print_rows
 from odradek.cli.profiles import Bootstrap, open_client
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.cluster import Client
+    from odradek.client.group_coordinator import GroupClient
 
 R = TypeVar("R")
 Partition = tuple[str, int]
@@ -52,7 +52,7 @@ def connect(bootstrap_server: str | None, timeout: float) -> Client:
     client = open_client(bootstrap_server, timeout)
     try:
         client.metadata([])
-    except CommandFailed:
+    except FAILED:
         client.close()
         raise
     return client
@@ -97,8 +97,8 @@ def list_groups(
         if name.lower() not in known:
             raise WrongUse(f"--state {name!r} is none of {', '.join(_STATES)}.")
     states = [known[name.lower()] for name in state or ()]
-    from odradek.cli.group_client import list_groups as find
     from odradek.cli.watch import repeat
+    from odradek.client.group_coordinator import list_groups as find
 
     with connect(bootstrap_server, timeout) as client:
         lag_client = group_lag.find(client, http, timeout)
@@ -187,15 +187,15 @@ def _asked(ask: Callable[[], R], http: str | None) -> R | None:
     another machine. Raises `CommandFailed`."""
     try:
         return ask()
-    except CommandFailed as error:
+    except FAILED as error:
         if http is not None:
             raise
-        note(str(error))
+        note(told(error))
         return None
 
 
 def _show(client: Client, group: str, output: Output, lag: dict[str, Any] | None, has_lag: bool) -> None:
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.group_coordinator import GroupClient
 
     group_client = GroupClient(client, group)
     found = existing(group_client, "describe")
@@ -282,7 +282,7 @@ def existing(group_client: GroupClient, doing: str) -> dict[str, Any]:
 
 
 def _member(member: Any) -> dict[str, Any]:
-    from odradek.cli.assignors import decode_assignment
+    from odradek.client.assignors import decode_assignment
     from odradek.protocol.compiler import DecodeError
 
     try:
@@ -328,7 +328,7 @@ def _offsets(client: Client, group_client: GroupClient, owners: dict[Partition, 
 
 def end_offsets(client: Client, partitions: Iterable[Partition]) -> dict[Partition, int]:
     """The ends of those partitions that exist and can be asked; a note says which cannot."""
-    from odradek.cli.client import LATEST
+    from odradek.client.cluster import LATEST
 
     topics: dict[str, list[int]] = {}
     for topic, partition in partitions:
@@ -342,8 +342,8 @@ def end_offsets(client: Client, partitions: Iterable[Partition]) -> dict[Partiti
             note(f"{topic}, partition {_joined(gone)}: there is no such partition (any more).")
         try:
             ends = client.offsets(topic, dict.fromkeys(there, LATEST)) if there else {}
-        except CommandFailed as error:
-            note(str(error))
+        except FAILED as error:
+            note(told(error))
             continue
         found |= {(topic, partition): end for partition, end in ends.items()}
     return found
@@ -395,7 +395,7 @@ def delete(
     """
     if not groups:
         raise WrongUse("`odradek group delete` needs a group's name.")
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.group_coordinator import GroupClient
     from odradek.errors import ErrorCode
 
     failures = []
@@ -409,8 +409,8 @@ def delete(
                 if not missing:
                     group_client.refuse(code, "delete")
                 rows.append({"group": name, "deleted": not missing})
-            except CommandFailed as error:
-                failures.append(str(error))
+            except FAILED as error:
+                failures.append(told(error))
     if output == "json":
         print_json(rows)
     else:
@@ -445,8 +445,8 @@ def delete_offsets(
         HOST:PORT of a broker, or a profile; see `odradek profile --help`.
     """
     wanted = read_topics(topic)
-    from odradek.cli.client import sentence
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.error_codes import sentence
+    from odradek.client.group_coordinator import GroupClient
     from odradek.errors import ErrorCode
 
     with connect(bootstrap_server, timeout) as client:

@@ -25,7 +25,7 @@ from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.profiles import Bootstrap, open_client
 
 if TYPE_CHECKING:
-    from odradek.cli.producer import Producer
+    from odradek.client.producer import Producer
     from odradek.records.builder import Headers
 
 LINE_MAX_BYTES = 67_108_864
@@ -99,7 +99,7 @@ def produce(
         _json_parser(_headers(header or [])) if input_format == "json" else _line_parser(key_separator, header or [])
     )
 
-    from odradek.cli.producer import Producer
+    from odradek.client.producer import Producer
     from odradek.records.compression import CODEC_NAMES
 
     source = _open(file)

@@ -22,7 +22,7 @@ from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.output import Output, print_json, print_rows
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
 
 Bootstrap = Annotated[str | None, Parameter(name="--bootstrap-server", completer=completers.profiles)]
 _Name = Annotated[str, Parameter(completer=completers.profiles)]
@@ -90,7 +90,7 @@ def bootstrap_address(option: str | None) -> str:
 
 def open_client(bootstrap_server: str | None, timeout: float) -> Client:
     """A client of the cluster that is meant."""
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
 
     return Client(bootstrap_address(bootstrap_server), timeout)
 
@@ -124,7 +124,7 @@ def set_profile(name: _Name, bootstrap_server: str, /) -> None:
     bootstrap_server
         HOST:PORT of its brokers, separated by commas.
     """
-    from odradek.cli.client import split_address
+    from odradek.client.address import split_address
 
     if _NAME.fullmatch(name) is None:
         raise WrongUse(f"{name!r} cannot be a profile's name: letters, digits, '-' and '_', and not localhost.")
