@@ -12,8 +12,12 @@ from odradek.client.failures import (
     AdvertisedAddressUnreachable,
     ClientFailed,
     ConnectionLost,
+    InstanceFenced,
     InvalidArgument,
+    NoAddress,
     NoBrokerAnswers,
+    NoProducerId,
+    UnknownGroup,
     UnknownTopic,
 )
 from tests.client.scripted_broker import TOPIC, Answer, scripted
@@ -48,6 +52,13 @@ def caused(failure: ClientFailed, cause: ClientFailed) -> ClientFailed:
     [
         (CommandFailed("It is so."), "It is so."),
         (ConnectionLost("lost the connection to b:1 (reset)"), "lost the connection to b:1 (reset)"),
+        (
+            NoAddress("no broker is named."),
+            "no broker is named; --bootstrap-server takes HOST:PORT, or several with commas between.",
+        ),
+        (UnknownGroup("there is no such group."), "there is no such group; `odradek group list` shows them."),
+        (InstanceFenced("this one is out."), "this one is out: give each its own --instance-id."),
+        (NoProducerId("no id: X."), "no id: X; --no-idempotence does without."),
         (UnknownTopic("t"), "topic 't' does not exist; create it with `odradek topic create t`."),
         (
             caused(ClientFailed("gave up after 1 s: cannot reach b:1 (refused)."), NoBrokerAnswers("cannot reach b:1")),

@@ -108,6 +108,7 @@ class Connection:
 
     def is_answering(self, timeout_s: float) -> bool:
         """Waits for the first bytes of an answer, or the connection's end; False where neither came in time."""
+        # Bytes that TLS has decrypted already would not show here: `SSLSocket.pending` tells of them.
         ready = select.poll()
         ready.register(self._socket, select.POLLIN)
         return bool(ready.poll(timeout_s * 1000))

@@ -1,8 +1,8 @@
 """A member of a consumer group: joins, learns its partitions, stays alive, commits, leaves.
 
-Role: the classic group protocol from the client's side, for one topic. Reading the partitions is `consumer`'s, when to
-do what the caller's, which calls from one thread: a reader that stalls for the session's timeout loses its
-partitions, as it should.
+Role: the classic group protocol from the client's side, for one topic. Reading the partitions is `consumer`'s.
+The caller says when to do what, from one thread: a reader that stalls for the session's timeout loses its partitions,
+as it should.
 
 Invariants: offsets are committed only in the generation that assigned their partitions; whoever is told to join again
 has none until `join` returns; a lost coordinator is looked for without giving up the membership until the session has
