@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from odradek.cli.client import Client
+from odradek.client.cluster import Client
 from tests.cli.command import COMMAND, READY_TIMEOUT_S, read_line, runner
 
 
@@ -150,9 +150,9 @@ def test_what_serve_imports_before_it_knows_its_settings() -> None:
     """Start-up time is a feature: tables, sockets and logs are imported by those that use them."""
     code = (
         "import sys, odradek.cli.main, odradek.cli.serve, odradek.cli.settings\n"
-        "print(*(m for m in ('rich', 'asyncio', 'logging', 'msgspec', 'odradek.cli.client') if m in sys.modules))\n"
+        "print(*(m for m in ('rich', 'asyncio', 'logging', 'msgspec', 'odradek.client.cluster') if m in sys.modules))\n"
         "odradek.cli.serve._set_up_logs()\n"
-        "print(*(m for m in ('rich', 'odradek.cli.client') if m in sys.modules))\n"
+        "print(*(m for m in ('rich', 'odradek.client.cluster') if m in sys.modules))\n"
         "import rich"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env={**os.environ})

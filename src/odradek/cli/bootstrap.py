@@ -15,10 +15,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from odradek.cli.failures import CommandFailed
+from odradek.cli.failures import FAILED, CommandFailed
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
 # No name is an address: those have a dot, a colon or a bracket, or are localhost.
@@ -70,7 +70,7 @@ def bootstrap_address(option: str | None) -> str:
 
 def open_client(bootstrap_server: str | None, timeout: float) -> Client:
     """A client of the cluster that is meant."""
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
 
     return Client(bootstrap_address(bootstrap_server), timeout)
 
@@ -80,7 +80,7 @@ def connect(bootstrap_server: str | None, timeout: float) -> Client:
     client = open_client(bootstrap_server, timeout)
     try:
         client.metadata([])
-    except CommandFailed:
+    except FAILED:
         client.close()
         raise
     return client

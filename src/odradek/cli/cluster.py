@@ -12,7 +12,7 @@ from odradek.cli.output import print_json, print_rows
 
 def info(*, output: OutputTables = "auto", timeout: Timeout = TIMEOUT_S, bootstrap_server: Bootstrap = None) -> None:
     """Describes the cluster: brokers, what they hold, and features."""
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.describe_log_dirs import DescribeLogDirsRequest, DescribeLogDirsResponse
 
     with open_client(bootstrap_server, timeout) as client:

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from odradek.cli.bootstrap import open_client, read_profiles
-from odradek.cli.failures import CommandFailed
+from odradek.cli.failures import FAILED, CommandFailed
 
 if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
 
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
 
 LIMIT_S = 1.0
 _INTERNAL = "__"
@@ -49,7 +49,7 @@ def _ask(context: CompletionContext, find: Callable[[Client], list[str]]) -> lis
     try:
         with _limited(), open_client(server.raw if server is not None else None, LIMIT_S) as client:
             return sorted(find(client))
-    except (CommandFailed, OSError, _TooSlow):
+    except (*FAILED, OSError, _TooSlow):
         return []
 
 
@@ -67,7 +67,7 @@ def groups(context: CompletionContext) -> list[str]:
     """Names of groups."""
 
     def find(client: Client) -> list[str]:
-        from odradek.cli.group_client import list_groups
+        from odradek.client.group_coordinator import list_groups
 
         client.metadata([])
         return [group.group_id for group in list_groups(client, [])]

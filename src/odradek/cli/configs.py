@@ -37,7 +37,7 @@ def list_configs(
     *, output: OutputRows = "auto", timeout: Timeout = TIMEOUT_S, bootstrap_server: Bootstrap = None
 ) -> None:
     """Lists what has settings."""
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.list_config_resources import (
         ListConfigResourcesRequest,
         ListConfigResourcesResponse,
@@ -83,7 +83,7 @@ def describe(
     setting
         Only this setting, with its meaning; may be repeated.
     """
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.describe_configs import (
         DescribeConfigsRequest,
         DescribeConfigsResource,
@@ -148,7 +148,7 @@ def alter(
     dry_run
         Only say whether the change could be made.
     """
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.incremental_alter_configs import (
         AlterableConfig,
         AlterConfigsResource,

@@ -121,9 +121,9 @@ def consume(
         check_order(from_, to)
     wanted = read_filters(grep, grep_key, grep_value, header or ())
     line = _line(topic, output, format_, key_separator, hex_)
-    from odradek.cli.client import LATEST
-    from odradek.cli.consumer import Consumer
     from odradek.cli.record_lines import print_round
+    from odradek.client.cluster import LATEST
+    from odradek.client.consumer import Consumer
 
     left = -1 if max_records is None else max_records
     with open_client(bootstrap_server, timeout) as client:
@@ -136,7 +136,7 @@ def consume(
         stops = ends if end is None else end(client, topic, ends)
         if group is not None:
             from odradek.cli.group_consume import GroupConsumption
-            from odradek.cli.group_member import Member
+            from odradek.client.group_member import Member
 
             with_group = GroupConsumption(client, topic, begin, line, left, None if follow else stops, note, wanted)
             with_group.run(Member(client, group, topic, instance_id, note, with_group.is_stopping))

@@ -16,7 +16,7 @@ from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.times import read_time
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
 
 Place = Callable[["Client", str, dict[int, int]], dict[int, int]]
 
@@ -55,7 +55,7 @@ def _read(option: str, text: str, now_ms: int, strict: bool) -> Place:
 
 
 def _firsts(client: Client, topic: str, ends: dict[int, int]) -> dict[int, int]:
-    from odradek.cli.client import EARLIEST
+    from odradek.client.cluster import EARLIEST
 
     return client.offsets(topic, dict.fromkeys(ends, EARLIEST))
 

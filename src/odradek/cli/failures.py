@@ -1,10 +1,23 @@
 """How a command ends when it cannot do what was asked: one sentence on stderr, and an exit code.
 
 0 is success, 1 a failure at run time (no broker, a refusal, a lost connection), 2 wrong use (an option, a file or a
-setting that cannot be meant). The sentence says what to do where that is known.
+setting that cannot be meant). The sentence says what to do where that is known: the client says what failed, and the
+command or option that helps is added here.
 """
 
 from __future__ import annotations
+
+from odradek.client.failures import (
+    AdvertisedAddressUnreachable,
+    ClientFailed,
+    InstanceFenced,
+    InvalidArgument,
+    NoAddress,
+    NoBrokerAnswers,
+    NoProducerId,
+    UnknownGroup,
+    UnknownTopic,
+)
 
 RUN_TIME = 1
 WRONG_USE = 2
@@ -20,3 +33,46 @@ class WrongUse(CommandFailed):
     """Ends the command with exit code 2."""
 
     exit_code = WRONG_USE
+
+
+FAILED = (CommandFailed, ClientFailed)
+
+
+def exit_code(failure: Exception) -> int:
+    """The exit code of a failure of the command, or of its client."""
+    if isinstance(failure, CommandFailed):
+        return failure.exit_code
+    return WRONG_USE if isinstance(failure, InvalidArgument) else RUN_TIME
+
+
+def told(failure: BaseException) -> str:
+    """The failure's sentence, with what helps against it or against what caused it."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        advice = _advice(cause)
+        if advice:
+            return f"{str(failure).rstrip('.')}{advice}"
+        cause = cause.__cause__
+    return str(failure)
+
+
+def _advice(failure: BaseException) -> str:
+    match failure:
+        case NoBrokerAnswers():
+            return (
+                ": is a broker running there? Start one with `odradek serve`, or name another with "
+                "--bootstrap-server HOST:PORT."
+            )
+        case AdvertisedAddressUnreachable():
+            return "; check the broker's advertised.listeners (`odradek serve --advertise`)."
+        case NoAddress():
+            return "; --bootstrap-server takes HOST:PORT, or several with commas between."
+        case UnknownTopic():
+            return f"; create it with `odradek topic create {failure.topic}`."
+        case UnknownGroup():
+            return "; `odradek group list` shows them."
+        case InstanceFenced():
+            return ": give each its own --instance-id."
+        case NoProducerId():
+            return "; --no-idempotence does without."
+    return ""

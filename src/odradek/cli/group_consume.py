@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from odradek.cli.client import LATEST, Client
 from odradek.cli.consume_filters import Wanted
-from odradek.cli.consumer import Consumer
-from odradek.cli.failures import CommandFailed
-from odradek.cli.group_client import NotYet
-from odradek.cli.group_member import Member, Standing, Stopped
+from odradek.cli.failures import FAILED, CommandFailed, told
 from odradek.cli.record_format import Line
 from odradek.cli.record_lines import print_round
+from odradek.client.cluster import LATEST, Client
+from odradek.client.consumer import Consumer
+from odradek.client.group_coordinator import NotYet
+from odradek.client.group_member import Member, Standing, Stopped
 from odradek.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class GroupConsumption:
                 self._read(member)
             except Stopped:
                 self._end(member)
-            except (CommandFailed, OSError):
+            except (*FAILED, OSError):
                 try:
                     self._end(member)
-                except CommandFailed as error:
-                    self._note(str(error))
+                except FAILED as error:
+                    self._note(told(error))
                 raise
             else:
                 self._end(member)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from odradek.cli.bootstrap import connect
-from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.failures import FAILED, CommandFailed, WrongUse, told
 from odradek.cli.groups import existing, joined
 from odradek.cli.options import (
     TIMEOUT_S,
@@ -45,7 +45,7 @@ def delete(
     """
     if not groups:
         raise WrongUse("`odradek group delete` needs a group's name.")
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.group_coordinator import GroupClient
     from odradek.errors import ErrorCode
 
     failures = []
@@ -59,8 +59,8 @@ def delete(
                 if not missing:
                     group_client.refuse(code, "delete")
                 rows.append({"group": name, "deleted": not missing})
-            except CommandFailed as error:
-                failures.append(str(error))
+            except FAILED as error:
+                failures.append(told(error))
     if output == "json":
         print_json(rows)
     else:
@@ -87,8 +87,8 @@ def delete_offsets(
         Its name.
     """
     wanted = read_topics(topic)
-    from odradek.cli.client import sentence
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.error_codes import sentence
+    from odradek.client.group_coordinator import GroupClient
     from odradek.errors import ErrorCode
 
     with connect(bootstrap_server, timeout) as client:

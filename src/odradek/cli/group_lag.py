@@ -18,11 +18,11 @@ import urllib.parse
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from odradek.cli.client import split_address
 from odradek.cli.failures import CommandFailed
+from odradek.client.address import split_address
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
 
 ANSWER_MAX_BYTES = 64 << 20
 EVENTS_WAITING = 1000

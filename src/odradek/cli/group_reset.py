@@ -20,8 +20,8 @@ from odradek.cli.options import TIMEOUT_S, TOPIC_PARTITIONS, Bootstrap, Flag, Gr
 from odradek.cli.output import note, print_json, print_rows
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.cluster import Client
+    from odradek.client.group_coordinator import GroupClient
 
 _COLUMNS = ("topic", "partition", "old_offset", "new_offset", "first_offset", "end_offset")
 _NO_MEMBERS = ("Empty", "Dead")
@@ -71,7 +71,7 @@ def reset(
         raise WrongUse("`odradek group reset` needs either --topic or --all-topics.")
     wanted = read_topics(topic or ())
     kind, value = _target(to_earliest, to_latest, to_offset, to_time, shift_by)
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.group_coordinator import GroupClient
 
     with connect(bootstrap_server, timeout) as client:
         group_client = GroupClient(client, group)
@@ -157,7 +157,7 @@ def _chosen(
 def _plan(
     client: Client, chosen: list[Partition], committed: dict[Partition, int], kind: Kind, value: int
 ) -> list[dict[str, Any]]:
-    from odradek.cli.client import EARLIEST, LATEST
+    from odradek.client.cluster import EARLIEST, LATEST
 
     topics: dict[str, list[int]] = {}
     for topic, partition in chosen:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from odradek.cli import group_lag
 from odradek.cli.bootstrap import connect
-from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.cli.failures import FAILED, WrongUse, told
 from odradek.cli.options import (
     TIMEOUT_S,
     Bootstrap,
@@ -31,8 +31,8 @@ from odradek.cli.options import (
 from odradek.cli.output import Output, note, print_json, print_rows
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.cluster import Client
+    from odradek.client.group_coordinator import GroupClient
 
 R = TypeVar("R")
 Partition = tuple[str, int]
@@ -80,8 +80,8 @@ def list_groups(
         if name.lower() not in known:
             raise WrongUse(f"--state {name!r} is none of {', '.join(_STATES)}.")
     states = [known[name.lower()] for name in state or ()]
-    from odradek.cli.group_client import list_groups as find
     from odradek.cli.watch import repeat
+    from odradek.client.group_coordinator import list_groups as find
 
     with connect(bootstrap_server, timeout) as client:
         lag_client = group_lag.find(client, http, timeout)
@@ -160,15 +160,15 @@ def _asked(ask: Callable[[], R], http: str | None) -> R | None:
     another machine. Raises `CommandFailed`."""
     try:
         return ask()
-    except CommandFailed as error:
+    except FAILED as error:
         if http is not None:
             raise
-        note(str(error))
+        note(told(error))
         return None
 
 
 def _show(client: Client, group: str, output: Output, lag: dict[str, Any] | None, has_lag: bool) -> None:
-    from odradek.cli.group_client import GroupClient
+    from odradek.client.group_coordinator import GroupClient
 
     group_client = GroupClient(client, group)
     found = existing(group_client, "describe")
@@ -256,7 +256,7 @@ def existing(group_client: GroupClient, doing: str) -> dict[str, Any]:
 
 
 def _member(member: Any) -> dict[str, Any]:
-    from odradek.cli.assignors import decode_assignment
+    from odradek.client.assignors import decode_assignment
     from odradek.protocol.errors import DecodeError
 
     try:
@@ -302,7 +302,7 @@ def _offsets(client: Client, group_client: GroupClient, owners: dict[Partition, 
 
 def end_offsets(client: Client, partitions: Iterable[Partition]) -> dict[Partition, int]:
     """The ends of those partitions that exist and can be asked; a note says which cannot."""
-    from odradek.cli.client import LATEST
+    from odradek.client.cluster import LATEST
 
     topics: dict[str, list[int]] = {}
     for topic, partition in partitions:
@@ -316,8 +316,8 @@ def end_offsets(client: Client, partitions: Iterable[Partition]) -> dict[Partiti
             note(f"{topic}, partition {joined(gone)}: there is no such partition (any more).")
         try:
             ends = client.offsets(topic, dict.fromkeys(there, LATEST)) if there else {}
-        except CommandFailed as error:
-            note(str(error))
+        except FAILED as error:
+            note(told(error))
             continue
         found |= {(topic, partition): end for partition, end in ends.items()}
     return found

@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError
 from cyclopts.exceptions import UnknownCommandError
 
 from odradek import __version__
-from odradek.cli.failures import WRONG_USE, CommandFailed
+from odradek.cli.failures import FAILED, WRONG_USE, exit_code, told
 from odradek.cli.help_text import HelpText
 
 app = App(
@@ -143,8 +143,8 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except CycloptsError as error:
         return _fail(_first_sentence(error), WRONG_USE)
-    except CommandFailed as error:
-        return _fail(str(error), error.exit_code)
+    except FAILED as error:
+        return _fail(told(error), exit_code(error))
     except BrokenPipeError:
         # The reader has gone. What is still buffered must not be tried again when the interpreter closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -159,9 +159,9 @@ def _first_sentence(error: CycloptsError) -> str:
     return " ".join(str(error).split())
 
 
-def _fail(sentence: str, exit_code: int) -> int:
+def _fail(sentence: str, code: int) -> int:
     print(f"odradek: {sentence}", file=sys.stderr)
-    return exit_code
+    return code
 
 
 def main() -> NoReturn:

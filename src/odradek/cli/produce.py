@@ -25,7 +25,7 @@ from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, Texts, Topic
 
 if TYPE_CHECKING:
-    from odradek.cli.producer import Producer
+    from odradek.client.producer import Producer
     from odradek.records.builder import Headers
 
 LINE_MAX_BYTES = 67_108_864
@@ -97,7 +97,7 @@ def produce(
         _json_parser(_headers(header or [])) if input_format == "json" else _line_parser(key_separator, header or [])
     )
 
-    from odradek.cli.producer import Producer
+    from odradek.client.producer import Producer
     from odradek.records.compression import CODEC_NAMES
 
     source = _open(file)

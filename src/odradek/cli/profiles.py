@@ -55,7 +55,7 @@ def set_profile(name: _Name, bootstrap_server: str, /) -> None:
     bootstrap_server
         HOST:PORT of its brokers, separated by commas.
     """
-    from odradek.cli.client import split_address
+    from odradek.client.address import split_address
 
     if PROFILE_NAME.fullmatch(name) is None:
         raise WrongUse(f"{name!r} cannot be a profile's name: letters, digits, '-' and '_', and not localhost.")

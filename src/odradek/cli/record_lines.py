@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from odradek.cli.failures import CommandFailed
+from odradek.cli.failures import FAILED, CommandFailed
 from odradek.cli.record_format import Line, sequence_of, timestamp_type
 from odradek.records.batch import BatchHeader
 from odradek.records.iteration import Record
@@ -32,7 +32,7 @@ def print_round(
     written: Callable[[], bool] = lambda: True,
 ) -> int:
     """Prints records, at most `left` (-1: all); returns how many are left then. After each piece `written` says whether
-    to go on. Raises `CommandFailed`, `BrokenPipeError`."""
+    to go on. Raises what `found` raises, `CommandFailed`, `BrokenPipeError`."""
     lines: list[bytes] = []
     size = 0
     try:
@@ -49,7 +49,7 @@ def print_round(
                 size = 0
                 if not written():
                     return left
-    except CommandFailed:
+    except FAILED:
         _write(lines)
         written()
         raise

@@ -15,7 +15,7 @@ from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, OutputLine, OutputLi
 from odradek.cli.output import print_json, print_rows
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
     from odradek.protocol.messages.metadata import MetadataResponseTopic
 
 _TOPIC_RESOURCE = 2
@@ -95,7 +95,7 @@ def create(
     for name, value in (("--partitions", partitions), ("--replication-factor", replication_factor)):
         if value is not None and not 0 < value < 32768:
             raise WrongUse(f"{name} must be at least 1, and less than 32768, not {value}.")
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.errors import ErrorCode
     from odradek.protocol.messages.create_topics import (
         CreatableTopic,
@@ -174,7 +174,7 @@ def describe(
 
 
 def _describe(client: Client, topic: MetadataResponseTopic, settings: dict[str, str | None]) -> dict[str, Any]:
-    from odradek.cli.client import EARLIEST, LATEST
+    from odradek.client.cluster import EARLIEST, LATEST
 
     name = topic.name or ""
     indexes = [p.partition_index for p in topic.partitions]
@@ -202,7 +202,7 @@ def _describe(client: Client, topic: MetadataResponseTopic, settings: dict[str, 
 
 def _settings(client: Client, names: list[str]) -> dict[str, dict[str, str | None]]:
     """For each topic the settings of its own."""
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.protocol.messages.describe_configs import (
         DescribeConfigsRequest,
         DescribeConfigsResource,
@@ -248,7 +248,7 @@ def delete(
     """
     if not topics:
         raise WrongUse("`odradek topic delete` needs a topic's name.")
-    from odradek.cli.client import sentence
+    from odradek.client.error_codes import sentence
     from odradek.errors import ErrorCode
     from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse, DeleteTopicState
 

@@ -16,10 +16,10 @@ from cyclopts import Parameter
 
 from odradek.cli import completers
 from odradek.cli.bootstrap import connect
-from odradek.cli.client import sentence
 from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.options import TIMEOUT_S, Bootstrap, Numbers, OutputRow, OutputRows, Texts, Timeout, Topic
 from odradek.cli.output import print_json, print_rows
+from odradek.client.error_codes import sentence
 from odradek.clock import SystemClock
 from odradek.errors import ErrorCode
 from odradek.protocol.messages.describe_producers import (
@@ -41,7 +41,7 @@ from odradek.protocol.messages.write_txn_markers import (
 )
 
 if TYPE_CHECKING:
-    from odradek.cli.client import Client
+    from odradek.client.cluster import Client
 
 _LIST_COLUMNS = ("transactional_id", "producer_id", "state", "coordinator")
 _DESCRIBE_COLUMNS = (

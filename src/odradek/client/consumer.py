@@ -1,6 +1,6 @@
-"""The reading side of the command line's client: fetches from leaders, batches checked and parsed, positions kept.
+"""The reading side: fetches from leaders, batches checked and parsed, positions kept.
 
-Role: read chosen partitions of one topic from given positions, without a group. Where to begin is `consume`'s to find.
+Role: read chosen partitions of one topic from given positions, without a group. Where to begin is the caller's to find.
 
 Invariants: records of a partition come in offset order and once each; a batch whose checksum or inside does not hold
 ends the reading with a sentence that names it, and is never skipped silently. A fetch waits at most `MAX_WAIT_MS` at
@@ -16,8 +16,11 @@ from typing import cast
 
 from crc32c import crc32c
 
-from odradek.cli.client import EARLIEST, LATEST, RETRIED, Client, Connection, ConnectionLost, Deadline, sentence
-from odradek.cli.failures import CommandFailed
+from odradek.client.cluster import EARLIEST, LATEST, Client
+from odradek.client.connection import Connection
+from odradek.client.deadline import Deadline
+from odradek.client.error_codes import RETRIED, sentence
+from odradek.client.failures import ClientFailed, ConnectionLost
 from odradek.errors import ErrorCode
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData
 from odradek.records.batch import BatchHeader, split_batches
@@ -73,26 +76,27 @@ class Consumer:
 
     def poll(self) -> Iterator[Found]:
         """The records of one round of fetches, with their partition and batch; none where nothing came in time.
-        Raises `CommandFailed`."""
+        Raises `ClientFailed`."""
         asked: list[Connection] = []
         by_leader: dict[int, list[int]] = {}
         for partition in self._positions:
             by_leader.setdefault(self._client.leader(self._topic, partition), []).append(partition)
         failure = ""
+        cause: ConnectionLost | None = None
         for node_id, partitions in by_leader.items():
             try:
                 connection = self._client.connection(node_id)
                 connection.start(self._request(partitions), FetchResponse, _FETCH_BY_NAME)
                 asked.append(connection)
             except ConnectionLost as error:
-                failure = str(error)
+                failure, cause = str(error), error
         answers: list[PartitionData] = []
         for connection in asked:
             try:
                 response: FetchResponse = connection.finish()
             except ConnectionLost as error:
                 self._client.drop(connection)
-                failure = str(error)
+                failure, cause = str(error), error
                 continue
             if response.error_code:
                 failure = sentence(response.error_code)
@@ -104,14 +108,14 @@ class Consumer:
             elif answer.error_code in RETRIED:
                 failure = sentence(answer.error_code)
             elif answer.error_code:
-                raise CommandFailed(
+                raise ClientFailed(
                     f"cannot read {self._topic}-{answer.partition_index}: {sentence(answer.error_code)}."
                 )
             else:
                 yield from self._records(answer)
         self._finish_reached()
         if failure:
-            self._recover(failure)
+            self._recover(failure, cause)
         else:
             self._deadline = None
 
@@ -145,9 +149,9 @@ class Consumer:
         for header, data in split_batches(cast(memoryview, answer.records)):
             where = f"{self._topic}-{partition} at offset {header.base_offset}"
             if header.magic != _MAGIC:
-                raise CommandFailed(f"{where}: a message of the old format {header.magic}, which is not read.")
+                raise ClientFailed(f"{where}: a message of the old format {header.magic}, which is not read.")
             if crc32c(data[_CRC_START:]) != header.crc:
-                raise CommandFailed(f"{where}: the batch's checksum does not match its bytes.")
+                raise ClientFailed(f"{where}: the batch's checksum does not match its bytes.")
             if header.last_offset < position:
                 continue
             if not header.is_control:
@@ -160,26 +164,26 @@ class Consumer:
                             self._positions[partition] = record.offset + 1
                             yield partition, header, record
                 except MalformedRecords as error:
-                    raise CommandFailed(f"{where}: {error}.") from None
+                    raise ClientFailed(f"{where}: {error}.") from None
             position = self._positions[partition] = min(header.next_offset, end)
             if position == end:
                 return
         if position == before:
-            raise CommandFailed(f"{self._topic}-{partition} at offset {before}: the broker sent no whole batch.")
+            raise ClientFailed(f"{self._topic}-{partition} at offset {before}: the broker sent no whole batch.")
 
     def _back_in_range(self, partition: int) -> None:
         position = self._positions[partition]
         first = self._client.offsets(self._topic, {partition: EARLIEST})[partition]
         if position >= first:
             end = self._client.offsets(self._topic, {partition: LATEST})[partition]
-            raise CommandFailed(f"{self._topic}-{partition} ends at offset {end}, before {position}.")
+            raise ClientFailed(f"{self._topic}-{partition} ends at offset {end}, before {position}.")
         self._note(f"{self._topic}-{partition} begins at offset {first} now; {position} to {first - 1} are gone.")
         self._positions[partition] = first
 
-    def _recover(self, failure: str) -> None:
+    def _recover(self, failure: str, cause: ConnectionLost | None) -> None:
         if self._deadline is None:
             self._deadline = Deadline(self._client.timeout_s)
         if not self._deadline.pause():
-            raise CommandFailed(f"gave up after {self._client.timeout_s:g} s: {failure.rstrip('.')}.")
+            raise ClientFailed(f"gave up after {self._client.timeout_s:g} s: {failure.rstrip('.')}.") from cause
         with contextlib.suppress(ConnectionLost):  # the next attempt meets it again, and says so
             self._client.metadata([self._topic])

@@ -1,8 +1,8 @@
 """A member of a consumer group: joins, learns its partitions, stays alive, commits, leaves.
 
-Role: the classic group protocol from the client's side, for one topic. Reading the partitions is `consumer`'s, when to
-do what `group_consume`'s, which calls from one thread: a reader that stalls for the session's timeout loses its
-partitions, as it should.
+Role: the classic group protocol from the client's side, for one topic. Reading the partitions is `consumer`'s.
+The caller says when to do what, from one thread: a reader that stalls for the session's timeout loses its partitions,
+as it should.
 
 Invariants: offsets are committed only in the generation that assigned their partitions; whoever is told to join again
 has none until `join` returns; a lost coordinator is looked for without giving up the membership until the session has
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any
 
-from odradek.cli.assignors import (
+from odradek.client.assignors import (
     ASSIGNORS,
     PROTOCOL_TYPE,
     Subscriber,
@@ -24,9 +24,11 @@ from odradek.cli.assignors import (
     encode_assignment,
     encode_subscription,
 )
-from odradek.cli.client import Client, ConnectionLost, Deadline, sentence
-from odradek.cli.failures import CommandFailed
-from odradek.cli.group_client import MOVED, GroupClient, NotYet, commit_codes, commit_request
+from odradek.client.cluster import Client
+from odradek.client.deadline import Deadline
+from odradek.client.error_codes import sentence
+from odradek.client.failures import ClientFailed, ConnectionLost, InstanceFenced
+from odradek.client.group_coordinator import MOVED, GroupClient, NotYet, commit_codes, commit_request
 from odradek.clock import SystemClock
 from odradek.errors import ErrorCode
 from odradek.protocol.errors import DecodeError
@@ -113,7 +115,7 @@ class Member:
     # --- joining -----------------------------------------------------------------------------------------------------
 
     def join(self) -> list[int]:
-        """Joins, or joins again; returns the topic's partitions that are this member's now. Raises `CommandFailed`,
+        """Joins, or joins again; returns the topic's partitions that are this member's now. Raises `ClientFailed`,
         `Stopped`."""
         self.generation = _NO_GENERATION
         deadline = Deadline(self._client.timeout_s)
@@ -125,10 +127,10 @@ class Member:
                 if self._stopping():
                     raise Stopped from None
                 if not deadline.pause():
-                    raise CommandFailed(
+                    raise ClientFailed(
                         f"gave up after {self._client.timeout_s:g} s to join group {self._group!r}: "
                         f"{str(error).rstrip('.')}."
-                    ) from None
+                    ) from error
                 continue
             if assigned is not None:
                 self._answered()
@@ -137,7 +139,7 @@ class Member:
                 raise Stopped
             # The coordinator answers: what takes time is the group, which may have its reasons.
             deadline = Deadline(self._client.timeout_s)
-        raise CommandFailed(f"cannot join group {self._group!r}: it formed anew {JOIN_ROUNDS} times in a row.")
+        raise ClientFailed(f"cannot join group {self._group!r}: it formed anew {JOIN_ROUNDS} times in a row.")
 
     def _join(self) -> JoinGroupResponse | None:
         metadata = encode_subscription([self._topic])
@@ -159,8 +161,8 @@ class Member:
             self.member_id = ""
             return None
         if code == ErrorCode.INCONSISTENT_GROUP_PROTOCOL:
-            raise CommandFailed(
-                f"cannot join group {self._group!r}: its members share partitions in a way that this command does not "
+            raise ClientFailed(
+                f"cannot join group {self._group!r}: its members share partitions in a way that this client does not "
                 f"know ({', '.join(ASSIGNORS)}), or are no consumers ({sentence(code)})."
             )
         self._refuse(code, "join")
@@ -193,7 +195,7 @@ class Member:
         try:
             return decode_assignment(bytes(response.assignment))
         except DecodeError as error:
-            raise CommandFailed(
+            raise ClientFailed(
                 f"the leader of group {self._group!r} assigned partitions in a form that is not known: {error}."
             ) from None
 
@@ -204,13 +206,13 @@ class Member:
                 for member in joined.members
             ]
         except DecodeError as error:
-            raise CommandFailed(
+            raise ClientFailed(
                 f"a member of group {self._group!r} subscribes in a form that is not known: {error}."
             ) from None
         try:
             self._given_away = self._partition_counts({topic for member in members for topic in member.topics})
         except ConnectionLost as error:
-            raise NotYet(str(error)) from None
+            raise NotYet(str(error)) from error
         shares = ASSIGNORS[joined.protocol_name or ""](members, self._given_away)
         return [
             SyncGroupRequestAssignment(member_id=member_id, assignment=encode_assignment(share))
@@ -238,12 +240,12 @@ class Member:
                     self._note(f"group {self._group}: waiting for the other members")
                     note_at = float("-inf")
                 if deadline.left_s() < 0:
-                    raise CommandFailed(f"the members of group {self._group!r} did not come together in time.")
+                    raise ClientFailed(f"the members of group {self._group!r} did not come together in time.")
             answer = connection.finish()
         except ConnectionLost as error:
             self._client.drop(connection)
             self.group_client.moved()
-            raise NotYet(str(error)) from None
+            raise NotYet(str(error)) from error
         if answer.error_code in MOVED:
             self.group_client.moved()
             raise NotYet(sentence(answer.error_code))
@@ -252,7 +254,7 @@ class Member:
     # --- staying -----------------------------------------------------------------------------------------------------
 
     def check(self) -> Standing:
-        """A heartbeat, if one is due. Raises `CommandFailed`."""
+        """A heartbeat, if one is due. Raises `ClientFailed`."""
         now = _clock.monotonic()
         if now < self._heartbeat_at:
             return Standing.STABLE
@@ -270,7 +272,7 @@ class Member:
             self._heartbeat_at = now + RETRY_INTERVAL_S
             if now - self._answered_at > max(self._client.timeout_s, SESSION_TIMEOUT_S):
                 why = str(error).rstrip(".")
-                raise CommandFailed(f"lost the coordinator of group {self._group!r} for too long: {why}.") from None
+                raise ClientFailed(f"lost the coordinator of group {self._group!r} for too long: {why}.") from error
             return Standing.STABLE
         self._answered()
         standing = self._standing(response.error_code)
@@ -304,12 +306,11 @@ class Member:
     def _refuse(self, code: int, doing: str) -> None:
         if code == ErrorCode.FENCED_INSTANCE_ID:
             self.member_id, self.generation = "", _NO_GENERATION
-            raise CommandFailed(
-                f"another consumer has joined group {self._group!r} as {self._instance_id!r}, and this one is out: "
-                "give each its own --instance-id."
+            raise InstanceFenced(
+                f"another consumer has joined group {self._group!r} as {self._instance_id!r}, and this one is out."
             )
         if code == ErrorCode.GROUP_MAX_SIZE_REACHED:
-            raise CommandFailed(f"cannot join group {self._group!r}: it is full ({sentence(code)}).")
+            raise ClientFailed(f"cannot join group {self._group!r}: it is full ({sentence(code)}).")
         if code not in _STANDINGS:
             self.group_client.refuse(code, doing)
 
@@ -319,7 +320,7 @@ class Member:
         self, offsets: Mapping[int, int], leader_epochs: Mapping[int, int] | None = None, retry: bool = True
     ) -> Standing:
         """Commits next offsets of the topic's partitions; only STABLE says that they are. Without `retry` one attempt,
-        which may raise `NotYet`. Raises `CommandFailed`."""
+        which may raise `NotYet`. Raises `ClientFailed`."""
         request = commit_request(
             self._group,
             {(self._topic, partition): offset for partition, offset in offsets.items()},
@@ -340,7 +341,7 @@ class Member:
 
     def leave(self) -> None:
         """Leaves, so that others need not wait for the session's end; one attempt. A member with an instance id stays:
-        it is expected back. Raises `CommandFailed`."""
+        it is expected back. Raises `ClientFailed`."""
         if not self.member_id or self._instance_id is not None:
             return
         request = LeaveGroupRequest(

@@ -1,7 +1,7 @@
 """Requests to the coordinator of a consumer group: found, asked, and asked again where an error passes by itself.
 
-Role: everything that the command says to a coordinator about one group, in the words of the protocol; what the answers
-mean to the user is `groups`', `group_reset`'s and `group_member`'s.
+Role: what a client says to a coordinator about one group, in the words of the protocol; being a member of it is
+`group_member`'s, and what the answers mean to a user is the caller's.
 
 Invariants: errors that pass by themselves (the coordinator moves, reads its log, or cannot be reached) are retried
 until the client's timeout, each time with the coordinator found anew. A request that is not the same when done twice
@@ -13,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from odradek.cli.client import Client, Connection, ConnectionLost, Deadline, sentence
-from odradek.cli.failures import CommandFailed
+from odradek.client.cluster import Client
+from odradek.client.connection import Connection
+from odradek.client.deadline import Deadline
+from odradek.client.error_codes import sentence
+from odradek.client.failures import ClientFailed, ConnectionLost, UnknownGroup
 from odradek.errors import ErrorCode
 from odradek.protocol.fields import Message
 from odradek.protocol.messages.delete_groups import DeleteGroupsRequest, DeleteGroupsResponse
@@ -61,7 +64,7 @@ Partition = tuple[str, int]
 Codes = Callable[[Any], Iterable[int]]
 
 
-class NotYet(CommandFailed):
+class NotYet(ClientFailed):
     """The coordinator cannot answer at the moment; asking again may help."""
 
 
@@ -79,30 +82,30 @@ class GroupClient:
         self._coordinator: int | None = None
 
     def coordinator(self) -> int:
-        """The broker id of the coordinator, found if need be. Raises `NotYet`, `CommandFailed`."""
+        """The broker id of the coordinator, found if need be. Raises `NotYet`, `ClientFailed`."""
         if self._coordinator is None:
             request = FindCoordinatorRequest(key=self.group, key_type=_GROUP, coordinator_keys=[self.group])
             try:
                 response: FindCoordinatorResponse = self.client.ask_any(request, FindCoordinatorResponse)
             except ConnectionLost as error:
-                raise NotYet(str(error)) from None
+                raise NotYet(str(error)) from error
             found = response.coordinators[0] if response.coordinators else response
             if found.error_code in _PASSING:
                 raise NotYet(sentence(found.error_code, found.error_message))
             if found.error_code:
-                raise CommandFailed(f"{self._cannot('find the coordinator of')}: {sentence(found.error_code)}.")
+                raise ClientFailed(f"{self._cannot('find the coordinator of')}: {sentence(found.error_code)}.")
             self.client.know_broker(found.node_id, found.host, found.port)
             self._coordinator = found.node_id
         return self._coordinator
 
     def connection(self) -> Connection:
-        """The connection to the coordinator. Raises `NotYet`, `CommandFailed`."""
+        """The connection to the coordinator. Raises `NotYet`, `ClientFailed`."""
         node_id = self.coordinator()
         try:
             return self.client.connection(node_id)
         except ConnectionLost as error:
             self.moved()
-            raise NotYet(str(error)) from None
+            raise NotYet(str(error)) from error
 
     def moved(self) -> None:
         """Forgets who the coordinator is."""
@@ -122,7 +125,7 @@ class GroupClient:
             self.moved()
             if not twice:
                 raise
-            raise NotYet(str(error)) from None
+            raise NotYet(str(error)) from error
         passing = next((code for code in codes(answer) if code in _PASSING), 0)
         if passing in MOVED:
             self.moved()
@@ -139,7 +142,7 @@ class GroupClient:
         at_most: int | None = None,
         twice: bool = True,
     ) -> Any:
-        """`attempt`, repeated until the client's timeout. Raises `CommandFailed`."""
+        """`attempt`, repeated until the client's timeout. Raises `ClientFailed`."""
         deadline = Deadline(self.client.timeout_s)
         while True:
             try:
@@ -147,18 +150,18 @@ class GroupClient:
             except NotYet as error:
                 if not deadline.pause():
                     why = str(error).rstrip(".")
-                    raise CommandFailed(
+                    raise ClientFailed(
                         f"gave up after {self.client.timeout_s:g} s to {doing} group {self.group!r}: {why}."
-                    ) from None
+                    ) from error
 
     def refuse(self, code: int, doing: str, message: str | None = None) -> None:
-        """Raises `CommandFailed` where there is an error code."""
+        """Raises `ClientFailed` where there is an error code."""
         if code == ErrorCode.GROUP_ID_NOT_FOUND:
-            raise CommandFailed(f"{self._cannot(doing)}: there is no such group; `odradek group list` shows them.")
+            raise UnknownGroup(f"{self._cannot(doing)}: there is no such group.")
         if code == ErrorCode.NON_EMPTY_GROUP:
-            raise CommandFailed(f"{self._cannot(doing)}: it has members; stop its consumers first.")
+            raise ClientFailed(f"{self._cannot(doing)}: it has members; stop its consumers first.")
         if code:
-            raise CommandFailed(f"{self._cannot(doing)}: {sentence(code, message)}.")
+            raise ClientFailed(f"{self._cannot(doing)}: {sentence(code, message)}.")
 
     def _cannot(self, doing: str) -> str:
         return f"cannot {doing} group {self.group!r}"
@@ -278,7 +281,7 @@ class GroupClient:
 
 
 def list_groups(client: Client, states: list[str]) -> list[ListedGroup]:
-    """The groups of every broker, each told by its coordinator. Raises `CommandFailed`."""
+    """The groups of every broker, each told by its coordinator. Raises `ClientFailed`."""
     client.metadata([])
     found: dict[str, ListedGroup] = {}
     for node_id in sorted(client.brokers):
@@ -290,7 +293,7 @@ def list_groups(client: Client, states: list[str]) -> list[ListedGroup]:
             if response.error_code not in _PASSING or not deadline.pause():
                 break
         if response.error_code:
-            raise CommandFailed(f"cannot list the groups of broker {node_id}: {sentence(response.error_code)}.")
+            raise ClientFailed(f"cannot list the groups of broker {node_id}: {sentence(response.error_code)}.")
         # Brokers before ListGroups 4 do not filter; they do not tell the state either.
         for group in response.groups:
             found[group.group_id] = group

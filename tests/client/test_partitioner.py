@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2 as kafka_python_murmur2
 
-from odradek.cli.producer import murmur2
+from odradek.client.partitioner import murmur2
 
 
 @pytest.mark.parametrize(

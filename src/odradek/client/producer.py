@@ -1,4 +1,4 @@
-"""The writing side of the command line's client: records into batches, batches to leaders, retries without doubles.
+"""The writing side: records into batches, batches to leaders, retries without doubles.
 
 Role: choose partitions as Java's producer does (murmur2 of the key; without a key one partition a batch), fill a batch
 for each partition, and send them with acks and, by default, idempotence (KIP-98): every batch carries producer id,
@@ -6,7 +6,7 @@ epoch and sequence, so that one sent twice is kept once.
 
 Invariants: one request is open a broker, and the next batches are built meanwhile; a partition's batches leave in
 order, and a batch that must be tried again goes before later ones. What is collected is bounded by `REQUEST_BYTES`
-and one batch a partition. `flush` returns when everything given is acknowledged, or raises `CommandFailed` saying how
+and one batch a partition. `flush` returns when everything given is acknowledged, or raises `ClientFailed` saying how
 much was. A batch that the broker finds too large is halved, down to single records.
 """
 
@@ -18,8 +18,12 @@ from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 
-from odradek.cli.client import RETRIED, Client, Connection, ConnectionLost, Deadline, sentence
-from odradek.cli.failures import CommandFailed, WrongUse
+from odradek.client.cluster import Client
+from odradek.client.connection import Connection
+from odradek.client.deadline import Deadline
+from odradek.client.error_codes import RETRIED, sentence
+from odradek.client.failures import ClientFailed, ConnectionLost, InvalidArgument, NoProducerId
+from odradek.client.partitioner import murmur2
 from odradek.errors import ErrorCode
 from odradek.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from odradek.protocol.messages.produce import (
@@ -37,22 +41,7 @@ BATCH_BYTES = 262_144
 REQUEST_BYTES = 1_048_576
 # Versions from 13 on name topics by id; names serve every broker alike.
 _PRODUCE_BY_NAME = 12
-_MASK = 0xFFFFFFFF
 _INT_MASK = 0x7FFFFFFF
-
-
-def murmur2(data: bytes) -> int:
-    """The 32-bit MurmurHash2 with the seed that Kafka's Java clients use to place keys; unsigned."""
-    length = len(data)
-    h = 0x9747B28C ^ length
-    whole = length & ~3
-    for position in range(0, whole, 4):
-        k = int.from_bytes(data[position : position + 4], "little") * 0x5BD1E995 & _MASK
-        h = (h * 0x5BD1E995 & _MASK) ^ ((k ^ k >> 24) * 0x5BD1E995 & _MASK)
-    if whole < length:
-        h = (h ^ int.from_bytes(data[whole:], "little")) * 0x5BD1E995 & _MASK
-    h = (h ^ h >> 13) * 0x5BD1E995 & _MASK
-    return h ^ h >> 15
 
 
 class _Batch:
@@ -116,9 +105,7 @@ class Producer:
             if response.error_code == 0:
                 return response.producer_id, response.producer_epoch
             if response.error_code not in RETRIED or not deadline.pause():
-                raise CommandFailed(
-                    f"the broker gave no producer id: {sentence(response.error_code)}; --no-idempotence does without."
-                )
+                raise NoProducerId(f"the broker gave no producer id: {sentence(response.error_code)}.")
 
     def add(
         self,
@@ -128,11 +115,13 @@ class Producer:
         headers: Headers = (),
         partition: int | None = None,
     ) -> None:
-        """Takes a record; sends when enough is collected. `timestamp` in ms. Raises `CommandFailed`."""
+        """Takes a record; sends when enough is collected. `timestamp` in ms. Raises `ClientFailed`."""
         if partition is None:
             partition = self._sticky if key is None else self._partition_of(key)
         elif not 0 <= partition < self._partition_count:
-            raise WrongUse(f"topic {self._topic!r} has partitions 0 to {self._partition_count - 1}, not {partition}.")
+            raise InvalidArgument(
+                f"topic {self._topic!r} has partitions 0 to {self._partition_count - 1}, not {partition}."
+            )
         builder = self._building.get(partition)
         if builder is None:
             builder = self._building[partition] = BatchBuilder()
@@ -143,7 +132,7 @@ class Producer:
                 self._send(REQUEST_BYTES)
 
     def flush(self) -> None:
-        """Returns when every record is acknowledged (with acks=0: sent). Raises `CommandFailed`."""
+        """Returns when every record is acknowledged (with acks=0: sent). Raises `ClientFailed`."""
         for partition in list(self._building):
             self._close(partition)
         self._send(0)
@@ -254,7 +243,7 @@ class Producer:
         except ConnectionLost as error:
             if connection is not None:
                 self._client.drop(connection)
-            self._again(batches, str(error))
+            self._again(batches, str(error), error)
 
     def _collect_all(self) -> None:
         for node_id in list(self._open):
@@ -267,7 +256,7 @@ class Producer:
             response: ProduceResponse = connection.finish()
         except ConnectionLost as error:
             self._client.drop(connection)
-            self._again(batches, str(error))
+            self._again(batches, str(error), error)
             return
         answers = {answer.index: answer for answer in response.responses[0].partition_responses}
         again: list[_Batch] = []
@@ -305,16 +294,16 @@ class Producer:
         self._deadline = None
         self._acknowledged(count)
 
-    def _again(self, batches: list[_Batch], why: str) -> None:
+    def _again(self, batches: list[_Batch], why: str, cause: ConnectionLost | None = None) -> None:
         """Puts batches back after a passing error, pauses, and learns the leaders anew. The deadline runs from the
         last success."""
         self._return(batches)
         if self._deadline is None:
             self._deadline = Deadline(self._client.timeout_s)
         if not self._deadline.pause():
-            raise self._failed(f"gave up after {self._client.timeout_s:g} s: {why.rstrip('.')}")
+            raise self._failed(f"gave up after {self._client.timeout_s:g} s: {why.rstrip('.')}") from cause
         with contextlib.suppress(ConnectionLost):  # the next attempt meets it again, and says so
             self._client.metadata([self._topic])
 
-    def _failed(self, why: str) -> CommandFailed:
-        return CommandFailed(f"{why} ({self.sent_records} records were acknowledged before).")
+    def _failed(self, why: str) -> ClientFailed:
+        return ClientFailed(f"{why} ({self.sent_records} records were acknowledged before).")

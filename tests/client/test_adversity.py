@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from odradek.cli.client import Client, ConnectionLost
-from odradek.cli.consumer import Consumer
-from odradek.cli.failures import CommandFailed
-from odradek.cli.main import run
-from odradek.cli.producer import Producer
+from odradek.client.cluster import Client
+from odradek.client.consumer import Consumer
+from odradek.client.failures import ClientFailed, ConnectionLost
+from odradek.client.producer import Producer
 from odradek.errors import ErrorCode
 from odradek.protocol.framing import encode_response
 from odradek.protocol.messages.api_versions import ApiVersionsResponse
@@ -34,7 +33,7 @@ from odradek.protocol.messages.produce import (
 from odradek.records.batch import check_batch
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from odradek.records.iteration import iterate
-from tests.cli.scripted_broker import TOPIC, Answer, Close, ScriptedBroker, Silence, scripted
+from tests.client.scripted_broker import TOPIC, Answer, Close, ScriptedBroker, Silence, scripted
 
 PRODUCER_ID = 4242
 
@@ -143,7 +142,7 @@ def test_what_cannot_pass_by_itself_ends_at_once() -> None:
     with scripted(refuse) as broker, Client(broker.address) as client:
         producer = Producer(client, TOPIC)
         producer.add(None, b"x", 1)
-        with pytest.raises(CommandFailed, match=r"Not yours \(TOPIC_AUTHORIZATION_FAILED\) \(0 records"):
+        with pytest.raises(ClientFailed, match=r"Not yours \(TOPIC_AUTHORIZATION_FAILED\) \(0 records"):
             producer.flush()
 
 
@@ -157,14 +156,14 @@ def test_a_broker_that_never_answers_is_given_up(answer: Answer) -> None:
     with scripted(script) as broker, Client(broker.address, timeout_s=0.5) as client:
         producer = Producer(client, TOPIC)
         producer.add(None, b"x", 1)
-        with pytest.raises(CommandFailed, match=r"gave up after 0\.5 s"):
+        with pytest.raises(ClientFailed, match=r"gave up after 0\.5 s"):
             producer.flush()
     with scripted(script) as broker, Client(broker.address, timeout_s=0.5) as client:
         client.topic(TOPIC)
-        with pytest.raises(CommandFailed, match=r"gave up after 0\.5 s"):
+        with pytest.raises(ClientFailed, match=r"gave up after 0\.5 s"):
             client.offsets(TOPIC, {0: -1})
         consumer = Consumer(client, TOPIC, {0: 0})
-        with pytest.raises(CommandFailed, match=r"gave up after 0\.5 s"):
+        with pytest.raises(ClientFailed, match=r"gave up after 0\.5 s"):
             while True:
                 assert list(consumer.poll()) == []
 
@@ -193,7 +192,7 @@ def test_an_older_broker_is_asked_again_in_its_own_version() -> None:
 def test_a_version_that_neither_knows() -> None:
     with scripted(never) as broker:
         broker.ranges[22] = (90, 99)
-        with Client(broker.address) as client, pytest.raises(CommandFailed, match="does not serve InitProducerId"):
+        with Client(broker.address) as client, pytest.raises(ClientFailed, match="does not serve InitProducerId"):
             Producer(client, TOPIC)
 
 
@@ -223,21 +222,6 @@ def test_an_answer_to_another_question() -> None:
         pytest.raises(ConnectionLost, match="was not asked"),
     ):
         Producer(client, TOPIC)
-
-
-def test_an_advertised_address_that_leads_nowhere_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with scripted(never) as broker:
-        broker.advertised = ("127.0.0.1", 1)
-        assert run(["consume", TOPIC, "--bootstrap-server", broker.address, "--timeout", "0.3"]) == 1
-    printed = capsys.readouterr()
-    assert "127.0.0.1:1" in printed.err and "advertised.listeners" in printed.err and printed.out == ""
-
-
-def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
-    with scripted(never) as broker:
-        address = broker.address
-    assert run(["topic", "list", "--bootstrap-server", f"127.0.0.1:1,{address}"]) == 1
-    assert "odradek serve" in capsys.readouterr().err
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -298,7 +282,7 @@ def damaged(data: bytes) -> bytes:
 def test_what_is_damaged_is_never_passed_over(data: bytes, why: str) -> None:
     with (
         scripted(lambda request, version: fetched(data)) as broker,
-        pytest.raises(CommandFailed, match=f"{TOPIC}-0 at offset 0: .*{why}"),
+        pytest.raises(ClientFailed, match=f"{TOPIC}-0 at offset 0: .*{why}"),
     ):
         read(broker, 0, 1)
 
