@@ -32,7 +32,6 @@ LOOPS_TIME = re.compile(
 
 # Imports for types only that still close a circle; none is to be added.
 CLOSING = [
-    ("odradek.network.shared", "odradek.network.connection"),
     ("odradek.partitions.counters", "odradek.partitions.partition"),
 ]
 

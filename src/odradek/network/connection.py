@@ -216,6 +216,10 @@ class Connection(asyncio.BufferedProtocol):
         self.pipeline.peer_is_slow = False
         self.count_unread()
 
+    def drain(self) -> None:
+        """Takes no more requests, and closes when what has started is answered."""
+        self.pipeline.drain()
+
     def abort(self) -> None:
         """Closes at once, whatever was not written."""
         self.pipeline.ended = True

@@ -110,7 +110,7 @@ class Listeners:
         if self._idle_look is not None:
             self._idle_look.cancel()
         for connection in list(self.shared.connections):
-            connection.pipeline.drain()
+            connection.drain()
         if self.shared.connections:
             self.shared.all_closed = asyncio.get_running_loop().create_future()
             await asyncio.wait([self.shared.all_closed], timeout=grace_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from odradek.config.layers import BrokerConfig
 from odradek.engines.interface import Engine
@@ -12,10 +12,7 @@ from odradek.network.dispatch import Dispatch
 from odradek.network.frames import RECEIVE_BYTES
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
-from odradek.network.slow_readers import SlowReaders
-
-if TYPE_CHECKING:
-    from odradek.network.connection import Connection
+from odradek.network.slow_readers import Reading, SlowReaders
 
 
 class ConnectionLimits:
@@ -26,6 +23,24 @@ class ConnectionLimits:
         self.open_requests = config.integer("odradek.connection.max.requests")
         self.open_request_bytes = config.integer("odradek.connection.max.request.bytes")
         self.response_bytes = config.integer("odradek.connection.max.response.bytes")
+
+
+class Connected(Reading, Protocol):
+    """A connection, as far as it is one of many."""
+
+    peer: str
+
+    def drain(self) -> None:
+        """Takes no more requests, and closes when what has started is answered."""
+
+    def abort(self) -> None:
+        """Closes at once, whatever was not written."""
+
+    def end_if_silent(self, before: float) -> bool:
+        """Closes it if no byte went either way since then (loop time), and nothing is under way."""
+
+    def end_if_late(self, before: float) -> bool:
+        """Closes it if a large request that began before then (loop time) is not here whole."""
 
 
 class Shared:
@@ -45,7 +60,7 @@ class Shared:
         self.limits = limits
         self.refusals = refusals
         self.receive = memoryview(bytearray(RECEIVE_BYTES))
-        self.connections: set[Connection] = set()
+        self.connections: set[Connected] = set()
         self.slow_readers = SlowReaders(dispatch.broker, self.connections)
         self.all_closed: asyncio.Future[None] | None = None
         """Resolved when the last connection is gone, for a stop that waits for it."""
