@@ -36,13 +36,14 @@ from odradek.engines.interface import (
 from odradek.engines.local import checkpoints
 from odradek.engines.local.checkpointing import Checkpointing
 from odradek.engines.local.checkpoints import Partition
+from odradek.engines.local.cut import Cut, SyncFailed
 from odradek.engines.local.deletions import Deletions
 from odradek.engines.local.disk import Disk
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS, Flushed, FlushedOffsets, Key
 from odradek.engines.local.flusher import Flusher
 from odradek.engines.local.log import LocalLog, Shared
-from odradek.engines.local.recovery import NOTHING, Cut, SyncFailed, load_log
+from odradek.engines.local.recovery import NOTHING, load_log
 from odradek.logs import get_logger
 
 log = get_logger("odradek.engine")
@@ -514,7 +515,7 @@ class LocalEngine(Engine):
         )
         state.recovery_point = opened.flushed_end
         state.is_vouched = True
-        state.epochs_crc = opened.epochs_crc
+        state.epochs_crc = opened.epochs.written_crc
         self._note_flushed(state)  # what was checked is flushed: the checkpoints say so, and may not say more
         self._logs[key] = opened
         if "compact" not in config.cleanup_policy:
@@ -548,7 +549,7 @@ class LocalEngine(Engine):
             state.recovery_point = log.flushed_end
             state.high_watermark = log.durable_end
             state.config = log.config
-            state.epochs_crc = log.epochs_crc
+            state.epochs_crc = log.epochs.written_crc
             self._note_flushed(state)
 
     # --- flushed offsets -----------------------------------------------------------------------------------------
@@ -589,7 +590,7 @@ class LocalEngine(Engine):
             key = (log.identity.topic, log.identity.partition)
             if self._logs.get(key) is log:
                 state = self._states[key]
-                state.recovery_point, state.epochs_crc = log.flushed_end, log.epochs_crc
+                state.recovery_point, state.epochs_crc = log.flushed_end, log.epochs.written_crc
                 self._note_flushed(state)
 
     def _write_flushed(self) -> None:
