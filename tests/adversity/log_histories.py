@@ -386,7 +386,7 @@ class History:
 def forget_timers(engine: LocalEngine) -> None:
     """Of an engine that is gone: its loop goes on."""
     assert engine._shared is not None
-    for timer in (*engine._shared.deletions._waiting, engine._checkpoints._timer, engine._flushed_timer):
+    for timer in (*engine._shared.deletions._waiting, engine._checkpoints._timer, engine._states.timer):
         if timer is not None:
             timer.cancel()
 
@@ -552,7 +552,7 @@ async def check(disk: Disk, facts: AllFacts, chance: random.Random, goes_on: boo
     else:
         # As SIGKILL would.
         forget_timers(engine)
-        engine._disk.close(engine._lock_fd)
+        engine._disk.close(engine._directory.lock_fd)
     again = engine_on(disk, chance.randbytes)
     await again.start()
     for one in expected(facts):

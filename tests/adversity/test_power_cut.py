@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from odradek.engines.local import engine, flush_state, log, recovery
+from odradek.engines.local import data_directory, flush_state, log, recovery
 from odradek.engines.local.disk import Disk
 from odradek.engines.local.flusher import Job
 from odradek.engines.local.segment import DELETED, Segment
@@ -45,7 +45,7 @@ def test_a_disk_that_does_not_sync_is_found_out(disk_type: type[RecordedDisk]) -
 
 
 def without_names_above(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(engine.LocalEngine, "_sync_names_above", lambda self: None)
+    patch.setattr(data_directory.DataDirectory, "_sync_names_above", lambda self: None)
 
 
 def without_the_batches(patch: pytest.MonkeyPatch) -> None:

@@ -207,7 +207,7 @@ async def test_a_failed_syncfs_fails_all_that_were_not_flushed(tmp_path: Path) -
         # From now on each file is asked for itself.
         before = disk.counts["syncfs"]
         disk.fail("sync", where="t1-0", times=1)
-        reopened = [engine._logs[log.identity.topic, 0] for log in logs]
+        reopened = [engine._states.open[log.identity.topic, 0] for log in logs]
         durables = [log.append([make_batch(10)], log.epoch).durable for log in reopened]
         results = await asyncio.gather(*durables, return_exceptions=True)
         assert [isinstance(result, Unknown) for result in results] == [False, True, False, False]

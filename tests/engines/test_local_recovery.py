@@ -76,7 +76,7 @@ async def crashed(
     async with engine_at(tmp_path / "running") as engine:
         log = await engine.open(LOG, config)
         headers = await fill(log, batches)
-        engine._write_flushed()  # as some milliseconds later
+        engine._states.write_flushed()  # as some milliseconds later
         shutil.copytree(tmp_path / "running", tmp_path / "crashed")
     if not killed:
         (tmp_path / "crashed" / FLUSHED_OFFSETS).unlink()
@@ -724,7 +724,7 @@ async def test_a_folder_that_is_gone_is_said(
         await fill(log, 12)
         if lost == "folder of an emptied log":
             await log.truncate_before(120)
-        engine._write_flushed()
+        engine._states.write_flushed()
         shutil.copytree(tmp_path / "clean", tmp_path / "killed")
     folder = tmp_path / stop
     shutil.rmtree(folder / "orders-0")

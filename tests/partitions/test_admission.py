@@ -103,14 +103,14 @@ def test_the_sequence_is_last_and_a_repetition_is_known() -> None:
 def test_what_the_guard_refuses_is_counted_once_and_whatever_its_size(together: bool) -> None:
     async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
         partition: Partition = await make(max_message_bytes=100)
-        partition._hold(Held(0, 1, "groups are behind"))
+        partition.log_start.hold(Held(0, 1, "groups are behind"))
         datas = [small_batch(b"a"), small_batch(b"v" * 200), small_batch(b"b", producer_id=7)]
         results = partition.append_all(datas) if together else [partition.append(data) for data in datas]
         for result in results:
             assert isinstance(result, AppendResult)
             assert (result.error, result.message) == (ErrorCode.NOT_ENOUGH_REPLICAS, "groups are behind")
         assert partition.counters.guard_refusals == len(datas)
-        partition._hold(Held(0, 0, ""))
+        partition.log_start.hold(Held(0, 0, ""))
         (large,) = partition.append_all(datas[1:2])
         assert isinstance(large, AppendResult) and large.error == ErrorCode.MESSAGE_TOO_LARGE
         assert partition.counters.guard_refusals == len(datas)

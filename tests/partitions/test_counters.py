@@ -53,11 +53,11 @@ def test_a_log_that_fails_is_offline_until_it_is_back() -> None:
         assert (counters.log_failures, counters.offline) == (0, {})
         clock.ms += 7000
         changed = asyncio.Event()
-        partition.wait(changed.set)
+        partition.progress.wait(changed.set)
         engine.fail()
         await changed.wait()
         changed.clear()
-        assert counters.log_failures == 1 and counters.offline == {partition: clock.monotonic()}
+        assert counters.log_failures == 1 and counters.offline == {partition.identity: clock.monotonic()}
         await changed.wait()
         assert (counters.log_failures, counters.log_reopenings, counters.offline) == (1, 1, {})
 

@@ -234,7 +234,7 @@ def test_a_parked_fetch_wakes_when_enough_is_durable() -> None:
         partition.append(batch(b"a"))
         engine.flush()
         await asyncio.sleep(0)
-        assert woken == [False] and not partition._waiters
+        assert woken == [False] and not partition.progress.waiting
 
     run(work)
 

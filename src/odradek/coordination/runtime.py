@@ -105,7 +105,7 @@ class Shard(Generic[S]):
         self._snapshot_size = 0
         self._loading: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
-        partition.wait(self._partition_changed)
+        partition.progress.wait(self._partition_changed)
         partition.marker_listeners.append(self._transaction_ended)
 
     # --- operations ----------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class Shard(Generic[S]):
     async def _replay_log(self, opening: Opening, machine: S) -> int:
         """Makes the state of what the log holds; returns the records replayed behind the snapshot."""
         replayed = Replayed(machine)
-        await self.partition.load(opening, SNAPSHOT_KIND, self.load_bytes, replayed.restore, replayed.take)
+        await opening.load(SNAPSHOT_KIND, self.load_bytes, replayed.restore, replayed.take)
         self._snapshot_size = replayed.restored
         return replayed.records
 
@@ -337,7 +337,7 @@ class Shard(Generic[S]):
             data = await loop.run_in_executor(self.partition.executor, write_snapshot, records, now_ms)
             if durable is not None:
                 await asyncio.shield(durable)
-            await self.partition.save_snapshot(opening, SNAPSHOT_KIND, offset, data)
+            await opening.save_snapshot(SNAPSHOT_KIND, offset, data)
             self._snapshot_size = len(records)
             self._records_since_snapshot -= counted
         except (LogFailure, OSError) as failure:
@@ -357,7 +357,7 @@ class Shard(Generic[S]):
 
     def close(self) -> None:
         """Ends the shard at once; everyone who waits is refused."""
-        self.partition.stop_waiting(self._partition_changed)
+        self.partition.progress.stop_waiting(self._partition_changed)
         if self._transaction_ended in self.partition.marker_listeners:
             self.partition.marker_listeners.remove(self._transaction_ended)
         self._end(ShardState.CLOSED, ErrorCode.NOT_COORDINATOR)

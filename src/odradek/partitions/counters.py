@@ -6,10 +6,7 @@ a fetch hands out buffers and never looks how many records are in them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from odradek.partitions.partition import Partition
+from odradek.engines.interface import LogIdentity
 
 
 class Traffic:
@@ -56,13 +53,13 @@ class PartitionsCounters:
         """Damaged batches of which state was made all the same: what is wrong in them is known."""
         self.batches_passed_over = 0
         """Places in logs of which no state could be made, for damage."""
-        self.offline: dict[Partition, float] = {}
-        """Those whose log is to be opened again, with the monotonic time in seconds since when."""
+        self.offline: dict[LogIdentity, float] = {}
+        """The partitions whose log is to be opened again, with the monotonic time in seconds since when."""
         self.parked_fetches = 0
         """Fetches that wait for data now."""
-        self.guarded_bytes: dict[Partition, int] = {}
+        self.guarded_bytes: dict[LogIdentity, int] = {}
         """What retention would have deleted, had it not to wait for groups."""
-        self.blocked: set[Partition] = set()
+        self.blocked: set[LogIdentity] = set()
         """Those that refuse appends until such groups have caught up."""
         self.guard_refusals = 0
         """Batches that such partitions did not take."""

@@ -39,6 +39,9 @@ class Held(NamedTuple):
     """Why producers are refused; empty while they are not."""
 
 
+NOT_HELD = Held(0, 0, "")
+
+
 def hold(guard: Guard, expendable: Sequence[Expendable], upto: int) -> Held:
     """Weighs `expendable`, the oldest first, all of which ends at or below `upto`."""
     held = [one for one in expendable if one.end_offset > guard.offset]

@@ -31,14 +31,14 @@ class ParkedFetch:
         self._partitions = partitions
         self._missing_bytes = missing_bytes
         self._ready = ready
-        self._base_bytes = sum(partition.readable_bytes for partition in partitions)
+        self._base_bytes = sum(partition.progress.readable_bytes for partition in partitions)
         self._openings = [partition.opening for partition in partitions]
         self._timer = scheduler.call_later(wait_s, self._finish, True)
         for partition in partitions:
-            partition.wait(self._wake)
+            partition.progress.wait(self._wake)
 
     def _wake(self) -> None:
-        grown = sum(partition.readable_bytes for partition in self._partitions) - self._base_bytes
+        grown = sum(partition.progress.readable_bytes for partition in self._partitions) - self._base_bytes
         if grown >= self._missing_bytes or [partition.opening for partition in self._partitions] != self._openings:
             self._finish(False)
 
@@ -50,4 +50,4 @@ class ParkedFetch:
         """Takes the fetch out of every partition; `ready` is not called any more."""
         self._timer.cancel()
         for partition in self._partitions:
-            partition.stop_waiting(self._wake)
+            partition.progress.stop_waiting(self._wake)

@@ -167,7 +167,7 @@ class Partitions:
         for topic in list(self.topics.values()):
             config = topic.config
             if not (config.guard_groups and config.guard_on_limit == "block") and not any(
-                partition in self.counters.blocked for partition in topic.partitions
+                partition.identity in self.counters.blocked for partition in topic.partitions
             ):
                 continue
             guards = self._guards_of(topic)

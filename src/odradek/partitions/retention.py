@@ -1,7 +1,7 @@
 """Retention: which segments of a log `retention.ms` and `retention.bytes` no longer keep, and their end.
 
 Role: the policy, once for all engines, which only tell their segments, roll and delete. What may stop it (a topic's
-cleanup policy, the guard) and what is kept before a deletion is `Partition`'s business.
+cleanup policy, the guard) and what is kept before a deletion is in `log_start`.
 
 Invariants:
 - Whole segments go, the oldest first, none that ends above the given bound: nothing that was appended meanwhile.

@@ -192,3 +192,11 @@ def replace_file(disk: Disk, path: str, data: bytes) -> None:
     """Puts `data` in the place of a file, whole or not at all; durable when the folder is synced as well. Blocks."""
     write_new(disk, path + TEMPORARY, data, sync=True)
     disk.rename(path + TEMPORARY, path)
+
+
+def remove_if_there(disk: Disk, path: str) -> None:
+    """Removes a file that may be gone."""
+    try:
+        disk.remove(path)
+    except FileNotFoundError:
+        return

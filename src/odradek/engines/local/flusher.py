@@ -26,10 +26,9 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from odradek.config.bounds import INT_MAX
 from odradek.engines.interface import EngineCounters
-from odradek.engines.local.checkpoints import TEMPORARY, write_new
+from odradek.engines.local.checkpoints import TEMPORARY, remove_if_there, write_new
 from odradek.engines.local.disk import NO_ROOM, Disk, Workers
 from odradek.engines.local.indexes import Tail, write_tail
-from odradek.engines.local.recovery import remove_if_there
 
 if TYPE_CHECKING:
     from odradek.engines.local.files import LogFile

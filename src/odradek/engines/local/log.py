@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from odradek.clock import Clock, Scheduler, Timer
 from odradek.config.bounds import INT_MAX, LONG_MAX
@@ -45,6 +44,8 @@ from odradek.engines.interface import (
 )
 from odradek.engines.local import checkpoints, lookup
 from odradek.engines.local.aborted_index import AbortedIndex, read_aborted
+from odradek.engines.local.background import Background
+from odradek.engines.local.cut import Cut, cut_at_flush, cut_at_write
 from odradek.engines.local.deletions import Deletions
 from odradek.engines.local.disk import NO_ROOM, Disk, Workers, WouldWait
 from odradek.engines.local.files import NO_DESCRIPTOR, LoadedIndexes, LogFile, OpenFiles
@@ -57,12 +58,13 @@ from odradek.engines.local.indexes import (
     OffsetIndex,
     write_tail,
 )
+from odradek.engines.local.leader_epochs import LeaderEpochs
 from odradek.engines.local.lookup import View
 from odradek.engines.local.reading import Reads
-from odradek.engines.local.recovery import Cut, Loaded, clip_epochs
+from odradek.engines.local.recovery import Loaded
 from odradek.engines.local.segment import Segment
 from odradek.engines.local.segments import Segments, remove_all, rename_deleted
-from odradek.engines.local.snapshots import KEPT, SnapshotName, snapshot_name, write_snapshot
+from odradek.engines.local.snapshots import Snapshots
 from odradek.logs import get_logger
 from odradek.records.batch import LENGTH_OVERHEAD, Buffer, RecordBatch
 
@@ -134,16 +136,16 @@ class LocalLog(PartitionLog):
         self.start_offset = loaded.start_offset if loaded is not None else 0
         self.end_offset = loaded.end_offset if loaded is not None else 0
         self.durable_end = self.flushed_end = self.end_offset
-        self._epochs: list[tuple[int, int]] = loaded.epochs if loaded is not None else []
-        self.epochs_crc = loaded.epochs_crc if loaded is not None else 0
-        """Of the leader epochs' file as it is on the disk."""
+        self.epochs = loaded.epochs if loaded is not None else LeaderEpochs([])
         self._aborted_index = AbortedIndex(shared.disk)
-        self._snapshots: list[SnapshotName] = loaded.snapshots if loaded is not None else []
+        self._background = Background(shared.background, identity)
+        self._snapshots = Snapshots(
+            shared.disk, folder, self._background, loaded.snapshots if loaded is not None else []
+        )
         self._roll_next = loaded is not None and loaded.roll
         self._accepts = True
         self._closed = False
         self._close_task: asyncio.Task[None] | None = None
-        self._background: set[asyncio.Future[Any]] = set()
         # Where the last good flush ended, and where `durable_end` lies: (offset, segment, position).
         active = self._segments.active
         self._flushed_at = (self.end_offset, active, active.size if active is not None else 0)
@@ -278,9 +280,7 @@ class LocalLog(PartitionLog):
         self._fresh = False
         self._touched = True
         self._flush_state.epoch_due = self._flush_state.has_more_than_bytes = True
-        while self._epochs and self._epochs[-1][1] >= base_offset:
-            self._epochs.pop()  # an epoch that has no batches any more
-        self._epochs.append((self.epoch, base_offset))
+        self.epochs.begin(self.epoch, base_offset)
 
     def _write_index_block(self, segment: Segment) -> None:
         """Writes the active segment's new index entries: 20 us for every 2 MB of log. A failure costs nothing: they are
@@ -392,10 +392,10 @@ class LocalLog(PartitionLog):
             self._shared.indexes.discard(segment.index)
             self._flush_state.forget(segment)
         self.start_offset = max(self.start_offset, self._segments.bases[0])
-        self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
+        self.epochs.clip(self.start_offset, self.end_offset)
         sync = self._shared.note_first(self, self._segments.bases[0])
         try:
-            renamed: list[str] = await self._in_background(_sync_and_rename, sync, self._disk, self.folder, gone)
+            renamed: list[str] = await self._background.run(_sync_and_rename, sync, self._disk, self.folder, gone)
         except LogFailure as failure:
             # They are still there, and the log is opened again with them; but where it begins does not go back.
             with contextlib.suppress(OSError):
@@ -403,22 +403,10 @@ class LocalLog(PartitionLog):
             self.fail(Unknown(f"deleting segments of {self.identity} failed: {failure}"), keeps_written=True)
             raise
         if at_once:
-            await self._in_background(remove_all, self._disk, renamed)
+            await self._background.run(remove_all, self._disk, renamed)
         else:
             self._shared.deletions.remove_files(renamed, self.config.file_delete_delay_ms)
         return sum(segment.size for segment in gone)
-
-    async def _in_background(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Runs what waits for the disk in a thread; closing the log waits for it. Raises `StorageFull` or `Unknown`."""
-        future = self._shared.background.run(work, *args)
-        self._background.add(future)
-        future.add_done_callback(self._background.discard)
-        try:
-            return await asyncio.shield(future)
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise StorageFull(f"no room for {self.identity}: {error.strerror}") from error
-            raise Unknown(f"{self.identity}: {error}") from error
 
     # --- read ----------------------------------------------------------------------------------------------------
 
@@ -441,7 +429,7 @@ class LocalLog(PartitionLog):
             self._refuse()
         await self.flush()
         stems = [(segment.base_offset, segment.stem) for segment in self._segments.all]
-        await self._in_background(self._aborted_index.write, stems, aborted)
+        await self._background.run(self._aborted_index.write, stems, aborted)
 
     def unread_from(self, offset: int) -> Unread | Awaitable[Unread | None] | None:
         offset = max(offset, self.start_offset)
@@ -466,7 +454,6 @@ class LocalLog(PartitionLog):
         """Begins to look whether every segment ends where the next one begins, and says where not."""
 
         def told(looking: asyncio.Future[list[tuple[int, int]]]) -> None:
-            self._background.discard(looking)
             if looking.exception() is None:
                 self._shared.on_damage(
                     self.identity,
@@ -476,9 +463,7 @@ class LocalLog(PartitionLog):
         views = self._views()[:-1]
         if not views:
             return
-        looking = self._shared.background.run(lookup.find_holes, self._disk, views)
-        self._background.add(looking)
-        looking.add_done_callback(told)
+        self._background.begin(lookup.find_holes, self._disk, views).add_done_callback(told)
 
     def rewrite_index(self, segment: Segment) -> None:
         if self.failed is None and not self._closed:
@@ -489,16 +474,10 @@ class LocalLog(PartitionLog):
             self._flusher.request(self)
 
     def epoch_end(self, epoch: int, upto: int) -> EpochEnd | None:
-        epochs = self._epochs
-        if not epochs or epoch < 0:
-            return None
-        index = bisect_right(epochs, epoch, key=_first)
-        if index == len(epochs):
-            return EpochEnd(epochs[-1][0], upto)
-        return EpochEnd(epochs[index - 1][0] if index else epoch, epochs[index][1])
+        return self.epochs.end_of(epoch, upto)
 
     def last_epoch(self) -> int | None:
-        return self._epochs[-1][0] if self._epochs else None
+        return self.epochs.newest()
 
     def size_bytes(self) -> int:
         return self._segments.size_bytes()
@@ -522,7 +501,7 @@ class LocalLog(PartitionLog):
         active, due = self._segments.active, self._flush_state
         job = due.begin((self.end_offset, active, active.size if active is not None else 0))
         if due.has_more_than_bytes:
-            due.begin_the_rest(job, self.folder, self._epochs, active)
+            due.begin_the_rest(job, self.folder, self.epochs.entries, active)
         return job
 
     def end_flush(self, error: OSError | None, unwritten: Collection[str] = ()) -> None:
@@ -545,7 +524,7 @@ class LocalLog(PartitionLog):
         self._flushed_at = ended.at
         self.flushed_end = ended.at[0]
         if ended.epochs_crc is not None:
-            self.epochs_crc = ended.epochs_crc
+            self.epochs.written_crc = ended.epochs_crc
             self.established = True
         self.named = self.named or ended.has_name
         if self._flushes:
@@ -564,7 +543,7 @@ class LocalLog(PartitionLog):
             return
         self.failed = failure
         self._accepts = False
-        self._shared.on_failed(self, self._written_cut() if keeps_written else self._cut())
+        self._shared.on_failed(self, self._cut(keeps_written))
         self._flush_state.fail(failure)
 
     def flush_failed(self, error: OSError) -> None:
@@ -573,26 +552,13 @@ class LocalLog(PartitionLog):
         found_none = error.errno in NO_DESCRIPTOR
         self.fail(Unknown(f"flushing {self.identity} failed: {error}"), keeps_written=found_none)
         if not found_none:
-            self._shared.on_failed(self, self._cut())
+            self._shared.on_failed(self, self._cut(keeps_written=False))
 
-    def _written_cut(self) -> Cut | None:
-        """Where the log goes on after a write that failed: before it."""
-        active, fallback = self._segments.active, self._cut()
-        if active is None or fallback is None:
-            return fallback
-        return Cut(self.end_offset, active.base_offset, active.size, fallback)
-
-    def _cut(self) -> Cut | None:
-        """Where the log goes on after a flush that failed: at the end of the last good one."""
+    def _cut(self, keeps_written: bool) -> Cut | None:
         segments = self._segments.all
-        if not segments:
-            return None
-        offset, segment, position = self._flushed_at
-        if segment is not None and segment in segments:
-            return Cut(offset, segment.base_offset, position)
-        # Nothing was flushed yet, or what was is deleted: nothing that is left is on the disk for certain.
-        base_offset = segments[0].base_offset
-        return Cut(base_offset, base_offset, 0)
+        if keeps_written:
+            return cut_at_write(segments, self.end_offset, self._flushed_at)
+        return cut_at_flush(segments, self._flushed_at)
 
     # --- settings, retention, snapshots --------------------------------------------------------------------------
 
@@ -637,7 +603,7 @@ class LocalLog(PartitionLog):
             except OSError as second:
                 raise Unknown(f"keeping the start offset of {self.identity} failed: {second}") from second
         self.start_offset = max(self.start_offset, offset)
-        self._epochs = clip_epochs(self._epochs, self.start_offset, self.end_offset)
+        self.epochs.clip(self.start_offset, self.end_offset)
         await self._delete_before(self.start_offset)
 
     async def _delete_before(self, offset: int, at_once: bool = False) -> None:
@@ -669,12 +635,12 @@ class LocalLog(PartitionLog):
             return None
         if not asked.times_known:
             view = View.of(asked, self.end_offset)
-            timestamp, offset = await self._in_background(lookup.read_times, self._disk, view)
+            timestamp, offset = await self._background.run(lookup.read_times, self._disk, view)
             asked.max_timestamp, asked.max_timestamp_offset = timestamp, offset
             asked.times_known = True
         if asked.max_timestamp >= 0:
             return asked.max_timestamp
-        modified_ms: int = await self._in_background(self._disk.modified_ms, asked.file.path)
+        modified_ms: int = await self._background.run(self._disk.modified_ms, asked.file.path)
         return modified_ms
 
     async def save_snapshot(self, kind: str, offset: int, data: bytes) -> None:
@@ -683,36 +649,10 @@ class LocalLog(PartitionLog):
         if self._segments.active is None:
             self._roll()  # a log takes up storage from here on
         await self.flush()
-        snapshot = snapshot_name(kind, offset, self._epoch_before(offset))
-        kept = sorted(
-            {other for other in self._snapshots if other.kind == kind and other.name != snapshot.name} | {snapshot}
-        )
-        older = [other for other in kept[:-KEPT] if other != snapshot]
-        await self._in_background(
-            write_snapshot, self._disk, self.folder, snapshot.name, bytes(data), [other.name for other in older]
-        )
-        gone = set(older) | {snapshot}
-        self._snapshots = sorted([other for other in self._snapshots if other not in gone] + [snapshot])
-
-    def _epoch_before(self, offset: int) -> int:
-        """The epoch of the last record below `offset`."""
-        index = bisect_right(self._epochs, offset - 1, key=_second)
-        return self._epochs[index - 1][0] if index else 0
+        await self._snapshots.save(kind, offset, self.epochs.before(offset), data)
 
     async def load_snapshot(self, kind: str, upto: int) -> tuple[int, bytes] | None:
-        while True:
-            found = [snapshot for snapshot in self._snapshots if snapshot.kind == kind and snapshot.offset <= upto]
-            if not found:
-                return None
-            newest = found[-1]
-            try:
-                data = await self._shared.background.run(
-                    checkpoints.read_file, self._disk, f"{self.folder}/{newest.name}"
-                )
-            except FileNotFoundError:
-                self._snapshots = [snapshot for snapshot in self._snapshots if snapshot != newest]
-                continue
-            return newest.offset, bytes(data)
+        return await self._snapshots.load(kind, upto)
 
     # --- the end -------------------------------------------------------------------------------------------------
 
@@ -735,21 +675,12 @@ class LocalLog(PartitionLog):
                 assert self.failed is not None
         while self._flush_state.running is not None:
             await self._flush_state.quiet()
-        while self._background:
-            await asyncio.wait(self._background)
+        await self._background.end()
         self._closed = True
         for segment in self._segments.all:
             self._files.discard(segment.file)
             self._shared.indexes.discard(segment.index)
         self._shared.on_closed(self)
-
-
-def _first(entry: tuple[int, int]) -> int:
-    return entry[0]
-
-
-def _second(entry: tuple[int, int]) -> int:
-    return entry[1]
 
 
 def _sync_and_rename(sync: Callable[[], None], disk: Disk, folder: str, gone: list[Segment]) -> list[str]:

@@ -1,7 +1,8 @@
 """Learns what a log's folder holds: when it is opened, after a clean stop, a crash, or a failed flush.
 
-Role: leftovers of interrupted deletions and compactions go or are completed; the segments are found; what may not be
-trusted is scanned and cut; the leader epochs and snapshots are read. Everything here blocks and runs in a thread.
+Role: find the segments behind what was left over (`leftovers`); put a cut into force (`cut`); walk, check and cut what
+may not be trusted; say what is damaged. The leader epochs are compared with what the walk has found (`leader_epochs`).
+Everything here blocks and runs in a thread.
 
 What is trusted:
 - After a clean stop, everything: one look at each file's size, and a walk from the last index entry to the end.
@@ -24,13 +25,12 @@ Corruption below the recovery point is not looked for: that is for whoever reads
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from crc32c import crc32c
-
 from odradek.engines.local import checkpoints
-from odradek.engines.local.disk import NO_ROOM, Disk
+from odradek.engines.local.checkpoints import remove_if_there
+from odradek.engines.local.cut import Cut, cut_off, sync_segment
+from odradek.engines.local.disk import Disk
 from odradek.engines.local.indexes import (
     ENTRY_BYTES,
     TIME_ENTRY_BYTES,
@@ -41,14 +41,14 @@ from odradek.engines.local.indexes import (
     unpack_time_entries,
     write_tail,
 )
+from odradek.engines.local.leader_epochs import LeaderEpochs, load_epochs
+from odradek.engines.local.leftovers import remove_leftovers
 from odradek.engines.local.segment import (
-    CLEANED,
-    DELETED,
     INDEX,
     INT_MAX,
     LOG,
+    OFFSET_MAX,
     SEGMENT_SUFFIXES,
-    SWAP,
     TIME_INDEX,
     Damaged,
     Read,
@@ -58,34 +58,12 @@ from odradek.engines.local.segment import (
     position_behind,
     reader,
     scan,
-    walk,
-    walk_on,
 )
-from odradek.engines.local.snapshots import PRODUCER, SnapshotName, parse_snapshot_name
-from odradek.records.batch import HEADER_BYTES, BatchHeader, read_header
+from odradek.engines.local.segments import make_segment, remove_segments
+from odradek.engines.local.snapshots import SnapshotName, load_snapshots
+from odradek.records.batch import HEADER_BYTES, read_header
 
-NOTHING = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Where a failed log goes on: at the end of its last good flush, or of its last good write."""
-
-    offset: int
-    base_offset: int
-    """The segment that was active then."""
-    position: int
-    fallback: Cut | None = None
-    """The end of the last good flush, where this is that of a write: it counts when what was written cannot be
-    flushed."""
-
-    @property
-    def is_flushed(self) -> bool:
-        return self.fallback is None
-
-
-class SyncFailed(OSError):
-    """What was written could not be flushed: memory may show what the disk does not have."""
+NOTHING = OFFSET_MAX
 
 
 @dataclass(slots=True)
@@ -95,15 +73,12 @@ class Loaded:
     segments: list[Segment]
     start_offset: int
     end_offset: int
-    epochs: list[tuple[int, int]]
-    """(epoch, start offset) of the epochs that have batches."""
+    epochs: LeaderEpochs
     highest_epoch: int
     """The highest epoch that was ever used, -1 for none."""
     snapshots: list[SnapshotName]
     roll: bool = False
     """Whether the next append must go into a new segment."""
-    epochs_crc: int = 0
-    """Of the leader epochs' file, where it is as it should be."""
     notes: list[str] = field(default_factory=list)
     """What a person should know: sentences for the log."""
     damages: list[str] = field(default_factory=list)
@@ -129,7 +104,7 @@ def load_log(
     the checksum of the leader epochs' file, where it is known. Raises `OSError`."""
     notes: list[str] = []
     damages: list[str] = []
-    names = _remove_leftovers(disk, folder, set(disk.list_folder(folder)), notes)
+    names = remove_leftovers(disk, folder, set(disk.list_folder(folder)), notes)
     bases = sorted(int(name[: -len(LOG)]) for name in names if _is_segment_name(name, LOG))
     for name in names:
         stem, dot, suffix = name.partition(".")
@@ -140,9 +115,9 @@ def load_log(
         disk.sync_folder(folder)  # the files may have been made, and named, in memory only
     roll = False
     if cut is not None:
-        roll = _cut(disk, folder, segments, cut)
+        roll = cut_off(disk, folder, segments, cut)
     if not segments:
-        segments.append(_new_segment(disk, folder, start_offset, now_ms))
+        segments.append(make_segment(disk, folder, start_offset, now_ms))
     whole_from = NOTHING if cut is not None and cut.is_flushed else recovery_point
     end_offset, found_epochs, is_rotten = _load_segments(
         disk, folder, segments, names, whole_from, flushed_end, is_vouched, cut, interval, compacted, notes, damages
@@ -154,154 +129,31 @@ def load_log(
     if start_offset > end_offset:
         # The disk lost records that were deleted anyway.
         notes.append(f"the log ended at {end_offset}, before its start {start_offset}: it is empty now")
-        _remove_segments(disk, segments)
-        segments[:] = [_new_segment(disk, folder, start_offset, now_ms)]
+        remove_segments(disk, segments)
+        segments[:] = [make_segment(disk, folder, start_offset, now_ms)]
         end_offset = start_offset
     start_offset = max(start_offset, segments[0].base_offset)
-    epochs, epochs_crc = _load_epochs(
-        disk, folder, segments, end_offset, found_epochs, epochs_crc, compacted, notes, damages
-    )
-    highest_epoch = epochs[-1][0] if epochs else -1
+    epochs = load_epochs(disk, folder, segments, end_offset, found_epochs, epochs_crc, compacted, notes, damages)
+    highest_epoch = epochs.newest()
+    epochs.clip(start_offset, end_offset)
     return Loaded(
         segments=segments,
         start_offset=start_offset,
         end_offset=end_offset,
-        epochs=clip_epochs(epochs, start_offset, end_offset),
-        highest_epoch=highest_epoch,
-        snapshots=_load_snapshots(disk, folder, names, end_offset),
+        epochs=epochs,
+        highest_epoch=-1 if highest_epoch is None else highest_epoch,
+        snapshots=load_snapshots(disk, folder, names, end_offset),
         roll=roll,
-        epochs_crc=epochs_crc,
         notes=notes,
         damages=damages,
     )
-
-
-def clip_epochs(epochs: list[tuple[int, int]], start_offset: int, end_offset: int) -> list[tuple[int, int]]:
-    """Without those that begin at or after the end, and with the one that the start lies in beginning there."""
-    kept = [(epoch, start) for epoch, start in epochs if start < end_offset or start == end_offset == start_offset]
-    while len(kept) > 1 and kept[1][1] <= start_offset:
-        del kept[0]
-    if kept and kept[0][1] < start_offset:
-        kept[0] = (kept[0][0], start_offset)
-    return kept
 
 
 def _is_segment_name(name: str, suffix: str) -> bool:
     return name.endswith(suffix) and len(name) == 20 + len(suffix) and name[:20].isdigit()
 
 
-def _new_segment(disk: Disk, folder: str, base_offset: int, now_ms: int) -> Segment:
-    segment = Segment(folder, base_offset, now_ms)
-    disk.close(disk.open(segment.file.path, create=True))
-    disk.sync_folder(folder)
-    return segment
-
-
-def _remove_segments(disk: Disk, segments: Iterable[Segment]) -> None:
-    for segment in segments:
-        for path in segment.paths():
-            remove_if_there(disk, path)
-
-
-def remove_if_there(disk: Disk, path: str) -> None:
-    """Removes a file that may be gone."""
-    try:
-        disk.remove(path)
-    except FileNotFoundError:
-        return
-
-
-# --- leftovers ----------------------------------------------------------------------------------------------------
-
-
-def _remove_leftovers(disk: Disk, folder: str, names: set[str], notes: list[str]) -> set[str]:
-    """Finishes what was interrupted; returns the names that are left.
-
-    Compaction writes `.cleaned` files, syncs them, renames them to `.swap` (now the new segment is complete),
-    renames the old ones to `.deleted`, and the `.swap` ones to their last names. So: `.cleaned` files are incomplete
-    and go, and with them the `.swap` files from the same offset on, whose group is not complete; other `.swap` files
-    replace what they cover. Kafka decides alike."""
-    unfinished = NOTHING
-    for name in sorted(names):
-        if name.endswith((DELETED, CLEANED, checkpoints.TEMPORARY)):
-            if name.endswith(CLEANED) and name[:20].isdigit():
-                unfinished = min(unfinished, int(name[:20]))
-            remove_if_there(disk, f"{folder}/{name}")
-            names.discard(name)
-    for name in sorted(names):
-        if name.endswith(LOG + SWAP) and name[:20].isdigit() and int(name[:20]) < unfinished:
-            _complete_swap(disk, folder, names, int(name[:20]))
-            notes.append(f"completed the replacement of segments from {int(name[:20])}")
-    for name in sorted(names):
-        if name.endswith(SWAP):
-            remove_if_there(disk, f"{folder}/{name}")
-            names.discard(name)
-    return names
-
-
-def _complete_swap(disk: Disk, folder: str, names: set[str], base_offset: int) -> None:
-    path = f"{folder}/{base_offset:020d}"
-    fd = disk.open(path + LOG + SWAP)
-    try:
-        end_offset = base_offset
-        for _, header in walk(reader(disk, fd), 0, disk.size(path + LOG + SWAP), range(base_offset, NOTHING)):
-            end_offset = header.next_offset
-    finally:
-        disk.close(fd)
-    for name in sorted(names):
-        stem, dot, suffix = name.partition(".")
-        if (
-            dot + suffix in SEGMENT_SUFFIXES
-            and stem.isdigit()
-            and base_offset <= int(stem) < max(end_offset, base_offset + 1)
-        ):
-            disk.remove(f"{folder}/{name}")
-            names.discard(name)
-    for suffix in SEGMENT_SUFFIXES:
-        name = f"{base_offset:020d}{suffix}"
-        if name + SWAP in names:
-            disk.rename(f"{folder}/{name}{SWAP}", f"{folder}/{name}")
-            names.discard(name + SWAP)
-            names.add(name)
-    disk.sync_folder(folder)
-
-
 # --- segments -----------------------------------------------------------------------------------------------------
-
-
-def _cut(disk: Disk, folder: str, segments: list[Segment], cut: Cut) -> bool:
-    """Takes away what a failed flush left behind. Returns whether the next append needs a new segment."""
-    kept = [segment for segment in segments if segment.base_offset <= cut.base_offset]
-    if len(kept) < len(segments):
-        _remove_segments(disk, segments[len(kept) :])
-        disk.sync_folder(folder)  # before the last that is kept may go: a power cut could leave these without it
-    segments[:] = kept
-    if not kept:
-        return False
-    last = kept[-1]
-    if cut.position == 0 or last.base_offset != cut.base_offset:
-        if last.base_offset == cut.base_offset:
-            # Nothing of it is on the disk for certain: a new file in its place.
-            _remove_segments(disk, [last])
-            segments[-1] = _new_segment(disk, folder, cut.base_offset, last.created_ms)
-            return False
-        return True
-    fd = disk.open(last.file.path)
-    try:
-        disk.truncate(fd, cut.position)
-        _sync(disk, fd)
-    finally:
-        disk.close(fd)
-    disk.sync_folder(folder)
-    return True
-
-
-def _sync(disk: Disk, fd: int) -> None:
-    """Flushes a segment. Raises `SyncFailed`."""
-    try:
-        disk.sync_data(fd)
-    except OSError as error:
-        raise SyncFailed(error.errno, error.strerror) from error
 
 
 def _load_segments(
@@ -377,7 +229,7 @@ def _load_segments(
         if torn is not None:
             lost = size - segment.size + sum(disk.size(later.file.path) for later in segments[number + 1 :])
             notes.append(f"cut {lost} bytes from offset {next_offset} on: {torn}")
-            _remove_segments(disk, segments[number + 1 :])
+            remove_segments(disk, segments[number + 1 :])
             del segments[number + 1 :]
             disk.sync_folder(folder)
             break
@@ -433,7 +285,7 @@ def _recover(
     fd = disk.open(segment.file.path)
     try:
         if not is_clean:
-            _sync(disk, fd)
+            sync_segment(disk, fd)
         read = reader(disk, fd)
         _trim_indexes(disk, segment, size, from_offset, read, keep_times=is_clean)
         if not is_clean:
@@ -467,7 +319,7 @@ def _recover(
         if scanned.torn is not None and scanned.next_offset >= min(segment_end, flushed_end):
             disk.truncate(fd, segment.size)
         if not is_clean or scanned.torn is not None:
-            _sync(disk, fd)
+            sync_segment(disk, fd)
     finally:
         disk.close(fd)
     return scanned.torn, scanned.next_offset, epochs
@@ -516,116 +368,3 @@ def _resize(disk: Disk, path: str, size: int) -> None:
         disk.truncate(fd, size)
     finally:
         disk.close(fd)
-
-
-# --- epochs and snapshots -----------------------------------------------------------------------------------------
-
-
-def _load_epochs(
-    disk: Disk,
-    folder: str,
-    segments: list[Segment],
-    end_offset: int,
-    found: list[tuple[int, int]],
-    expected_crc: int | None,
-    compacted: bool,
-    notes: list[str],
-    damages: list[str],
-) -> tuple[list[tuple[int, int]], int]:
-    """The leader epochs, and their file's checksum: those of the checkpoint, if it has the checksum it should have or
-    the log bears it out, and those of batches that a scan saw and the checkpoint lacks. Without a checkpoint, those of
-    all batches. What the checkpoint lacks is written before anybody goes on: the next start may not scan as far back,
-    and would use an epoch twice."""
-    epochs: list[tuple[int, int]] = []
-    known, crc = 0, 0
-    path = f"{folder}/{checkpoints.LEADER_EPOCHS}"
-    try:
-        data = checkpoints.read_file(disk, path)
-        epochs = checkpoints.parse_epochs(data)
-        known, crc = len(epochs), crc32c(data)
-        if crc != expected_crc:
-            _check_epochs(disk, segments, end_offset, epochs, compacted)
-    except (FileNotFoundError, checkpoints.Garbled) as error:
-        epochs, known = [], 0
-        if any(segment.size for segment in segments):
-            notes.append(f"leader epochs made again from the batches: {error}")
-            found = []
-            for segment in segments:
-                for _, header in _batches(disk, segment, end_offset, damages):
-                    if not found or header.leader_epoch > found[-1][0]:
-                        found.append((header.leader_epoch, header.base_offset))
-    for epoch, start in found:
-        if epoch >= 0 and (not epochs or (epoch > epochs[-1][0] and start >= epochs[-1][1])):
-            epochs.append((epoch, start))
-    if len(epochs) > known:
-        written = checkpoints.format_epochs(epochs)
-        try:
-            checkpoints.replace_file(disk, path, written)
-            disk.sync_folder(folder)
-            crc = crc32c(written)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-    return epochs, crc
-
-
-def _batches(
-    disk: Disk, segment: Segment, end_offset: int, damages: list[str], position: int = 0
-) -> Iterator[tuple[int, BatchHeader]]:
-    """The batches of a segment from `position` on, damage passed over."""
-    fd = disk.open(segment.file.path)
-    try:
-        offsets = range(segment.base_offset, end_offset)
-        yield from walk_on(
-            reader(disk, fd), position, segment.size, offsets, lambda damage: damages.append(str(damage))
-        )
-    finally:
-        disk.close(fd)
-
-
-def _check_epochs(
-    disk: Disk, segments: list[Segment], end_offset: int, epochs: list[tuple[int, int]], compacted: bool
-) -> None:
-    """Compares each epoch's start with the batch there. Raises `Garbled`."""
-    bases = [segment.base_offset for segment in segments]
-    for number, (epoch, start) in enumerate(epochs):
-        offset = max(start, bases[0])
-        if offset >= end_offset:
-            continue
-        later = epochs[number + 1][1] if number + 1 < len(epochs) else end_offset
-        if later <= offset:
-            continue  # none of its batches is left
-        header = _batch_at(disk, segments[bisect_right(bases, offset) - 1], offset)
-        if header is None or compacted:
-            continue
-        begins = header.base_offset == start or start <= bases[0] or number == 0
-        if header.leader_epoch != epoch or not begins:
-            raise checkpoints.Garbled(f"epoch {epoch} is said to begin at offset {start}, and the log says otherwise")
-
-
-def _batch_at(disk: Disk, segment: Segment, offset: int) -> BatchHeader | None:
-    """The header of the batch that contains `offset`, None where it cannot be found."""
-    try:
-        index = checkpoints.read_file(disk, segment.index.path)
-        floor = floor_position(unpack_entries(index, segment.size), offset - segment.base_offset)
-        position = floor[1] if floor is not None else 0
-    except (InsaneIndex, FileNotFoundError):
-        position = 0
-    fd = disk.open(segment.file.path)
-    try:
-        read = reader(disk, fd)
-        place = locate(read, segment.size, position, offset, NOTHING)
-        return read_header(read(HEADER_BYTES, place.position)) if place.size else None
-    except Damaged:
-        return None
-    finally:
-        disk.close(fd)
-
-
-def _load_snapshots(disk: Disk, folder: str, names: set[str], end_offset: int) -> list[SnapshotName]:
-    """The snapshots by offset. Producers' states beyond the log's end are of records that are gone."""
-    found = [parsed for name in names if (parsed := parse_snapshot_name(name)) is not None]
-    for snapshot in found:
-        if snapshot.kind == PRODUCER and snapshot.offset > end_offset:
-            remove_if_there(disk, f"{folder}/{snapshot.name}")
-    return sorted(snapshot for snapshot in found if snapshot.kind != PRODUCER or snapshot.offset <= end_offset)

@@ -33,6 +33,7 @@ DELETED = ".deleted"
 CLEANED = ".cleaned"
 SWAP = ".swap"
 INT_MAX = 2**31 - 1
+OFFSET_MAX = 2**63 - 1
 
 _PLACE = struct.Struct(">qi11xi")  # base_offset, batch_length, last_offset_delta
 _PLACE_CHECKED = struct.Struct(">qi4xb6xi")  # with the magic

@@ -9,12 +9,12 @@ Invariants:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from odradek.engines.interface import LogSegment
+from odradek.engines.local.checkpoints import remove_if_there
 from odradek.engines.local.disk import Disk
 from odradek.engines.local.lookup import View
-from odradek.engines.local.recovery import remove_if_there
 from odradek.engines.local.segment import DELETED, Segment
 
 
@@ -90,3 +90,18 @@ def remove_all(disk: Disk, paths: Sequence[str]) -> None:
     """Removes files that may be gone already. Blocks."""
     for path in paths:
         remove_if_there(disk, path)
+
+
+def make_segment(disk: Disk, folder: str, base_offset: int, now_ms: int) -> Segment:
+    """Makes an empty segment's file, durably. Blocks."""
+    segment = Segment(folder, base_offset, now_ms)
+    disk.close(disk.open(segment.file.path, create=True))
+    disk.sync_folder(folder)
+    return segment
+
+
+def remove_segments(disk: Disk, segments: Iterable[Segment]) -> None:
+    """Removes the files of segments. Blocks."""
+    for segment in segments:
+        for path in segment.paths():
+            remove_if_there(disk, path)

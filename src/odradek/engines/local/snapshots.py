@@ -4,7 +4,8 @@
     metadata     <offset>-<epoch>.checkpoint     KRaft's snapshots
     coordinator  <offset>.coordinator-snapshot   a name of ours, which Kafka passes over
 
-Role: names, and writing one so that it is there whole or not at all. What is inside is its owner's business.
+Role: names, which there are of a log, and writing one so that it is there whole or not at all. What is inside is its
+owner's business.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from odradek.engines.local.checkpoints import replace_file
+from odradek.engines.local.background import Background
+from odradek.engines.local.checkpoints import read_file, remove_if_there, replace_file
 from odradek.engines.local.disk import Disk
 
 PRODUCER = "producer"
@@ -48,12 +50,58 @@ def snapshot_name(kind: str, offset: int, epoch: int) -> SnapshotName:
     return SnapshotName(kind, offset, stem + _SUFFIXES[kind])
 
 
-def write_snapshot(disk: Disk, folder: str, name: str, data: bytes, older: list[str]) -> None:
+class Snapshots:
+    """The snapshots of one log that is open."""
+
+    __slots__ = ("_background", "_disk", "_folder", "_kept")
+
+    def __init__(self, disk: Disk, folder: str, background: Background, found: list[SnapshotName]) -> None:
+        self._disk = disk
+        self._folder = folder
+        self._background = background
+        self._kept = found
+
+    async def save(self, kind: str, offset: int, epoch: int, data: bytes) -> None:
+        """See `PartitionLog.save_snapshot`; `epoch` is that of the last record in it. Raises as `Background.run`."""
+        snapshot = snapshot_name(kind, offset, epoch)
+        kept = sorted(
+            {other for other in self._kept if other.kind == kind and other.name != snapshot.name} | {snapshot}
+        )
+        older = [other for other in kept[:-KEPT] if other != snapshot]
+        await self._background.run(
+            _write, self._disk, self._folder, snapshot.name, bytes(data), [other.name for other in older]
+        )
+        gone = set(older) | {snapshot}
+        self._kept = sorted([other for other in self._kept if other not in gone] + [snapshot])
+
+    async def load(self, kind: str, upto: int) -> tuple[int, bytes] | None:
+        """See `PartitionLog.load_snapshot`."""
+        while True:
+            found = [snapshot for snapshot in self._kept if snapshot.kind == kind and snapshot.offset <= upto]
+            if not found:
+                return None
+            newest = found[-1]
+            try:
+                data = await self._background.workers.run(read_file, self._disk, f"{self._folder}/{newest.name}")
+            except FileNotFoundError:
+                self._kept = [snapshot for snapshot in self._kept if snapshot != newest]
+                continue
+            return newest.offset, bytes(data)
+
+
+def _write(disk: Disk, folder: str, name: str, data: bytes, older: list[str]) -> None:
     """Writes a snapshot, then removes `older` ones. Durable when it returns. Blocks. Raises `OSError`."""
     replace_file(disk, f"{folder}/{name}", data)
     disk.sync_folder(folder)
     for old in older:
-        try:
-            disk.remove(f"{folder}/{old}")
-        except FileNotFoundError:
-            continue
+        remove_if_there(disk, f"{folder}/{old}")
+
+
+def load_snapshots(disk: Disk, folder: str, names: set[str], end_offset: int) -> list[SnapshotName]:
+    """The snapshots by offset. Producers' states beyond the log's end are of records that are
+    gone. Blocks."""
+    found = [parsed for name in names if (parsed := parse_snapshot_name(name)) is not None]
+    for snapshot in found:
+        if snapshot.kind == PRODUCER and snapshot.offset > end_offset:
+            remove_if_there(disk, f"{folder}/{snapshot.name}")
+    return sorted(snapshot for snapshot in found if snapshot.kind != PRODUCER or snapshot.offset <= end_offset)

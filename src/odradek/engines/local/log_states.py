@@ -1,0 +1,247 @@
+"""What is known of each log of a data directory: found at the start, kept while it is open and between two openings.
+
+Role: weigh Kafka's checkpoints and the flushed offsets against each other at the start; take over from open logs how
+far they are flushed, and say so in the flushed offsets, now and then, and in what the checkpoints are to contain.
+
+Invariants: nothing says more than is true: a recovery point lies at or below what a flush has covered. What has come
+with a checksum is believed before a number in a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from odradek.clock import Scheduler, Timer
+from odradek.config.topic import LogConfig
+from odradek.engines.interface import LogIdentity
+from odradek.engines.local import checkpoints
+from odradek.engines.local.checkpoints import Partition
+from odradek.engines.local.cut import Cut
+from odradek.engines.local.data_directory import UNKNOWN_TOPIC_ID, Found
+from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS, Flushed, FlushedOffsets
+from odradek.engines.local.log import LocalLog
+from odradek.logs import get_logger
+
+warn = get_logger("odradek.engine").warning
+
+# The flushed offsets are written at most this often: written after each flush they were 8 % of the instructions of a
+# request that waits for it. What a kill leaves unknown was flushed less than this before.
+WRITE_EVERY_S = 0.1
+
+
+@dataclass(slots=True)
+class LogState:
+    """One log that has a name here, open or not."""
+
+    identity: LogIdentity
+    folder: str
+    has_files: bool
+    clean: bool
+    named: bool = False
+    """Whether the folder has the topic's id."""
+    recovery_point: int = 0
+    start_offset: int = 0
+    is_vouched: bool = False
+    """Whether the two are certain, not only what a text file says."""
+    saved_start: int = 0
+    """The start offset that is durable."""
+    first_offset: int = 0
+    """Where the first segment begins."""
+    epochs_crc: int | None = None
+    """Of the leader epochs' file, where it is known."""
+    high_watermark: int = 0
+    highest_epoch: int = -1
+    cut: Cut | None = None
+    config: LogConfig | None = None
+
+
+class LogStates:
+    """The logs of one engine between a start and a stop. Used on the event loop."""
+
+    def __init__(self, scheduler: Scheduler, flushed: FlushedOffsets) -> None:
+        self.all: dict[Partition, LogState] = {}
+        self.open: dict[Partition, LocalLog] = {}
+        """Each until it is closed, also after it has failed."""
+        self.timer: Timer | None = None
+        """When the flushed offsets are written next, if something is to be."""
+        self._scheduler = scheduler
+        self._clock = scheduler.clock
+        self._flushed = flushed
+        self._flushed_logs: set[LocalLog] = set()
+        self._written_at = -WRITE_EVERY_S
+        self._is_written = True
+
+    def learn(self, found: Found, path: str) -> None:
+        """Takes over what a start has found in the directory at `path`."""
+        for key, topic_id in found.topics.items():
+            state = self.all[key] = LogState(
+                identity=LogIdentity(key[0], topic_id, key[1]),
+                folder=f"{path}/{key[0]}-{key[1]}",
+                has_files=True,
+                clean=found.clean,
+                named=topic_id != UNKNOWN_TOPIC_ID,
+                recovery_point=found.recovery_points.get(key, 0),
+                start_offset=found.start_offsets.get(key, 0),
+                high_watermark=found.high_watermarks.get(key, 0),
+            )
+            flushed = found.flushed.get((topic_id, key[1]))
+            if flushed is not None:
+                found.notes += compare(state, flushed)
+        if found.topics and not found.clean:
+            found.notes.append("the last stop was not clean: logs are checked as they are opened")
+        for note in found.notes:
+            warn(note, path=path)
+
+    # --- what logs tell ------------------------------------------------------------------------------------------
+
+    def on_made(self, log: LocalLog) -> None:
+        state = self.all[log.identity.topic, log.identity.partition]
+        state.has_files = True
+        state.first_offset = log.end_offset
+
+    def on_failed(self, log: LocalLog, cut: Cut | None) -> None:
+        key = (log.identity.topic, log.identity.partition)
+        if self.open.get(key) is log:
+            self.all[key].cut = cut
+
+    def on_closed(self, log: LocalLog) -> None:
+        key = (log.identity.topic, log.identity.partition)
+        if self.open.get(key) is log:
+            del self.open[key]
+        state = self.all.get(key)
+        if state is not None:
+            # A failed log is not clean before it has been opened again, which cuts it.
+            state.clean = log.failed is None or (state.cut is None and not state.has_files)
+            state.named = log.named
+            state.recovery_point = log.flushed_end
+            state.high_watermark = log.durable_end
+            state.config = log.config
+            state.epochs_crc = log.epochs.written_crc
+            self.note_flushed(state)
+
+    # --- flushed offsets -----------------------------------------------------------------------------------------
+
+    def note_flushed(self, state: LogState) -> None:
+        """What is known of a log's flushed end has changed."""
+        if state.has_files:
+            key = (state.identity.topic_id, state.identity.partition)
+            entry = Flushed(
+                state.recovery_point,
+                state.start_offset,
+                state.first_offset,
+                state.highest_epoch,
+                state.epochs_crc or 0,
+            )
+            self._flushed.note(key, entry)
+
+    def write_soon(self, logs: Iterable[LocalLog]) -> None:
+        """These logs have been flushed; that is written at once, or `WRITE_EVERY_S` after the last time."""
+        self._flushed_logs.update(logs)
+        if self.timer is None:
+            wait_s = self._written_at + WRITE_EVERY_S - self._clock.monotonic()
+            if wait_s > 0:
+                self.timer = self._scheduler.call_later(wait_s, self.write_flushed)
+            else:
+                self.write_flushed()
+
+    def forget_unknown(self) -> None:
+        """Forgets what the file says of logs that there are none of."""
+        self._flushed.keep({(one.identity.topic_id, one.identity.partition) for one in self.all.values()})
+
+    def take_flushed(self) -> None:
+        """Notes how far logs have been flushed since the last time."""
+        logs, self._flushed_logs = self._flushed_logs, set()
+        for log in logs:
+            key = (log.identity.topic, log.identity.partition)
+            if self.open.get(key) is log:
+                state = self.all[key]
+                state.recovery_point, state.epochs_crc = log.flushed_end, log.epochs.written_crc
+                self.note_flushed(state)
+
+    def write_flushed(self) -> None:
+        """Writes the flushed offsets now, into memory only."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self._written_at = self._clock.monotonic()
+        self.take_flushed()
+        try:
+            self._flushed.write()
+        except OSError as error:
+            if self._is_written:
+                warn(f"{FLUSHED_OFFSETS} is not written: after a crash more is checked", why=str(error))
+            self._is_written = False
+        else:
+            self._is_written = True
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+
+    def checkpoint_contents(self) -> dict[str, bytes]:
+        """What is to be in the checkpoints, by their names."""
+        self.take_flushed()  # no text says more than this
+        recovery_points: dict[Partition, int] = {}
+        start_offsets: dict[Partition, int] = {}
+        high_watermarks: dict[Partition, int] = {}
+        for key, state in self.all.items():
+            if not state.has_files:
+                continue
+            log = self.open.get(key)
+            recovery_points[key] = log.flushed_end if log is not None else state.recovery_point
+            high_watermarks[key] = log.durable_end if log is not None else state.high_watermark
+            if state.start_offset > 0:
+                start_offsets[key] = state.start_offset
+        return {
+            checkpoints.RECOVERY_POINTS: checkpoints.format_offsets(recovery_points),
+            checkpoints.LOG_STARTS: checkpoints.format_offsets(start_offsets),
+            checkpoints.HIGH_WATERMARKS: checkpoints.format_offsets(high_watermarks),
+            checkpoints.CLEANER_OFFSETS: b"",
+        }
+
+    def note_first(self, log: LocalLog, offset: int) -> Callable[[], None]:
+        """The segments below `offset` are about to be deleted; what is returned makes that durable, in a thread."""
+        state = self.all[log.identity.topic, log.identity.partition]
+        state.first_offset = offset
+        self.note_flushed(state)
+        self.write_flushed()
+        return self._flushed.sync
+
+    async def save_start(self, write_checkpoints: Callable[[], Awaitable[None]], log: LocalLog, offset: int) -> None:
+        """Makes a log's start offset durable. Raises `OSError`."""
+        state = self.all[log.identity.topic, log.identity.partition]
+        state.start_offset = max(state.start_offset, offset)
+        self.note_flushed(state)
+        try:
+            await write_checkpoints()
+        except OSError:
+            if state.start_offset == offset:  # else another one, which is under way, asks for more
+                state.start_offset = state.saved_start
+                self.note_flushed(state)
+            raise
+        state.saved_start = max(state.saved_start, offset)
+
+
+def compare(state: LogState, flushed: Flushed) -> list[str]:
+    """Takes over the checksummed entry of a log, which the text files may contradict: because a digit of theirs is
+    damaged, or because somebody else has written this directory since (then the recovery point has moved on).
+    Returns what is odd."""
+    notes: list[str] = []
+    is_older = state.recovery_point > flushed.end_offset
+    if is_older or (state.clean and state.recovery_point != flushed.end_offset):
+        notes.append(
+            f"{checkpoints.RECOVERY_POINTS} says {state.recovery_point} of {state.identity}, "
+            f"{FLUSHED_OFFSETS} {flushed.end_offset}: the first is damaged, or others wrote this directory"
+        )
+    if state.start_offset != flushed.start_offset:
+        believed = state.start_offset if is_older else flushed.start_offset
+        notes.append(
+            f"{checkpoints.LOG_STARTS} says {state.start_offset} of {state.identity}, {FLUSHED_OFFSETS} "
+            f"{flushed.start_offset}: {believed} is believed"
+        )
+        state.start_offset = believed
+    state.recovery_point = flushed.end_offset
+    state.is_vouched = not is_older
+    state.first_offset = flushed.first_offset
+    state.highest_epoch = max(state.highest_epoch, flushed.epoch)
+    state.epochs_crc = flushed.epochs_crc
+    return notes
