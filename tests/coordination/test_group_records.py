@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from odradek.coordination.groups.coordinator import partition_of
 from odradek.coordination.groups.records import (
     Committed,
     GroupKey,
@@ -20,6 +19,7 @@ from odradek.coordination.groups.records import (
     read_group,
     read_key,
 )
+from odradek.coordination.sharded_topic import partition_of
 from odradek.protocol.compiler import DecodeError, encode
 from odradek.protocol.fields import ZERO_UUID
 from odradek.protocol.records.group import GroupMetadataValue, MemberMetadata, OffsetCommitValue
