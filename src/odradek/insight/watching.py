@@ -21,7 +21,8 @@ from odradek.ages import Ages
 from odradek.clock import Clock
 from odradek.config import BrokerConfig, LogConfig
 from odradek.coordination.groups.coordinator import GroupCoordinator
-from odradek.coordination.groups.shard import GroupMember, GroupShard
+from odradek.coordination.groups.group import GroupMember
+from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.retention_guard import is_guarding
 from odradek.coordination.runtime import Shard, ShardState
 from odradek.engines.interface import LogFailure, Unread

@@ -16,7 +16,7 @@ from odradek.ages import Ages
 from odradek.clock import Scheduler
 from odradek.config import BrokerConfig
 from odradek.coordination.groups.counters import GroupCounters
-from odradek.coordination.groups.membership import GroupSettings
+from odradek.coordination.groups.group import GroupType
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
 from odradek.coordination.runtime import FutureReply, Shard
@@ -40,6 +40,7 @@ class GroupCoordinator:
         partitions: Partitions,
         create_topic: Callable[[str], Awaitable[None]],
         ages: Ages,
+        types: Sequence[GroupType],
     ) -> None:
         self.partitions = partitions
         self.ages = ages
@@ -47,18 +48,12 @@ class GroupCoordinator:
         self.has_begun = False
         """Whether it has begun to load groups; before, nothing is known of any."""
         number = config.integer
-        settings = GroupSettings(
-            min_session_timeout_ms=number("group.min.session.timeout.ms"),
-            max_session_timeout_ms=number("group.max.session.timeout.ms"),
-            initial_rebalance_delay_ms=number("group.initial.rebalance.delay.ms"),
-            new_member_join_timeout_ms=number("odradek.group.new.member.join.timeout.ms"),
-            max_size=number("group.max.size"),
-            offset_metadata_max_bytes=number("offset.metadata.max.bytes"),
-            offsets_retention_ms=number("offsets.retention.minutes") * 60_000,
-        )
+        self.states = tuple(dict.fromkeys(state for one in types for state in one.states))
+        """The names of all states that groups can be in."""
+        offsets_retention_ms = number("offsets.retention.minutes") * 60_000
         self._topic = ShardedTopic(
             OFFSETS_TOPIC,
-            lambda: GroupShard(settings, scheduler.clock, choose, self.counters),
+            lambda: GroupShard(types, offsets_retention_ms, scheduler.clock, choose, self.counters),
             partitions,
             create_topic,
             scheduler,
