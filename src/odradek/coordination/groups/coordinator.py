@@ -19,7 +19,8 @@ from odradek.coordination.groups.counters import GroupCounters
 from odradek.coordination.groups.group import GroupType
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
-from odradek.coordination.runtime import FutureReply, Shard
+from odradek.coordination.replies import FutureReply
+from odradek.coordination.runtime import Shard
 from odradek.coordination.sharded_topic import ShardedTopic
 from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import OFFSETS_TOPIC
