@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from odradek.ages import Ages
@@ -18,6 +18,8 @@ from odradek.clock import Clock, Scheduler
 from odradek.config.layers import BrokerConfig
 from odradek.config.setting import InvalidSetting
 from odradek.coordination.groups.coordinator import GroupCoordinator
+from odradek.coordination.groups.group import GroupType
+from odradek.coordination.groups.types import group_types
 from odradek.coordination.retention_guard import RetentionGuards
 from odradek.coordination.transactions.coordinator import TransactionCoordinator
 from odradek.descriptors import Descriptors, divide
@@ -137,9 +139,11 @@ class Server:
         *,
         faults: Faults | None = None,
         choose: random.Random | None = None,
+        types_of_groups: Callable[[BrokerConfig], Sequence[GroupType]] = group_types,
     ) -> None:
         """On the event loop that it will run on. `scheduler`: time, and the executor, which ends with the broker.
-        `descriptors`: its part of the process's. `faults`: what it does wrong on request."""
+        `descriptors`: its part of the process's. `faults`: what it does wrong on request. `types_of_groups`: those that
+        it serves."""
         choose = choose or random.SystemRandom()
         self.config = config
         self.engine = engine
@@ -157,7 +161,9 @@ class Server:
         guards = RetentionGuards(lambda: self.groups)
         self.partitions = Partitions(engine, scheduler, space, self.ages, guards.of, self._retention_deleted)
         self.metadata = Metadata(engine, config, self.clock, choose)
-        self.groups = GroupCoordinator(config, scheduler, choose, self.partitions, self._create_topic, self.ages)
+        self.groups = GroupCoordinator(
+            config, scheduler, choose, self.partitions, self._create_topic, self.ages, types_of_groups(config)
+        )
         self.transactions = TransactionCoordinator(
             config, scheduler, self.partitions, self._create_topic, self.metadata.next_producer_id, self.ages
         )

@@ -32,16 +32,13 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from odradek.coordination.groups.membership import GroupSettings, join_refused
-from odradek.coordination.groups.records import (
-    Committed,
-    GroupKey,
-    OffsetKey,
-    assigned_partitions,
-    read_committed,
-    read_group,
-    read_key,
-)
+from odradek.coordination.groups import committing
+from odradek.coordination.groups.classic.consumer_protocol import assigned_partitions
+from odradek.coordination.groups.classic.groups import ClassicGroups, classic_groups
+from odradek.coordination.groups.classic.membership import join_refused
+from odradek.coordination.groups.classic.records import read_group, read_group_key
+from odradek.coordination.groups.classic.settings import ClassicSettings
+from odradek.coordination.groups.records import Committed, OffsetKey, read_committed, read_offset_key
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
@@ -57,14 +54,13 @@ from odradek.records.builder import NewRecord
 
 START_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
-SETTINGS = GroupSettings(
+VERSION = 9
+SETTINGS = ClassicSettings(
     min_session_timeout_ms=6000,
     max_session_timeout_ms=1_800_000,
     initial_rebalance_delay_ms=0,
     new_member_join_timeout_ms=300_000,
     max_size=1000,
-    offset_metadata_max_bytes=4096,
-    offsets_retention_ms=DAY_MS,
 )
 
 
@@ -126,6 +122,7 @@ class Story:
 
     def __init__(self) -> None:
         self.settings = SETTINGS
+        self.offsets_retention_ms = DAY_MS
         self.clock = VirtualClock()
         self.choose = random.Random(1)
         self.log: list[NewRecord] = []
@@ -138,7 +135,11 @@ class Story:
         self.shard = self.new_shard()
 
     def new_shard(self) -> GroupShard:
-        return GroupShard(self.settings, self.clock, self.choose)
+        return GroupShard([classic_groups(self.settings)], self.offsets_retention_ms, self.clock, self.choose)
+
+    @property
+    def classic(self) -> ClassicGroups:
+        return self.shard.of(ClassicGroups)
 
     # --- telling -------------------------------------------------------------------------------------------------
 
@@ -148,7 +149,7 @@ class Story:
             name = owner or next(
                 member.client_id.partition("@")[0]
                 for one in self.shard.list()
-                for member in self.shard.group(one.group_id).members.values()  # type: ignore[union-attr]
+                for member in self.classic.group(one.group_id).members.values()  # type: ignore[union-attr]
                 if member.member_id == member_id
             )
             while name in self.aliases.values():
@@ -193,7 +194,7 @@ class Story:
         group = self.shard.describe(group_id)
         if group is None:
             return "gone"
-        live = self.shard.group(group_id)
+        live = self.classic.group(group_id)
         words = [group.group_state]
         if live is not None:
             words.append(f"generation {live.generation}")
@@ -212,19 +213,20 @@ class Story:
 
     def record(self, record: NewRecord) -> str:
         assert record.key is not None
-        key = read_key(record.key)
-        if isinstance(key, OffsetKey):
+        key = read_offset_key(record.key)
+        if key is not None:
             where = f"log: {key.group_id} {key.topic}-{key.partition}"
             return f"{where} = {read_committed(record.key, record.value).offset}" if record.value else f"{where} gone"
-        assert isinstance(key, GroupKey)
+        group_id = read_group_key(record.key)
+        assert group_id is not None
         if record.value is None:
-            return f"log: group {key.group_id} gone"
+            return f"log: group {group_id} gone"
         value = read_group(record.value)
         members = " ".join(
             f"{self.alias(one.member_id)}:{self.assignment(bytes(one.assignment)).replace(' ', '+')}"
             for one in value.members
         )
-        return f"log: group {key.group_id} generation {value.generation}" + (f", {members}" if members else ", empty")
+        return f"log: group {group_id} generation {value.generation}" + (f", {members}" if members else ", empty")
 
     # --- doing ---------------------------------------------------------------------------------------------------
 
@@ -288,7 +290,7 @@ class Story:
                     member_id=client.member_id,
                     group_instance_id=options.get("instance"),
                 )
-                answer = self.shard.heartbeat(request)
+                answer = self.classic.heartbeat(request)
                 self.trace.append(f"{name} <- {ErrorCode(answer.error_code).name}")
             elif verb == "leaves":
                 instance_id = options.get("instance")
@@ -297,7 +299,7 @@ class Story:
                 codes: list[int] = []
 
                 def leave(outcome: Outcome) -> None:
-                    codes.extend(one.error_code for one in self.shard.leave(group_id, [leaving], outcome))
+                    codes.extend(one.error_code for one in self.classic.leave(group_id, [leaving], outcome))
 
                 self.carry_out(leave)
                 self.trace.append(f"{name} <- {ErrorCode(codes[0]).name}")
@@ -310,8 +312,8 @@ class Story:
                 ]
 
                 def commit(outcome: Outcome) -> None:
-                    self.shard.check_commit(group_id, member_id, None, generation)
-                    self.shard.commit(commits, outcome)
+                    check = committing.check_commit(self.shard, group_id, member_id, None, generation, VERSION)
+                    committing.commit(self.shard, commits, check, outcome)
 
                 self.carry_out(commit)
                 self.trace.append(f"{name} <- NONE")
@@ -357,7 +359,7 @@ class Story:
         reply = StoryReply(self, name, lambda code: join_refused(code, member_id, version))
 
         def join(outcome: Outcome) -> None:
-            self.shard.join(reply, request, version, (name, "/127.0.0.1"), outcome)
+            self.classic.join(reply, request, version, (name, "/127.0.0.1"), outcome)
 
         self.carry_out(join)
 
@@ -385,7 +387,7 @@ class Story:
             assignments=assignments,
         )
         reply = StoryReply(self, name, lambda code: SyncGroupResponse(error_code=code))
-        self.carry_out(lambda outcome: self.shard.sync(reply, request, outcome))
+        self.carry_out(lambda outcome: self.classic.sync(reply, request, outcome))
 
     # --- what the world does -------------------------------------------------------------------------------------
 
@@ -434,9 +436,9 @@ class Story:
         self.carry_out(lambda outcome: self.shard.expire(outcome, self.clock.now_ms()))
 
     def do_settings(self, words: list[str]) -> None:
-        self.settings = self.settings._replace(
-            **{name: int(value) for name, value in (one.split("=") for one in words)}
-        )
+        changes = {name: int(value) for name, value in (one.split("=") for one in words)}
+        self.offsets_retention_ms = changes.pop("offsets_retention_ms", self.offsets_retention_ms)
+        self.settings = self.settings._replace(**changes)
         self.shard = self.new_shard()
 
     def do_show(self, words: list[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from odradek.coordination.groups.classic import ClassicGroup, GroupState
+from odradek.coordination.groups.classic.group import ClassicGroup, GroupState
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from tests.coordination.stories import DAY_MS, START_MS, Story
 
@@ -147,7 +147,7 @@ class History(Story):
         for group_id in ("g", "h"):
             for what in PARTITIONS:
                 assert self.found(group_id, what) == self.committed.get((group_id, what)), (group_id, what)
-            group = self.shard.group(group_id)
+            group = self.classic.group(group_id)
             if group is None:
                 self.generations.pop(group_id, None)
                 continue
@@ -194,7 +194,7 @@ class History(Story):
         assert not self.shard.waiting()
         assert all(reply.answers == 1 for reply in self.replies)
         for group_id in ("g", "h"):
-            group = self.shard.group(group_id)
+            group = self.classic.group(group_id)
             assert group is None or (group.state is GroupState.EMPTY and not group.pending_joins), group_id
         assert self.shard.timers.next() is None
         self.check()
@@ -223,7 +223,7 @@ def test_the_histories_do_something() -> None:
             history.step()
             stable += any(
                 group is not None and group.state is GroupState.STABLE
-                for group in (history.shard.group("g"), history.shard.group("h"))
+                for group in (history.classic.group("g"), history.classic.group("h"))
             )
         outcomes += history.outcomes
     ended = ("commits well", "heartbeats well", "leaves well", "restart", "expire", "joined", "synced")

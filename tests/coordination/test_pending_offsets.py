@@ -6,7 +6,9 @@ import random
 
 import pytest
 
-from odradek.coordination.groups.membership import GroupSettings
+from odradek.coordination.groups import committing
+from odradek.coordination.groups.classic.groups import classic_groups
+from odradek.coordination.groups.classic.settings import ClassicSettings
 from odradek.coordination.groups.pending_offsets import PendingOffsets
 from odradek.coordination.groups.records import Committed, OffsetKey, offset_record
 from odradek.coordination.groups.shard import GroupShard
@@ -64,12 +66,13 @@ def test_what_is_deleted_is_not_pending_any_more() -> None:
 
 # --- in a shard -------------------------------------------------------------------------------------------------------
 
-SETTINGS = GroupSettings(500, 10_000, 0, 1_000, 10, 4_096, 1_000)
+SETTINGS = ClassicSettings(500, 10_000, 0, 1_000, 10)
+RETENTION_MS = 1_000
 PRODUCER = 7
 
 
 def shard() -> GroupShard:
-    machine = GroupShard(SETTINGS, StillClock(), random.Random(1))
+    machine = GroupShard([classic_groups(SETTINGS)], RETENTION_MS, StillClock(), random.Random(1))
     machine.loaded()
     return machine
 
@@ -80,7 +83,7 @@ def commit(machine: GroupShard, key: OffsetKey, committed: Committed, producer_i
     if producer_id is None:
         machine.replay(record.key, record.value)
     else:
-        machine.check_transactional_commit(key.group_id, "", None, -1)
+        committing.check_commit(machine, key.group_id, "", None, -1, 0, is_transactional=True)
         machine.replay_transactional(producer_id, record.key, record.value)
 
 

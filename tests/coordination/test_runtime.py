@@ -13,8 +13,9 @@ import pytest
 
 from odradek.clock import Clock, SystemClock
 from odradek.config import LogConfig
+from odradek.coordination.loading import SNAPSHOT_KIND
 from odradek.coordination.operation import Outcome, Reply
-from odradek.coordination.runtime import BATCH_BYTES, SNAPSHOT_KIND, Shard, ShardState
+from odradek.coordination.runtime import BATCH_BYTES, Shard, ShardState
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.coordination.timers import Timers
 from odradek.engines.interface import Engine, LogIdentity, StorageFull, Unknown
@@ -467,8 +468,8 @@ async def snapshot_of(partition: Partition) -> tuple[int, bytes] | None:
 
 async def saved(serving: Serving) -> None:
     """Until the snapshot on its way is there."""
-    if serving.shard._saving is not None:
-        await asyncio.wait([serving.shard._saving])
+    if serving.shard.saving.task is not None:
+        await asyncio.wait([serving.shard.saving.task])
 
 
 def test_a_snapshot_is_made_after_so_many_records_and_saves_their_replay() -> None:
@@ -488,6 +489,22 @@ def test_a_snapshot_is_made_after_so_many_records_and_saves_their_replay() -> No
         assert again.shard.machine.entries == {b"same": b"99", b"more": b"1"}
         assert again.shard.machine.replayed == 2
         again.shard.close()
+
+    run(work)
+
+
+def test_a_snapshot_holds_nothing_of_what_comes_behind_its_offset() -> None:
+    """A crash may take that back."""
+
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        for index in range(MIN_RECORDS):
+            await serving.put((b"same", b"%d" % index))
+        await asyncio.gather(serving.put((b"same", b"99")), serving.put((b"behind", b"1")))
+        await saved(serving)
+        found = await snapshot_of(partition)
+        assert found is not None and found[0] == MIN_RECORDS + 1
+        assert list(read_snapshot(found[1])) == [(b"same", b"99")]
 
     run(work)
 
@@ -559,7 +576,7 @@ def test_a_snapshot_waits_for_the_flush_and_is_not_kept_when_that_fails() -> Non
     async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
         lost = [serving.put((b"same", b"%d" % index)) for index in range(MIN_RECORDS + 1)]
         await turns(20)
-        assert serving.shard._saving is not None
+        assert serving.shard.saving.task is not None
         assert await snapshot_of(partition) is None
         engine.fail()
         assert {error_of(await one) for one in lost} == {ErrorCode.NOT_COORDINATOR}

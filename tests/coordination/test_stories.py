@@ -56,7 +56,7 @@ def test_a_restart_at_every_step(path: Path, snapshot: bool) -> None:
             # Everyone who was there has gone away: their sessions end, and somebody new has the group.
             story.run("wait 40m")
             for group_id in {one.group_id for one in story.shard.list()} | {"g"}:
-                live = story.shard.group(group_id)
+                live = story.classic.group(group_id)
                 static = [] if live is None else list(live.static_members)
                 assert live is None or not live.members, (step, group_id, static)
                 newcomer = f"newcomer@{group_id}"

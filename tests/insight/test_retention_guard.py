@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from odradek.config import BrokerConfig
 from odradek.coordination.groups.coordinator import GroupCoordinator
+from odradek.coordination.groups.types import group_types
 from odradek.coordination.retention_guard import RetentionGuards
 from odradek.coordination.runtime import ShardState
 from odradek.engines.local.disk import Disk
@@ -268,8 +269,9 @@ def test_before_there_are_groups_nothing_counts_as_read(serving: Serving) -> Non
         scene.commit("slow", 2)
         server = serving.server
         topic = server.partitions.topics["t"]
+        config = BrokerConfig()
         groups = GroupCoordinator(
-            BrokerConfig(), server.scheduler, random.Random(1), server.partitions, never, server.ages
+            config, server.scheduler, random.Random(1), server.partitions, never, server.ages, group_types(config)
         )
         guards = RetentionGuards(lambda: groups).of(topic)
         assert {partition: guard.offset for partition, guard in guards.items()} == {0: 0}

@@ -1,7 +1,7 @@
 """Runs coordinators' state machines, one for each partition of an internal topic, on that partition's log.
 
-Role: load a shard (snapshot, then the log), run its operations, append and replay their records, release the answers
-when they are durable, keep its timers, make snapshots, and begin anew when the log has failed.
+Role: run a shard's operations, append and replay their records, have the answers released when they are durable
+(`replies.py`), keep its timers, and make the state anew (`loading.py`) when the log has failed.
 
 Invariants:
 - An operation's records are appended together (one batch, unless they are very many) and replayed at once, so that the
@@ -12,11 +12,9 @@ Invariants:
   operation: it never misses a batch below one of its own. Ends of transactions alone are followed as they come.
 - A failed append or flush ends the shard: everyone who waits is refused, and the state is made again from the log
   before it serves. State never outlives the opening of the log that it was made from.
-- A snapshot holds what the log below its offset says, and is only saved when all of that is durable. It is never
-  needed: without one, or with a damaged one, the log says it all.
 
-What an operation does is the state machine's business; which shard serves what, and the words of refusals, are the
-coordinator's.
+What an operation does is the state machine's business; which shard serves what is `sharded_topic.py`'s, what an error's
+response is the coordinator's, and snapshots are `saving.py`'s.
 """
 
 from __future__ import annotations
@@ -27,23 +25,20 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from odradek.clock import Scheduler, Timer
+from odradek.coordination.loading import Loaded, load
 from odradek.coordination.operation import Outcome, Reply, StateMachine
-from odradek.coordination.snapshots import read_snapshot, write_snapshot
-from odradek.engines.interface import LogFailure, OffsetOutOfRange, StorageFull
+from odradek.coordination.replies import FutureReply, release, settle
+from odradek.coordination.saving import Saving
+from odradek.engines.interface import LogFailure, StorageFull
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
 from odradek.partitions.partition import Opening, Partition
-from odradek.partitions.producer_state import read_marker
-from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Message
-from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch
+from odradek.records.batch import RecordBatch
 from odradek.records.builder import BatchBuilder, NewRecord
-from odradek.records.iteration import iterate
-from odradek.replay.delays import delays
 
 log = get_logger("odradek.coordination")
 
-SNAPSHOT_KIND = "coordinator"
 # An operation with more than this (a group with very many offsets deleted) is appended in several batches.
 BATCH_BYTES = 524_288
 S = TypeVar("S", bound=StateMachine)
@@ -56,24 +51,6 @@ class ShardState(Enum):
     LOADING = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     ACTIVE = ErrorCode.NONE
     CLOSED = ErrorCode.NOT_COORDINATOR
-
-
-class FutureReply:
-    """A reply that a handler returns to its connection: a future of the response."""
-
-    __slots__ = ("future", "refusal")
-
-    def __init__(self, refusal: Callable[[ErrorCode], Message]) -> None:
-        self.future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self.refusal = refusal
-
-    def answer(self, response: Message) -> None:
-        # Done already: the client has gone, and the connection has cancelled it.
-        if not self.future.done():
-            self.future.set_result(response)
-
-    def refuse(self, code: ErrorCode) -> None:
-        self.answer(self.refusal(code))
 
 
 class Shard(Generic[S]):
@@ -91,8 +68,8 @@ class Shard(Generic[S]):
         self.make = make
         self.scheduler = scheduler
         self.clock = scheduler.clock
-        self.snapshot_min_records = snapshot_min_records
         self.load_bytes = load_bytes
+        self.saving = Saving(partition, scheduler.clock, snapshot_min_records)
         self.state = ShardState.LOADING
         self.machine = make()
         self._opening: Opening | None = None
@@ -101,10 +78,7 @@ class Shard(Generic[S]):
         self._last_append: asyncio.Future[None] | None = None
         self._timer: Timer | None = None
         self._timer_at = 0.0
-        self._records_since_snapshot = 0
-        self._snapshot_size = 0
         self._loading: asyncio.Task[None] | None = None
-        self._saving: asyncio.Task[None] | None = None
         partition.progress.wait(self._partition_changed)
         partition.marker_listeners.append(self._transaction_ended)
 
@@ -169,9 +143,9 @@ class Shard(Generic[S]):
         last = self._last_append
         if answers:
             if last is None or last.done() or not outcome.waits:
-                _release(answers)
+                release(answers)
             else:
-                last.add_done_callback(lambda durable: _settle(answers, durable))
+                last.add_done_callback(lambda durable: settle(answers, durable))
         self._set_timer()
         return None
 
@@ -202,11 +176,11 @@ class Shard(Generic[S]):
             self._on_durable(durable)
         else:
             durable.add_done_callback(self._on_durable)
-        self._records_since_snapshot += len(records)
-        due = self._records_since_snapshot > self.snapshot_min_records + self._snapshot_size
+        saving = self.saving
+        saving.records += len(records)
         # What is pending is in no snapshot: transactions are short, and the log has it.
-        if due and self._saving is None and not self.machine.has_pending():
-            self._saving = asyncio.ensure_future(self._save_snapshot(opening, self._known_end, durable))
+        if saving.records > saving.due_above and saving.task is None and not self.machine.has_pending():
+            saving.begin(self.machine, opening, self._known_end, durable)
         return None
 
     def _transaction_ended(self, producer_id: int, committed: bool) -> None:
@@ -255,49 +229,25 @@ class Shard(Generic[S]):
         """Begins to load; serves when that is done. An empty log serves at once."""
         opening = self.partition.opening
         if opening is not None and self.partition.end_offset == 0:
-            self._activate(opening, self.make(), 0)
+            self._activate(Loaded(opening, self.make(), 0, 0))
         elif self._loading is None:
             self._loading = asyncio.ensure_future(self._load())
 
-    def _activate(self, opening: Opening, machine: S, replayed: int) -> None:
-        self.machine = machine
-        self._opening = opening
+    async def _load(self) -> None:
+        loaded = await load(self.partition, self.make, self.load_bytes, self.scheduler)
+        if self.state is ShardState.LOADING:
+            self._loading = None
+            self._activate(loaded)
+
+    def _activate(self, loaded: Loaded[S]) -> None:
+        self.machine = loaded.machine
+        self._opening = loaded.opening
         self._known_end = self.partition.end_offset
         self._last_append = None
-        self._records_since_snapshot = replayed
+        self.saving.begin_behind(loaded.restored, loaded.replayed)
         self.state = ShardState.ACTIVE
-        machine.loaded()
+        self.machine.loaded()
         self._set_timer()
-
-    async def _load(self) -> None:
-        waits = delays()
-        while self.state is ShardState.LOADING:
-            opening = self.partition.opening
-            delay_s = next(waits)
-            if opening is not None:
-                try:
-                    machine = self.make()
-                    replayed = await self._replay_log(opening, machine)
-                    if self.partition.opening is opening and self.state is ShardState.LOADING:
-                        self._loading = None
-                        self._activate(opening, machine, replayed)
-                        return
-                    continue
-                except (LogFailure, OffsetOutOfRange, OSError, InvalidBatch, DecodeError) as failure:
-                    log.error(
-                        "a coordinator cannot be loaded, trying again",
-                        partition=str(self.partition.identity),
-                        why=str(failure),
-                        retry_s=delay_s,
-                    )
-            await self.scheduler.sleep(delay_s)
-
-    async def _replay_log(self, opening: Opening, machine: S) -> int:
-        """Makes the state of what the log holds; returns the records replayed behind the snapshot."""
-        replayed = Replayed(machine)
-        await opening.load(SNAPSHOT_KIND, self.load_bytes, replayed.restore, replayed.take)
-        self._snapshot_size = replayed.restored
-        return replayed.records
 
     def _partition_changed(self) -> None:
         """The partition's log may have failed, or be back."""
@@ -325,34 +275,17 @@ class Shard(Generic[S]):
         for reply in waiting:
             reply.refuse(code)
 
-    # --- snapshots and closing -----------------------------------------------------------------------------------
-
-    async def _save_snapshot(self, opening: Opening, offset: int, durable: asyncio.Future[None] | None) -> None:
-        try:
-            encode = self.machine.records()
-            counted = self._records_since_snapshot
-            now_ms = self.clock.now_ms()
-            loop = asyncio.get_running_loop()
-            records = await loop.run_in_executor(self.partition.executor, lambda: list(encode()))
-            data = await loop.run_in_executor(self.partition.executor, write_snapshot, records, now_ms)
-            if durable is not None:
-                await asyncio.shield(durable)
-            await opening.save_snapshot(SNAPSHOT_KIND, offset, data)
-            self._snapshot_size = len(records)
-            self._records_since_snapshot -= counted
-        except (LogFailure, OSError) as failure:
-            log.warning("snapshot not saved", partition=str(self.partition.identity), why=str(failure))
-        finally:
-            self._saving = None
+    # --- closing -------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
         """Ends the shard; a snapshot makes the next start quick."""
-        if self._saving is not None:
-            await asyncio.wait([self._saving])
+        saving = self.saving
+        while saving.task is not None:
+            await asyncio.wait([saving.task])
         opening = self._opening
         serves = self.state is ShardState.ACTIVE and self._is_current()
-        if serves and opening is not None and self._records_since_snapshot and not self.machine.has_pending():
-            await self._save_snapshot(opening, self._known_end, self._last_append)
+        if serves and opening is not None and saving.records and not self.machine.has_pending():
+            await saving.begin(self.machine, opening, self._known_end, self._last_append)
         self.close()
 
     def close(self) -> None:
@@ -382,58 +315,3 @@ def _batches(records: Iterable[NewRecord], producer: tuple[int, int] | None = No
             builder = BatchBuilder()
     if builder.count:
         yield build(builder)
-
-
-def _release(answers: Iterable[tuple[Reply, Message | ErrorCode]]) -> None:
-    for reply, response in answers:
-        if isinstance(response, ErrorCode):
-            reply.refuse(response)
-        else:
-            reply.answer(response)
-
-
-def _settle(answers: Iterable[tuple[Reply, Message | ErrorCode]], durable: asyncio.Future[None]) -> None:
-    """Releases the answers that waited for this append, or refuses them. What a coordinator acknowledges, it
-    acknowledges here."""
-    if durable.cancelled() or durable.exception() is not None:
-        for reply, _ in answers:
-            reply.refuse(ErrorCode.NOT_COORDINATOR)
-    else:
-        _release(answers)
-
-
-class Replayed:
-    """What the batches of a log make of a state machine."""
-
-    def __init__(self, machine: StateMachine) -> None:
-        self.machine = machine
-        self.restored = 0
-        """Records of the snapshot."""
-        self.records = 0
-        """Those of the log behind it."""
-
-    def restore(self, offset: int, data: bytes) -> None:
-        """Replays a snapshot. Raises `SnapshotDamaged`."""
-        records = list(read_snapshot(data))
-        for key, value in records:
-            self.machine.replay(key, value)
-        self.restored = len(records)
-
-    def take(self, header: BatchHeader, piece: Buffer) -> None:
-        """Replays one batch. Raises `InvalidBatch`."""
-        machine = self.machine
-        if header.is_control:
-            if (end := read_marker(header, piece)) is not None:
-                machine.end_transaction(header.producer_id, end[1])
-            return
-        for record in iterate(header, piece):
-            if record.key is None:
-                continue
-            try:
-                if header.is_transactional:
-                    machine.replay_transactional(header.producer_id, record.key, record.value)
-                else:
-                    machine.replay(record.key, record.value)
-            except DecodeError as error:
-                log.warning("a coordinator's record is passed over", offset=record.offset, why=str(error))
-            self.records += 1

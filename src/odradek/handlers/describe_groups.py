@@ -1,14 +1,15 @@
 """DescribeGroups (API key 15), versions 0-6.
 
 Card: 3 authorized operations (KIP-430; there is no authorizer, so all), 4 static members (KIP-345), 6 an error and a
-sentence for a group that does not exist, which earlier versions tell by its state, Dead.
+sentence for a group that does not exist or is of another type than classic, which earlier versions tell by its state,
+Dead.
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from odradek.coordination.groups.classic import GroupState
+from odradek.coordination.groups.classic.group import GroupState
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome
 from odradek.errors import ErrorCode, KafkaError
@@ -38,18 +39,19 @@ def refused(request: DescribeGroupsRequest, code: ErrorCode, version: int) -> De
 
 
 async def _describe(group_id: str, request: DescribeGroupsRequest, context: RequestContext) -> DescribedGroup:
-    def describe(shard: GroupShard, outcome: Outcome) -> DescribedGroup | None:
-        return shard.describe(group_id)
+    def describe(shard: GroupShard, outcome: Outcome) -> tuple[DescribedGroup | None, bool]:
+        return shard.describe(group_id), shard.find(group_id) is not None
 
     try:
-        found = await context.broker.groups.call(group_id, describe)
+        found, is_known = await context.broker.groups.call(group_id, describe)
     except KafkaError as error:
         return DescribedGroup(error_code=error.code, group_id=group_id)
     if found is None:
         found = DescribedGroup(group_id=group_id, group_state=GroupState.DEAD.value)
         if context.api_version >= NOT_FOUND_SINCE:
             found.error_code = ErrorCode.GROUP_ID_NOT_FOUND
-            found.error_message = f"Group {group_id} not found."
+            why = "is not a classic group" if is_known else "not found"
+            found.error_message = f"Group {group_id} {why}."
     if request.include_authorized_operations and not found.error_code:
         found.authorized_operations = GROUP_OPERATIONS
     return found

@@ -6,6 +6,7 @@ disk does: it says nothing of what is durable.
 
 from __future__ import annotations
 
+from odradek.coordination.groups.classic.groups import ClassicGroups
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
@@ -16,7 +17,7 @@ def handle(request: HeartbeatRequest, context: RequestContext) -> HeartbeatRespo
     if not request.group_id:
         return HeartbeatResponse(error_code=ErrorCode.INVALID_GROUP_ID)
     try:
-        return context.broker.groups.active(request.group_id).heartbeat(request)
+        return context.broker.groups.active(request.group_id).of(ClassicGroups).heartbeat(request)
     except KafkaError as error:
         return HeartbeatResponse(error_code=error.code)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from odradek.coordination.groups.membership import NO_MEMBER_ID, join_refused
+from odradek.coordination.groups.classic.groups import ClassicGroups
+from odradek.coordination.groups.classic.membership import join_refused
+from odradek.coordination.groups.classic.rebalance import NO_MEMBER_ID
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
 from odradek.errors import ErrorCode
@@ -27,7 +29,7 @@ def handle(request: JoinGroupRequest, context: RequestContext) -> Answer | Await
         return join_refused(code, member_id, version)
 
     def join(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
-        shard.join(reply, request, version, client, outcome)
+        shard.of(ClassicGroups).join(reply, request, version, client, outcome)
 
     if not request.group_id:
         return refusal(ErrorCode.INVALID_GROUP_ID)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+from odradek.coordination.groups.classic.groups import ClassicGroups
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
 from odradek.errors import ErrorCode
@@ -23,7 +24,7 @@ def handle(request: LeaveGroupRequest, context: RequestContext) -> Answer | Awai
     members = request.members if several else [MemberIdentity(member_id=request.member_id)]
 
     def leave(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
-        answers = shard.leave(request.group_id, members, outcome)
+        answers = shard.of(ClassicGroups).leave(request.group_id, members, outcome)
         if several:
             outcome.answer(reply, LeaveGroupResponse(members=answers))
         else:

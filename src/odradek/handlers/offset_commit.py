@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator
 
 from odradek.config.bounds import LONG_MAX
+from odradek.coordination.groups import committing
 from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetKey
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
@@ -41,10 +42,15 @@ def handle(request: OffsetCommitRequest, context: RequestContext) -> Answer | Aw
         return response
 
     def commit(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
-        shard.check_commit(
-            request.group_id, request.member_id, request.group_instance_id, request.generation_id_or_member_epoch
+        check = committing.check_commit(
+            shard,
+            request.group_id,
+            request.member_id,
+            request.group_instance_id,
+            request.generation_id_or_member_epoch,
+            context.api_version,
         )
-        shard.commit(_commits(request, wanted, context), outcome)
+        committing.commit(shard, _commits(request, wanted, context), check, outcome)
         outcome.answer(reply, response)
 
     def refusal(code: ErrorCode) -> OffsetCommitResponse:

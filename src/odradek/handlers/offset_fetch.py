@@ -34,6 +34,7 @@ from odradek.protocol.messages.offset_fetch import (
 GROUP_ERROR_SINCE = 2
 SEVERAL_GROUPS_SINCE = 8
 BY_ID_SINCE = 10
+NO_EPOCH = -1
 # Topic and partition of offsets that may change.
 Unstable = frozenset[tuple[str, int]]
 NOTHING = Committed(offset=-1, leader_epoch=-1, metadata="", commit_ms=-1)
@@ -45,7 +46,7 @@ async def handle(request: OffsetFetchRequest, context: RequestContext) -> Offset
         groups = await asyncio.gather(*(_group(group, request.require_stable, context) for group in request.groups))
         return OffsetFetchResponse(groups=list(groups))
     try:
-        found, unstable = await _offsets(request.group_id, request.require_stable, context)
+        found, unstable = await _offsets(request.group_id, None, NO_EPOCH, request.require_stable, context)
     except KafkaError as error:
         if context.api_version >= GROUP_ERROR_SINCE:
             return OffsetFetchResponse(error_code=error.code)
@@ -67,11 +68,14 @@ def refused(request: OffsetFetchRequest, code: ErrorCode, version: int) -> Offse
     return OffsetFetchResponse(topics=_old_topics(request.topics or [], {}, code, frozenset()))
 
 
-async def _offsets(group_id: str, require_stable: bool, context: RequestContext) -> tuple[Topics, Unstable]:
+async def _offsets(
+    group_id: str, member_id: str | None, member_epoch: int, require_stable: bool, context: RequestContext
+) -> tuple[Topics, Unstable]:
     """A group's offsets; and where transactions that have not ended may change them, if that matters."""
 
     def read(shard: GroupShard, outcome: Outcome) -> tuple[Topics, Unstable]:
-        found = {topic: dict(partitions) for topic, partitions in shard.offsets.of(group_id).items()}
+        committed = shard.fetch_offsets(group_id, member_id, member_epoch)
+        found = {topic: dict(partitions) for topic, partitions in committed.items()}
         pending = shard.pending.keys_of(group_id) if require_stable else ()
         return found, frozenset((key.topic, key.partition) for key in pending)
 
@@ -108,7 +112,8 @@ async def _group(
     partitions = context.broker.partitions
     by_id = context.api_version >= BY_ID_SINCE
     try:
-        found, unstable = await _offsets(group.group_id, require_stable, context)
+        member = group.member_id, group.member_epoch
+        found, unstable = await _offsets(group.group_id, *member, require_stable, context)
     except KafkaError as error:
         response.error_code = error.code
         return response

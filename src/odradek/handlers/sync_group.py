@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+from odradek.coordination.groups.classic.groups import ClassicGroups
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
 from odradek.errors import ErrorCode
@@ -21,7 +22,7 @@ def handle(request: SyncGroupRequest, context: RequestContext) -> Answer | Await
     """The member's assignment."""
 
     def sync(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
-        shard.sync(reply, request, outcome)
+        shard.of(ClassicGroups).sync(reply, request, outcome)
 
     def refusal(code: ErrorCode) -> SyncGroupResponse:
         return refused(request, code, context.api_version)

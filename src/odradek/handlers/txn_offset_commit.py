@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from odradek.coordination.groups import committing
 from odradek.coordination.groups.records import Committed, OffsetKey
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome
@@ -43,10 +44,16 @@ async def handle(request: TxnOffsetCommitRequest, context: RequestContext) -> Tx
     producer = request.producer_id, request.producer_epoch
 
     def commit(shard: GroupShard, outcome: Outcome) -> None:
-        shard.check_transactional_commit(
-            request.group_id, request.member_id, request.group_instance_id, request.generation_id_or_member_epoch
+        check = committing.check_commit(
+            shard,
+            request.group_id,
+            request.member_id,
+            request.group_instance_id,
+            request.generation_id_or_member_epoch,
+            context.api_version,
+            is_transactional=True,
         )
-        shard.commit(_commits(request, wanted, context), outcome)
+        committing.commit(shard, _commits(request, wanted, context), check, outcome)
         outcome.producer = producer
 
     broker = context.broker

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from itertools import islice
 
-from odradek.coordination.groups.classic import GroupState
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.runtime import ShardState
 from odradek.durations import Durations
@@ -246,7 +245,7 @@ class Gathering:
     async def _groups(self) -> list[Series]:
         if self.groups is None or not self.groups.has_begun:
             return []
-        states = dict.fromkeys((state for state in GroupState if state is not GroupState.DEAD), 0)
+        states = dict.fromkeys(self.groups.states, 0)
         members = loading = 0
         for shard in self.groups.shards():
             if shard.state is not ShardState.ACTIVE:
@@ -259,7 +258,7 @@ class Gathering:
             await asyncio.sleep(0)
         counters = self.groups.counters
         return [
-            Series(metrics.GROUPS, [((state.value,), count) for state, count in states.items()]),
+            Series(metrics.GROUPS, [((state,), count) for state, count in states.items()]),
             _one(metrics.GROUP_MEMBERS, members),
             _one(metrics.GROUP_REBALANCES, counters.rebalances),
             _one(metrics.GROUP_OFFSET_COMMITS, counters.offset_commits),

@@ -22,7 +22,8 @@ from odradek.clock import Clock
 from odradek.config.layers import BrokerConfig
 from odradek.config.topic import LogConfig
 from odradek.coordination.groups.coordinator import GroupCoordinator
-from odradek.coordination.groups.shard import GroupMember, GroupShard
+from odradek.coordination.groups.group import GroupMember
+from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.retention_guard import is_guarding
 from odradek.coordination.runtime import Shard, ShardState
 from odradek.engines.interface import LogFailure, Unread

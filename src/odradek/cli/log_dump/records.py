@@ -13,16 +13,9 @@ from typing import Any, NamedTuple
 
 from odradek.cli.log_dump.report import counted, quoted
 from odradek.cli.record_format import moment
-from odradek.coordination.groups.records import (
-    Committed,
-    GroupKey,
-    OffsetKey,
-    assigned_partitions,
-    read_committed,
-    read_group,
-    read_key,
-    subscribed_topics,
-)
+from odradek.coordination.groups.classic.consumer_protocol import assigned_partitions, subscribed_topics
+from odradek.coordination.groups.classic.records import read_group, read_group_key
+from odradek.coordination.groups.records import Committed, OffsetKey, read_committed, read_offset_key
 from odradek.metadata.image import decode_record
 from odradek.protocol.decoding import decode
 from odradek.protocol.errors import DecodeError
@@ -110,12 +103,13 @@ def _group_record(record: Record) -> Decoded:
     if record.key is None:
         raise Unread("a group's record without a key")
     try:
-        key = read_key(record.key)
-        if isinstance(key, OffsetKey):
+        key = read_offset_key(record.key)
+        if key is not None:
             committed = None if record.value is None else read_committed(record.key, record.value)
             return _offset(key, committed)
-        if isinstance(key, GroupKey):
-            return _group(key.group_id, None if record.value is None else read_group(record.value))
+        group_id = read_group_key(record.key)
+        if group_id is not None:
+            return _group(group_id, None if record.value is None else read_group(record.value))
     except DecodeError as error:
         raise Unread(str(error)) from None
     raise Unread(f"a group's record of type {_SHORT.unpack_from(record.key)[0]}, which is not known here")

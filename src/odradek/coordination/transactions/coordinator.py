@@ -1,7 +1,8 @@
-"""The coordinator of transactions: what producers ask, the markers that end transactions, and the shards' lives.
+"""The coordinator of transactions: what producers ask, and the markers that end transactions.
 
-Role: find a transactional id's partition of `__transaction_state`, run the shard's operations, and complete what was
-prepared: write a marker to every partition of the transaction, and when all are durable, note that.
+Role: run operations on the shard of `__transaction_state` that has a transactional id, and complete what was prepared:
+write a marker to every partition of the transaction, and when all are durable, note that. The life of the shards is
+`coordination.sharded_topic`'s.
 
 Invariants:
 - A transaction's end is acknowledged when it is prepared, durably; from then on it is completed, however often that
@@ -20,9 +21,9 @@ from typing import TypeVar
 from odradek.ages import Ages
 from odradek.clock import Scheduler
 from odradek.config.layers import BrokerConfig
-from odradek.coordination.groups import coordinator as groups
 from odradek.coordination.operation import Outcome
 from odradek.coordination.runtime import Shard
+from odradek.coordination.sharded_topic import ShardedTopic, partition_of
 from odradek.coordination.transactions.records import NO_PRODUCER_ID, State, TopicPartition, Transaction
 from odradek.coordination.transactions.shard import TransactionShard
 from odradek.errors import ErrorCode, KafkaError
@@ -80,35 +81,26 @@ class TransactionCoordinator:
         self.config = config
         self.scheduler = scheduler
         self.partitions = partitions
-        self._create_topic = create_topic
         self._next_producer_id = next_producer_id
         self.ages = ages
-        self._shards: list[Shard[TransactionShard]] = []
+        self._topic = ShardedTopic(
+            TRANSACTIONS_TOPIC,
+            lambda: TransactionShard(scheduler.clock, self._loaded),
+            partitions,
+            create_topic,
+            scheduler,
+            config.integer("odradek.coordinator.snapshot.min.records"),
+            config.integer("transaction.state.log.load.buffer.size"),
+        )
         self._completions: dict[str, asyncio.Task[None]] = {}
 
     # --- life ----------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
         """Begins to serve the partitions of the transactions' topic that there are now."""
-        topic = self.partitions.topics.get(TRANSACTIONS_TOPIC)
-        found = [] if topic is None else topic.partitions
-        if [shard.partition for shard in self._shards] == found:
-            return
-        self._end_completions()
-        for shard in self._shards:
-            shard.close()
-        self._shards = [
-            Shard(
-                partition,
-                lambda: TransactionShard(self.scheduler.clock, self._loaded),
-                self.scheduler,
-                self.config.integer("odradek.coordinator.snapshot.min.records"),
-                self.config.integer("transaction.state.log.load.buffer.size"),
-            )
-            for partition in found
-        ]
-        for shard in self._shards:
-            shard.load()
+        if self._topic.has_changed():
+            self._end_completions()
+            self._topic.load()
 
     def _loaded(self, prepared: list[str]) -> None:
         for transactional_id in prepared:
@@ -116,14 +108,12 @@ class TransactionCoordinator:
 
     async def ready(self) -> None:
         """Makes the transactions' topic if there is none. Raises `KafkaError`."""
-        if not self._shards:
-            await self._create_topic(TRANSACTIONS_TOPIC)
-            self.load()
+        await self._topic.ready()
 
     async def stop(self) -> None:
         """Ends the shards, with a snapshot where one is due. What is prepared is completed by the next start."""
         self._end_completions()
-        await asyncio.gather(*(shard.stop() for shard in self._shards))
+        await self._topic.stop()
 
     def _end_completions(self) -> None:
         for task in self._completions.values():
@@ -132,15 +122,10 @@ class TransactionCoordinator:
 
     def shards(self) -> Sequence[Shard[TransactionShard]]:
         """The shards there are now, to look at."""
-        return self._shards
-
-    def _shard(self, transactional_id: str) -> Shard[TransactionShard]:
-        if not self._shards:
-            raise KafkaError(ErrorCode.NOT_COORDINATOR)
-        return self._shards[groups.partition_of(transactional_id, len(self._shards))]
+        return self._topic.shards
 
     async def _call(self, transactional_id: str, operation: Callable[[TransactionShard, Outcome], T]) -> T:
-        return await self._shard(transactional_id).call(operation)
+        return await self._topic.shard_of(transactional_id).call(operation)
 
     # --- what producers ask --------------------------------------------------------------------------------------
 
@@ -151,7 +136,7 @@ class TransactionCoordinator:
             raise KafkaError(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
         for _ in range(INIT_ATTEMPTS):
             await self._completed(transactional_id)
-            shard = self._shard(transactional_id)
+            shard = self._topic.shard_of(transactional_id)
             new_id = await self._next_producer_id() if shard.active().needs_producer_id(transactional_id) else -1
             given = await shard.call(partial(_init, transactional_id, timeout_ms, expected, new_id))
             if given is not None:
@@ -182,7 +167,7 @@ class TransactionCoordinator:
         self, transactional_id: str, producer_id: int, epoch: int, partitions: Sequence[TopicPartition]
     ) -> list[bool]:
         """Which of these partitions are part of the open transaction. Raises `KafkaError`."""
-        machine = self._shard(transactional_id).active()
+        machine = self._topic.shard_of(transactional_id).active()
         return machine.verify(transactional_id, producer_id, epoch, partitions)
 
     def offsets_partition(self, group_id: str) -> TopicPartition:
@@ -190,7 +175,7 @@ class TransactionCoordinator:
         topic = self.partitions.topics.get(OFFSETS_TOPIC)
         if topic is None or not topic.partitions:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-        return OFFSETS_TOPIC, groups.partition_of(group_id, len(topic.partitions))
+        return OFFSETS_TOPIC, partition_of(group_id, len(topic.partitions))
 
     async def add_group(
         self, transactional_id: str, producer_id: int, epoch: int, group_id: str, implicit: bool
@@ -215,7 +200,7 @@ class TransactionCoordinator:
     ) -> tuple[int, int]:
         """Commits or aborts: the producer id and epoch to go on with, when that is certain. Raises `KafkaError`."""
         await self._completed(transactional_id)
-        shard = self._shard(transactional_id)
+        shard = self._topic.shard_of(transactional_id)
         new_id = NO_PRODUCER_ID
         if version >= 2 and shard.active().needs_producer_id(transactional_id):
             new_id = await self._next_producer_id()
@@ -229,11 +214,15 @@ class TransactionCoordinator:
 
     def transaction(self, transactional_id: str) -> Transaction | None:
         """What is known of an id. Raises `KafkaError`."""
-        return self._shard(transactional_id).active().transactions.get(transactional_id) if self._shards else None
+        return (
+            self._topic.shard_of(transactional_id).active().transactions.get(transactional_id)
+            if self._topic.shards
+            else None
+        )
 
     def all(self) -> list[tuple[str, Transaction]]:
         """Every id. Raises `KafkaError` where a shard is being loaded."""
-        return [one for shard in self._shards for one in shard.active().transactions.items()]
+        return [one for shard in self._topic.shards for one in shard.active().transactions.items()]
 
     # --- completion ----------------------------------------------------------------------------------------------
 
@@ -247,7 +236,7 @@ class TransactionCoordinator:
         if transactional_id in self._completions:
             return
         try:
-            transaction = self._shard(transactional_id).active().transactions.get(transactional_id)
+            transaction = self._topic.shard_of(transactional_id).active().transactions.get(transactional_id)
         except KafkaError:
             return  # begun again when the shard is loaded
         if transaction is None or not transaction.state.is_prepared:
@@ -267,7 +256,9 @@ class TransactionCoordinator:
         left = list(prepared.partitions)
         delay_s = RETRY_FIRST_DELAY_S
         while True:
-            left = await self._write_markers(prepared, left, self._shard(transactional_id).partition.leader_epoch)
+            left = await self._write_markers(
+                prepared, left, self._topic.shard_of(transactional_id).partition.leader_epoch
+            )
             if not left:
                 break
             log.warning(
@@ -279,7 +270,7 @@ class TransactionCoordinator:
             await self.scheduler.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_MAX_DELAY_S)
         try:
-            shard = self._shard(transactional_id)
+            shard = self._topic.shard_of(transactional_id)
             # Only appended: what comes next is behind it in the log.
             shard.run(lambda machine, out: machine.complete(transactional_id, prepared, out))
         except KafkaError as error:
@@ -306,7 +297,7 @@ class TransactionCoordinator:
 
     async def abort_out_of_time(self) -> None:
         """Aborts what has been open for longer than its producer said."""
-        for shard in list(self._shards):
+        for shard in self._topic.shards:
             try:
                 late = shard.active().out_of_time()
                 for transactional_id, transaction in late:
@@ -323,8 +314,4 @@ class TransactionCoordinator:
     async def expire(self) -> None:
         """Forgets transactional ids that were silent for `transactional.id.expiration.ms`."""
         now_ms, expiration_ms = self.ages.now_ms(), self.config.integer("transactional.id.expiration.ms")
-        for shard in list(self._shards):
-            try:
-                await shard.call(lambda machine, out: machine.expire(now_ms, expiration_ms, out))
-            except KafkaError as error:
-                log.info("transactions were passed over", partition=str(shard.partition.identity), why=str(error))
+        await self._topic.on_every_shard(lambda machine, out: machine.expire(now_ms, expiration_ms, out))

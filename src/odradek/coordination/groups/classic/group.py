@@ -1,34 +1,42 @@
 """A classic group: its members, its state, and what follows from them. (Kafka's protocol before KIP-848.)
 
-Role: the soft state of one group, with the few rules that concern nothing else: which protocols fit, which one wins,
-who leads, who is still missing. Requests, timers and answers are `membership.py`'s; records are `shard.py`'s.
+Role: the soft state of one group, with the rules that concern nothing else (which protocols fit, which one wins, who
+leads, who is still missing), and what the shard asks of any group. Who joins and leaves is `membership.py`'s, what
+follows from that for the others `rebalance.py`'s; which groups there are is `groups.py`'s.
 
 Invariants: `leader_id` is a member whenever there are members; every static member's instance id names a member;
 `supported` counts, for each protocol, the members that have it; who joins or syncs and waits holds a reply, and who
 holds none does not wait.
 
-Two clocks: `state_ms` is wall time, for records; deadlines live in the shard's timers.
+Two clocks: `state_ms` is wall time, for records; deadlines (`deadlines.py`) live in the shard's timers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import Enum
+from typing import ClassVar
 
-from odradek.coordination.groups.records import subscribed_topics
-from odradek.coordination.operation import Reply
+from odradek.coordination.groups.classic.consumer_protocol import (
+    CONSUMER_PROTOCOL,
+    assigned_partitions,
+    subscribed_topics,
+)
+from odradek.coordination.groups.classic.deadlines import Deadlines
+from odradek.coordination.groups.classic.member import Member
+from odradek.coordination.groups.group import CLASSIC_TYPE, EMPTY_STATE, CommitCheck, Group, GroupMember
+from odradek.coordination.groups.records import Committed
 from odradek.errors import ErrorCode, KafkaError
-from odradek.protocol.messages.join_group import JoinGroupRequestProtocol, JoinGroupResponseMember
+from odradek.protocol.messages.describe_groups import DescribedGroup, DescribedGroupMember
+from odradek.protocol.messages.join_group import JoinGroupResponseMember
 from odradek.protocol.records.group import GroupMetadataValue, MemberMetadata
-
-CONSUMER_PROTOCOL = "consumer"
 
 
 class GroupState(Enum):
     """By the names that DescribeGroups and ListGroups give."""
 
-    EMPTY = "Empty"
+    EMPTY = EMPTY_STATE
     """No members; perhaps offsets."""
     PREPARING_REBALANCE = "PreparingRebalance"
     """Members are to join again."""
@@ -39,65 +47,11 @@ class GroupState(Enum):
     """Only in answers: there is no such group."""
 
 
-class Member:
-    """One member of a group."""
-
-    __slots__ = (
-        "assignment",
-        "client_host",
-        "client_id",
-        "instance_id",
-        "is_new",
-        "join_reply",
-        "member_id",
-        "protocols",
-        "rebalance_timeout_ms",
-        "session_timeout_ms",
-        "sync_reply",
-    )
-
-    def __init__(
-        self,
-        member_id: str,
-        instance_id: str | None,
-        client_id: str,
-        client_host: str,
-        rebalance_timeout_ms: int,
-        session_timeout_ms: int,
-        protocols: dict[str, bytes],
-        assignment: bytes = b"",
-    ) -> None:
-        self.member_id = member_id
-        self.instance_id = instance_id
-        self.client_id = client_id
-        self.client_host = client_host
-        self.rebalance_timeout_ms = rebalance_timeout_ms
-        self.session_timeout_ms = session_timeout_ms
-        self.protocols = protocols
-        """Name to metadata, in the order of the member's preference."""
-        self.assignment = assignment
-        self.is_new = False
-        """It has joined and not yet got an answer: it may not know its id, and cannot heartbeat."""
-        self.join_reply: Reply | None = None
-        self.sync_reply: Reply | None = None
-
-    def has_protocols(self, protocols: dict[str, bytes]) -> bool:
-        """Whether these are what it has, in the same order."""
-        return list(self.protocols.items()) == list(protocols.items())
-
-
-def protocols_of(asked: Iterable[JoinGroupRequestProtocol]) -> dict[str, bytes]:
-    """A JoinGroup's protocols by name, the first of equal names."""
-    protocols: dict[str, bytes] = {}
-    for protocol in asked:
-        protocols.setdefault(protocol.name, bytes(protocol.metadata))
-    return protocols
-
-
-class ClassicGroup:
+class ClassicGroup(Group):
     """One group's members and state."""
 
     __slots__ = (
+        "deadlines",
         "generation",
         "group_id",
         "initial_delay_ms",
@@ -116,14 +70,16 @@ class ClassicGroup:
         "subscribed",
         "supported",
     )
+    type_name: ClassVar[str] = CLASSIC_TYPE
 
-    def __init__(self, group_id: str, now_ms: int) -> None:
+    def __init__(self, group_id: str, now_ms: int, deadlines: Deadlines) -> None:
         self.group_id = group_id
+        self.deadlines = deadlines
         self.state = GroupState.EMPTY
         self.previous_state = GroupState.EMPTY
         self.state_ms = now_ms
         self.generation = 0
-        self.protocol_type: str | None = None
+        self.protocol_type = None
         self.protocol: str | None = None
         self.leader_id: str | None = None
         self.members: dict[str, Member] = {}
@@ -142,9 +98,9 @@ class ClassicGroup:
         self.initial_remaining_ms = 0
 
     @classmethod
-    def from_record(cls, group_id: str, value: GroupMetadataValue) -> ClassicGroup:
+    def from_record(cls, group_id: str, value: GroupMetadataValue, deadlines: Deadlines) -> ClassicGroup:
         """The group as it was written: stable, or empty."""
-        group = cls(group_id, value.current_state_timestamp)
+        group = cls(group_id, value.current_state_timestamp, deadlines)
         group.generation = value.generation
         group.protocol_type = value.protocol_type
         group.protocol = value.protocol
@@ -282,10 +238,6 @@ class ClassicGroup:
             topics |= subscribed
         return frozenset(topics)
 
-    def is_subscribed_to(self, topic: str) -> bool:
-        """Consumers whose subscriptions cannot be read may read anything."""
-        return self.protocol_type == CONSUMER_PROTOCOL if self.subscribed is None else topic in self.subscribed
-
     # --- state ---------------------------------------------------------------------------------------------------
 
     def move_to(self, state: GroupState, now_ms: int) -> None:
@@ -346,3 +298,103 @@ class ClassicGroup:
     def rests(self) -> bool:
         """Nobody is in it, or about to be."""
         return not self.members and not self.pending_joins
+
+    # --- as any group --------------------------------------------------------------------------------------------
+
+    @property
+    def state_name(self) -> str:
+        return self.state.value
+
+    @property
+    def member_count(self) -> int:
+        return len(self.members)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.state is GroupState.EMPTY
+
+    @property
+    def expires(self) -> bool:
+        return self.is_empty and self.rests
+
+    def describe(self) -> DescribedGroup:
+        protocol = (self.protocol or "") if self.state is GroupState.STABLE else ""
+        return DescribedGroup(
+            group_id=self.group_id,
+            group_state=self.state.value,
+            protocol_type=self.protocol_type or "",
+            protocol_data=protocol,
+            members=[
+                DescribedGroupMember(
+                    member_id=member.member_id,
+                    group_instance_id=member.instance_id,
+                    client_id=member.client_id,
+                    client_host=member.client_host,
+                    member_metadata=member.protocols.get(protocol, b"") if protocol else b"",
+                    member_assignment=member.assignment,
+                )
+                for member in self.members.values()
+            ],
+        )
+
+    def consumers(self) -> tuple[Sequence[GroupMember], frozenset[str]] | None:
+        if not self.members or self.protocol_type != CONSUMER_PROTOCOL or not self.subscribed:
+            return None
+        members: Sequence[GroupMember] = [
+            GroupMember(
+                member.member_id,
+                member.client_id,
+                member.client_host,
+                [
+                    (topic, partition)
+                    for topic, partitions in (assigned_partitions(member.assignment) or {}).items()
+                    for partition in partitions
+                ],
+            )
+            for member in self.members.values()
+        ]
+        return members, self.subscribed
+
+    def check_commit(
+        self, member_id: str, instance_id: str | None, generation: int, version: int, is_transactional: bool
+    ) -> CommitCheck | None:
+        if generation < 0:
+            if self.state is GroupState.EMPTY:
+                return None
+            if not member_id and instance_id is None:
+                # In a transaction, who says nothing of a member is believed, as ever before KIP-447.
+                if is_transactional:
+                    return None
+                raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
+        member = self.validate_member(member_id, instance_id)
+        if generation != self.generation:
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+        if self.state is GroupState.COMPLETING_REBALANCE and not is_transactional:
+            raise KafkaError(ErrorCode.REBALANCE_IN_PROGRESS)
+        self.deadlines.keep_session(self.group_id, member)
+        return None
+
+    def check_offset_delete(self) -> None:
+        if self.state is not GroupState.EMPTY and self.protocol_type != CONSUMER_PROTOCOL:
+            raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
+
+    def is_subscribed_to(self, topic: str) -> bool:
+        """Consumers whose subscriptions cannot be read may read anything."""
+        if not self.members:
+            return False
+        return self.protocol_type == CONSUMER_PROTOCOL if self.subscribed is None else topic in self.subscribed
+
+    def subscribed_topics(self) -> frozenset[str]:
+        return (self.subscribed or frozenset()) if self.members else frozenset()
+
+    def grows_old_since_ms(self, topic: str, committed: Committed) -> int | None:
+        """In a group without members from when they went, or from the commit if that came after (Kafka forgets an
+        offset that an administrator sets in a long empty group within minutes); in one with members only where nobody
+        subscribes to the topic; and offsets without members ever, from their commit."""
+        if self.protocol_type is None:
+            return committed.commit_ms
+        if self.state is GroupState.EMPTY:
+            return max(self.state_ms, committed.commit_ms)
+        if self.state is GroupState.STABLE and self.subscribed is not None and topic not in self.subscribed:
+            return committed.commit_ms
+        return None
