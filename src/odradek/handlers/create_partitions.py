@@ -6,9 +6,10 @@ open.
 
 from __future__ import annotations
 
-from odradek.errors import ErrorCode, KafkaError
+from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
+from odradek.handlers.topics import add_partitions
 from odradek.metadata.changes import Outcome, create_partitions
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_partitions import (
@@ -23,16 +24,9 @@ async def handle(request: CreatePartitionsRequest, context: RequestContext) -> C
     broker = context.broker
 
     def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = create_partitions(image, request.topics, broker.metadata.policy)
-        if request.validate_only or not records:
-            return [], outcomes
-        broker.partitions.space.check()
-        return records, outcomes
+        return create_partitions(image, request.topics, broker.metadata.policy)
 
-    try:
-        outcomes = await broker.metadata.change(create)
-    except KafkaError as error:
-        outcomes = [Outcome(topic.name, error.code, error.message) for topic in request.topics]
+    outcomes = await add_partitions(broker, request.topics, create, request.validate_only)
     return CreatePartitionsResponse(
         results=[
             CreatePartitionsTopicResult(

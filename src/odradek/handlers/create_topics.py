@@ -8,9 +8,10 @@ above 1 is refused on an engine that keeps one copy, unless `odradek.replication
 from __future__ import annotations
 
 from odradek.config import TOPIC_SETTINGS, BrokerConfig, format_value
-from odradek.errors import ErrorCode, KafkaError
+from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
+from odradek.handlers.topics import add_partitions
 from odradek.metadata.changes import Outcome, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import (
@@ -28,16 +29,9 @@ async def handle(request: CreateTopicsRequest, context: RequestContext) -> Creat
     broker = context.broker
 
     def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = create_topics(image, request.topics, broker.metadata.policy)
-        if request.validate_only or not records:
-            return [], outcomes
-        broker.partitions.space.check()
-        return records, outcomes
+        return create_topics(image, request.topics, broker.metadata.policy)
 
-    try:
-        outcomes = await broker.metadata.change(create)
-    except KafkaError as error:
-        outcomes = [Outcome(topic.name, error.code, error.message) for topic in request.topics]
+    outcomes = await add_partitions(broker, request.topics, create, request.validate_only)
     with_configs = context.api_version >= CONFIGS_SINCE
     return CreateTopicsResponse(topics=[_result(outcome, broker.config, with_configs) for outcome in outcomes])
 

@@ -18,6 +18,7 @@ from odradek.errors import ErrorCode
 from odradek.handlers import produce
 from odradek.handlers.context import Broker
 from odradek.handlers.shortcut import Begun, Handled, Shortcut
+from odradek.handlers.topics import find_topic, finder
 from odradek.internal_topics import INTERNAL_TOPICS
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.compiler import read_uvarint
@@ -122,8 +123,8 @@ class Shape:
         "_after",
         "_before",
         "_broker",
-        "_by_id",
         "_encode",
+        "_find_topic",
         "_flexible",
         "_index",
         "_name",
@@ -146,10 +147,10 @@ class Shape:
         self.acks = request.acks
         self.timeout_ms = request.timeout_ms
         self._broker = broker
-        self._by_id = version >= produce.TOPIC_ID_SINCE
         self._flexible = version in ProduceRequest.flexible_versions
         self._name = topic.name
         self._topic_id = topic.topic_id
+        self._find_topic = finder(broker.partitions, topic.name, topic.topic_id, version >= produce.TOPIC_ID_SINCE)
         self._index = data.index
         offsets = _OFFSETS.unpack(_MARK)
         answer = PartitionProduceResponse(
@@ -193,8 +194,7 @@ class Shape:
     def handle(self, correlations: list[bytes], batches: list[memoryview]) -> list[Begun | Handled] | None:
         """Appends the batches of requests of this shape. What became of them in their order, or None where the topic is
         not what it was."""
-        partitions = self._broker.partitions
-        found = partitions.topics_by_id.get(self._topic_id) if self._by_id else partitions.topics.get(self._name)
+        found = self._find_topic()
         if found is None or self._index >= len(found.partitions):
             return None
         partition = found.partitions[self._index]
@@ -292,14 +292,11 @@ def learn(
         return None
     topic = request.topic_data[0]
     records = topic.partition_data[0].records
-    if request.transactional_id is not None or not records or topic.name in INTERNAL_TOPICS:
+    if request.transactional_id is not None or not records or request.acks not in (produce.ACKS_ALL, 0, 1):
         return None
-    if request.acks not in (produce.ACKS_ALL, 0, 1):
+    known = find_topic(broker.partitions, topic.name, topic.topic_id, version >= produce.TOPIC_ID_SINCE)
+    if known is None or known.name in INTERNAL_TOPICS:
         return None
-    if version >= produce.TOPIC_ID_SINCE:
-        known = broker.partitions.topics_by_id.get(topic.topic_id)
-        if known is None or known.name in INTERNAL_TOPICS:
-            return None
     flexible = version in ProduceRequest.flexible_versions
     end = stop - (len(_NO_TAGS) if flexible else 0)
     begin = end - len(records)
