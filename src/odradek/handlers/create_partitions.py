@@ -10,7 +10,7 @@ from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import add_partitions
-from odradek.metadata.changes import Outcome, create_partitions
+from odradek.metadata.changes import TopicOutcome, create_partitions
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -23,7 +23,7 @@ async def handle(request: CreatePartitionsRequest, context: RequestContext) -> C
     """Enlarges the topics, or says whether they could be enlarged."""
     broker = context.broker
 
-    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
         return create_partitions(image, request.topics, broker.metadata.policy)
 
     outcomes = await add_partitions(broker, request.topics, create, request.validate_only)

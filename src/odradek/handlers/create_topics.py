@@ -12,7 +12,7 @@ from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import add_partitions
-from odradek.metadata.changes import Outcome, create_topics
+from odradek.metadata.changes import TopicOutcome, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import (
     CreatableTopicConfigs,
@@ -28,7 +28,7 @@ async def handle(request: CreateTopicsRequest, context: RequestContext) -> Creat
     """Makes the topics, or says whether they could be made."""
     broker = context.broker
 
-    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
         return create_topics(image, request.topics, broker.metadata.policy)
 
     outcomes = await add_partitions(broker, request.topics, create, request.validate_only)
@@ -46,7 +46,7 @@ def refused(request: CreateTopicsRequest, code: ErrorCode, version: int) -> Crea
     )
 
 
-def _result(outcome: Outcome, config: BrokerConfig, with_configs: bool) -> CreatableTopicResult:
+def _result(outcome: TopicOutcome, config: BrokerConfig, with_configs: bool) -> CreatableTopicResult:
     result = CreatableTopicResult(
         name=outcome.name or "",
         topic_id=outcome.topic_id,

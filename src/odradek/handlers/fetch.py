@@ -20,7 +20,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker, RequestContext
+from odradek.handlers.context import BrokerParts, RequestContext
 from odradek.handlers.fetch_sessions import TOPIC_ID_SINCE, CachedPartition, FetchContext
 from odradek.handlers.topics import find_topic, unknown
 from odradek.partitions.counters import Traffic
@@ -100,7 +100,7 @@ class _Fetch:
 
     def __init__(self, request: FetchRequest, context: RequestContext, fetch: FetchContext) -> None:
         self.request = request
-        self.broker: Broker = context.broker
+        self.broker: BrokerParts = context.broker
         self.version = context.api_version
         self.by_id = context.api_version >= TOPIC_ID_SINCE
         self.spans = context.takes_spans

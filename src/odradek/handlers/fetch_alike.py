@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Sequence
 from odradek.engines.interface import LogFailure, OffsetOutOfRange
 from odradek.errors import KafkaError
 from odradek.handlers import fetch
-from odradek.handlers.context import Broker
+from odradek.handlers.context import BrokerParts
 from odradek.handlers.fetch_sessions import FINAL_EPOCH, INVALID_SESSION_ID, TOPIC_ID_SINCE
 from odradek.handlers.shortcut import Begun, Shortcut
 from odradek.handlers.topics import finder
@@ -46,7 +46,7 @@ class FetchAlike(Shortcut):
 
     __slots__ = ("_broker", "_taken", "_version", "learned", "shapes")
 
-    def __init__(self, broker: Broker, version: int) -> None:
+    def __init__(self, broker: BrokerParts, version: int) -> None:
         self._broker = broker
         self._version = version
         self.shapes: dict[int, FetchShape] = {}
@@ -106,7 +106,7 @@ class FetchShape:
         "offset_at",
     )
 
-    def __init__(self, broker: Broker, frame: bytes, request: FetchRequest, version: int, offset_at: int) -> None:
+    def __init__(self, broker: BrokerParts, frame: bytes, request: FetchRequest, version: int, offset_at: int) -> None:
         (topic,) = request.topics
         (asked,) = topic.partitions
         self._broker = broker
@@ -188,7 +188,7 @@ class FetchShape:
         return [head + length, *records, after] if after else [head + length, *records]
 
 
-def learn(frame: bytes, request: FetchRequest, version: int, broker: Broker) -> FetchShape | None:
+def learn(frame: bytes, request: FetchRequest, version: int, broker: BrokerParts) -> FetchShape | None:
     """The shape of a request for one partition, outside a session; None where there is nothing to gain or to be sure
     of."""
     if (

@@ -13,7 +13,7 @@ from typing import Any
 from odradek.config import LONG_MAX
 from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetKey
 from odradek.errors import ErrorCode
-from odradek.handlers.context import Broker
+from odradek.handlers.context import BrokerParts
 from odradek.handlers.topics import find_topic, unknown
 from odradek.partitions.registry import Partitions, Topic
 from odradek.protocol.messages.offset_commit import (
@@ -66,7 +66,7 @@ def to_commit(
 
 
 def committed(
-    group_id: str, offsets: list[ToCommit], broker: Broker, retention_ms: int = NO_RETENTION
+    group_id: str, offsets: list[ToCommit], broker: BrokerParts, retention_ms: int = NO_RETENTION
 ) -> Iterator[tuple[OffsetKey, Committed]]:
     """What is to be remembered of each; text that is too long is refused for its partition."""
     now_ms = broker.clock.now_ms()

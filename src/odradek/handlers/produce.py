@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, Broker, RequestContext
+from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, BrokerParts, RequestContext
 from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import find_topic, unknown
 from odradek.internal_topics import INTERNAL_TOPICS, check_produce
@@ -149,7 +149,7 @@ class Settling:
 
     __slots__ = ("_failed", "_response", "_result", "_waiting", "acks", "broker", "timeout_ms")
 
-    def __init__(self, broker: Broker, acks: int, timeout_ms: int) -> None:
+    def __init__(self, broker: BrokerParts, acks: int, timeout_ms: int) -> None:
         self.broker = broker
         self.acks = acks
         self.timeout_ms = timeout_ms

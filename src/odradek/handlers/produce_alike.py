@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from odradek.errors import ErrorCode
 from odradek.handlers import produce
-from odradek.handlers.context import Broker
+from odradek.handlers.context import BrokerParts
 from odradek.handlers.shortcut import Begun, Handled, Shortcut
 from odradek.handlers.topics import find_topic, finder
 from odradek.internal_topics import INTERNAL_TOPICS
@@ -52,7 +52,7 @@ class ProduceAlike(Shortcut):
 
     __slots__ = ("_batches", "_broker", "_correlations", "_lengths", "_shape", "_size", "_version", "shapes")
 
-    def __init__(self, broker: Broker, version: int) -> None:
+    def __init__(self, broker: BrokerParts, version: int) -> None:
         self._broker = broker
         self._version = version
         self.shapes: dict[bytes, Shape] = {}
@@ -136,7 +136,7 @@ class Shape:
         "timeout_ms",
     )
 
-    def __init__(self, broker: Broker, request: ProduceRequest, version: int, api: bytes, key: bytes) -> None:
+    def __init__(self, broker: BrokerParts, request: ProduceRequest, version: int, api: bytes, key: bytes) -> None:
         (topic,) = request.topic_data
         (data,) = topic.partition_data
         self.api = api
@@ -285,7 +285,7 @@ def _number(correlation: bytes) -> int:
 
 
 def learn(
-    buffer: bytes | bytearray, start: int, stop: int, request: ProduceRequest, version: int, broker: Broker
+    buffer: bytes | bytearray, start: int, stop: int, request: ProduceRequest, version: int, broker: BrokerParts
 ) -> Shape | None:
     """The shape of a request for one batch of one partition; None where there is nothing to gain or to be sure of."""
     if version < produce.ZSTD_SINCE or len(request.topic_data) != 1 or len(request.topic_data[0].partition_data) != 1:

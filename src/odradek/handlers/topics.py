@@ -12,8 +12,8 @@ from functools import partial
 from typing import Protocol
 
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker
-from odradek.metadata.changes import Outcome, check_name
+from odradek.handlers.context import BrokerParts
+from odradek.metadata.changes import TopicOutcome, check_name
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.partitions.registry import Partitions, Topic
 
@@ -53,7 +53,7 @@ def why_unknown(name: str) -> ErrorCode:
 # --- how a topic looks to a client -----------------------------------------------------------------------------------
 
 
-def leader_epoch(broker: Broker, topic: str, index: int) -> int:
+def leader_epoch(broker: BrokerParts, topic: str, index: int) -> int:
     """A partition's leader epoch, which the engine owns."""
     partition = broker.partitions.get(topic, index)
     return partition.leader_epoch if partition is not None else 0
@@ -69,14 +69,14 @@ class Named(Protocol):
 
 
 async def add_partitions(
-    broker: Broker,
+    broker: BrokerParts,
     topics: Sequence[Named],
-    change: Callable[[MetadataImage], tuple[list[MetadataRecord], list[Outcome]]],
+    change: Callable[[MetadataImage], tuple[list[MetadataRecord], list[TopicOutcome]]],
     validate_only: bool,
-) -> list[Outcome]:
+) -> list[TopicOutcome]:
     """Carries out a change that needs room on the disk, or says what it would do; what became of each of the topics."""
 
-    def checked(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+    def checked(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
         records, outcomes = change(image)
         if validate_only or not records:
             return [], outcomes
@@ -86,4 +86,4 @@ async def add_partitions(
     try:
         return await broker.metadata.change(checked)
     except KafkaError as error:
-        return [Outcome(topic.name, error.code, error.message) for topic in topics]
+        return [TopicOutcome(topic.name, error.code, error.message) for topic in topics]
