@@ -11,13 +11,16 @@ idempotent producer is for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 from odradek.errors import ErrorCode
 from odradek.handlers import table
 from odradek.handlers.context import CLOSE_CONNECTION, Answer, Handler, RequestContext
+from odradek.metadata.image import TOPIC_RESOURCE
+from odradek.partitions.registry import Topic
+from odradek.protocol.fields import Struct
 from odradek.protocol.registry import BY_NAME
 
 EVERY_API = "*"
@@ -59,7 +62,7 @@ class Fault:
             return False
         if self._client_id is not None and context.client_id != self._client_id:
             return False
-        return self._topic is None or self._topic in _topics(request, context)
+        return self._topic is None or self._topic in _topics(request, context.broker.partitions.topics_by_id)
 
     def _meet(self, handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
         self.hits += 1
@@ -177,17 +180,17 @@ class Faults:
 # --- which topics a request names ------------------------------------------------------------------------------------
 
 
-def _topics(request: Any, context: RequestContext) -> Iterator[str]:
-    """The names in a request's list of topics; ids are turned into names."""
-    by_id = context.broker.partitions.topics_by_id
-    for name in ("topics", "topic_data", "groups"):
-        for item in getattr(request, name, None) or ():
-            if isinstance(item, str):
-                yield item
-                continue
-            told = getattr(item, "name", None) or getattr(item, "topic", None)
-            found = by_id.get(getattr(item, "topic_id", b""))
-            if told:
-                yield told
-            elif found is not None:
-                yield found.name
+def _topics(structure: Struct, by_id: Mapping[bytes, Topic]) -> Iterator[str]:
+    """The names of all topics that a request, or a structure in it, is about; those that it has by their ids, too."""
+    for field in structure.__declared__:
+        value = getattr(structure, field.name)
+        for one in value if isinstance(value, list) else (value,):
+            if isinstance(one, Struct):
+                yield from _topics(one, by_id)
+            elif field.entity_type == "topicName" and one:
+                yield one
+            elif field.name == "topic_id" and (topic := by_id.get(one)) is not None:
+                yield topic.name
+            elif field.name == "resource_name" and getattr(structure, "resource_type", None) == TOPIC_RESOURCE:
+                # Kafka's definitions leave it to the type beside it what such a name is of.
+                yield one

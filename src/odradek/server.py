@@ -25,7 +25,7 @@ from odradek.coordination.transactions.coordinator import TransactionCoordinator
 from odradek.descriptors import Descriptors, divide
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker
+from odradek.handlers.context import BrokerParts
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
@@ -33,10 +33,10 @@ from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
 from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import Outcome, create_topics, default_topic
+from odradek.metadata.changes import TopicOutcome, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
-from odradek.network.dispatch import Dispatch, Faults
+from odradek.network.dispatch import Dispatch, FaultRules
 from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
@@ -101,7 +101,7 @@ def compose(
     config: BrokerConfig,
     *,
     memory: bool = False,
-    faults: Faults | None = None,
+    faults: FaultRules | None = None,
     clock: Clock | None = None,
     alone: bool = False,
 ) -> Server:
@@ -137,7 +137,7 @@ class Server:
         scheduler: Scheduler,
         descriptors: Descriptors,
         *,
-        faults: Faults | None = None,
+        faults: FaultRules | None = None,
         choose: random.Random | None = None,
         types_of_groups: Callable[[BrokerConfig], Sequence[GroupType]] = group_types,
     ) -> None:
@@ -170,7 +170,7 @@ class Server:
         self.deadlines = Deadlines(scheduler)
         self._advertised: dict[str, tuple[str, int]] = {}
         """For each listener's name, the host and port that clients are told, once it is bound."""
-        broker = Broker(
+        broker = BrokerParts(
             config=config,
             clock=self.clock,
             scheduler=scheduler,
@@ -322,7 +322,7 @@ class Server:
         """Makes an internal topic. Raises `KafkaError`."""
         policy = self.metadata.policy
 
-        def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+        def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
             return create_topics(image, [default_topic(name, policy)], policy)
 
         (outcome,) = await self.metadata.change(create)

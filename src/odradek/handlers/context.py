@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Broker:
+class BrokerParts:
     """The parts of a running broker that handlers delegate to."""
 
     config: BrokerConfig
@@ -57,7 +57,7 @@ class RequestContext:
     __slots__ = ("api_version", "broker", "client_host", "client_id", "listener", "takes_spans")
 
     def __init__(
-        self, broker: Broker, listener: str, client_host: str, client_id: str | None, api_version: int
+        self, broker: BrokerParts, listener: str, client_host: str, client_id: str | None, api_version: int
     ) -> None:
         self.broker = broker
         self.listener = listener

@@ -18,7 +18,7 @@ from odradek.config.layers import BrokerConfig, Source, broker_synonyms
 from odradek.config.setting import Setting, Update, format_value
 from odradek.config.topic import TOPIC_SETTINGS
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker, RequestContext
+from odradek.handlers.context import BrokerParts, RequestContext
 from odradek.metadata.changes import check_name
 from odradek.metadata.config_changes import ALL_BROKERS, KNOWN_RESOURCES, wrong_broker
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
@@ -93,7 +93,7 @@ def _describe(
     return result
 
 
-def _configs(resource: DescribeConfigsResource, broker: Broker) -> Iterator[DescribeConfigsResourceResult]:
+def _configs(resource: DescribeConfigsResource, broker: BrokerParts) -> Iterator[DescribeConfigsResourceResult]:
     name, image = resource.resource_name, broker.metadata.image
     if resource.resource_type == TOPIC_RESOURCE:
         check_name(name)
@@ -105,7 +105,7 @@ def _configs(resource: DescribeConfigsResource, broker: Broker) -> Iterator[Desc
             return _of_all_brokers(image.configs.get((BROKER_RESOURCE, ALL_BROKERS), {}))
         if not name.isdecimal() or int(name) != broker.node_id:
             expected = f"{broker.node_id} or empty string"
-            raise KafkaError(ErrorCode.INVALID_REQUEST, wrong_broker("Broker", name, expected))
+            raise KafkaError(ErrorCode.INVALID_REQUEST, wrong_broker("BrokerParts", name, expected))
         return _of_broker(broker.config)
     raise KafkaError(ErrorCode.INVALID_REQUEST, f"Resource type {resource.resource_type} has no settings here")
 

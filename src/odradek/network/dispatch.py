@@ -11,7 +11,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from odradek.handlers.context import Answer, Broker, Handler, RequestContext
+from odradek.handlers.context import Answer, BrokerParts, Handler, RequestContext
 from odradek.handlers.served import Served
 from odradek.handlers.shortcut import MakeShortcut
 from odradek.network.counters import ApiCounters
@@ -51,7 +51,7 @@ class UnknownVersion(Exception):
         self.response = response
 
 
-class Faults(Protocol):
+class FaultRules(Protocol):
     """What a broker does wrong on request (`faults.py`)."""
 
     @property
@@ -66,7 +66,7 @@ class Dispatch:
     """The routes of one broker."""
 
     def __init__(
-        self, broker: Broker, handlers: Mapping[int, Served], max_elements: int, faults: Faults | None = None
+        self, broker: BrokerParts, handlers: Mapping[int, Served], max_elements: int, faults: FaultRules | None = None
     ) -> None:
         missing = set(BY_KEY) ^ set(handlers)
         assert not missing, f"APIs announced without a handler, or handled and not announced: {sorted(missing)}"
