@@ -11,13 +11,14 @@ idempotent producer is for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 from odradek.errors import ErrorCode
 from odradek.handlers import table
-from odradek.handlers.context import CLOSE_CONNECTION, Answer, Handler, RequestContext
+from odradek.handlers.context import CLOSE_CONNECTION, Answer, Handler, RequestContext, Steps
+from odradek.handlers.turns import InTurns
 from odradek.metadata.image import TOPIC_RESOURCE
 from odradek.partitions.registry import Topic
 from odradek.protocol.fields import Struct
@@ -120,7 +121,7 @@ class Faults:
 
         async def act(handler: Handler, request: Any, context: RequestContext) -> Answer:
             await context.broker.scheduler.sleep(seconds)
-            answer = handler(request, context)
+            answer = _carry_out(handler, request, context)
             return await answer if isinstance(answer, Awaitable) else answer
 
         return self._add(api, act, times, topic, client_id)
@@ -141,7 +142,7 @@ class Faults:
             return CLOSE_CONNECTION
 
         async def carry_out_and_cut(handler: Handler, request: Any, context: RequestContext) -> Answer:
-            answer = handler(request, context)
+            answer = _carry_out(handler, request, context)
             if isinstance(answer, Awaitable):
                 await answer
             return CLOSE_CONNECTION
@@ -169,12 +170,29 @@ class Faults:
 
     # --- for the broker ------------------------------------------------------------------------------------------
 
-    def handle(self, api: str, handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
+    def handle(
+        self, api: str, handler: Handler, request: Any, context: RequestContext
+    ) -> Answer | Awaitable[Answer] | Steps:
         """In the place of the handler, while there are rules."""
         for rule in self.rules:
             if rule._meets(api, request, context):
                 return rule._meet(handler, request, context)
         return handler(request, context)
+
+
+def _carry_out(handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
+    """What a handler answers, whether it works in turns or not."""
+    answer = handler(request, context)
+    if isinstance(answer, Generator):
+        steps: Steps = answer
+        begun = context.broker.turns.begin(steps)
+        return _both(begun) if isinstance(begun, InTurns) else begun
+    return answer
+
+
+async def _both(turns: InTurns[Answer | Awaitable[Answer]]) -> Answer:
+    answer = await turns
+    return await answer if isinstance(answer, Awaitable) else answer
 
 
 # --- which topics a request names ------------------------------------------------------------------------------------

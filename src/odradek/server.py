@@ -29,6 +29,7 @@ from odradek.handlers.context import BrokerParts
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
+from odradek.handlers.turns import Turns
 from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
@@ -185,6 +186,7 @@ class Server:
                 choose,
             ),
             deadlines=self.deadlines,
+            turns=Turns(self.clock.monotonic),
             unread_responses=UnreadResponses(config.integer("odradek.queued.max.response.bytes")),
             advertised=self._advertised,
             node_id=config.integer("node.id"),
