@@ -105,7 +105,7 @@ def _configs(resource: DescribeConfigsResource, broker: BrokerParts) -> Iterator
             return _of_all_brokers(image.configs.get((BROKER_RESOURCE, ALL_BROKERS), {}))
         if not name.isdecimal() or int(name) != broker.node_id:
             expected = f"{broker.node_id} or empty string"
-            raise KafkaError(ErrorCode.INVALID_REQUEST, wrong_broker("BrokerParts", name, expected))
+            raise KafkaError(ErrorCode.INVALID_REQUEST, wrong_broker("Broker", name, expected))
         return _of_broker(broker.config)
     raise KafkaError(ErrorCode.INVALID_REQUEST, f"Resource type {resource.resource_type} has no settings here")
 
