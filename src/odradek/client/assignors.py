@@ -16,15 +16,15 @@ from typing import NamedTuple
 from odradek.protocol.decoding import decode
 from odradek.protocol.encoding import encode
 from odradek.protocol.errors import DecodeError
-from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignment, TopicPartition
+from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignment
+from odradek.protocol.records.consumer_assignment import TopicPartition as AssignedTopic
 from odradek.protocol.records.consumer_subscription import ConsumerProtocolSubscription
+from odradek.topic_partition import TopicPartition
 
 PROTOCOL_TYPE = "consumer"
 # What both carry is in their first version already; later fields are for assignors that remember.
 _VERSION = 0
 _VERSION_BYTES = 2
-
-Partition = tuple[str, int]
 
 
 class Subscriber(NamedTuple):
@@ -40,7 +40,7 @@ class Subscriber(NamedTuple):
         return (self.instance_id is None, self.instance_id or self.member_id)
 
 
-Shares = dict[str, list[Partition]]
+Shares = dict[str, list[TopicPartition]]
 Assignor = Callable[[Sequence[Subscriber], Mapping[str, int]], Shares]
 
 
@@ -91,16 +91,16 @@ def decode_subscription(data: bytes) -> frozenset[str]:
     return frozenset(subscription.topics)
 
 
-def encode_assignment(partitions: Sequence[Partition]) -> bytes:
+def encode_assignment(partitions: Sequence[TopicPartition]) -> bytes:
     """What the leader gives a member."""
     topics: dict[str, list[int]] = {}
     for topic, partition in partitions:
         topics.setdefault(topic, []).append(partition)
-    assigned = [TopicPartition(topic=topic, partitions=indexes) for topic, indexes in topics.items()]
+    assigned = [AssignedTopic(topic=topic, partitions=indexes) for topic, indexes in topics.items()]
     return _with_version(encode(ConsumerProtocolAssignment(assigned_partitions=assigned, user_data=None), _VERSION))
 
 
-def decode_assignment(data: bytes) -> list[Partition]:
+def decode_assignment(data: bytes) -> list[TopicPartition]:
     """The partitions of an assignment of any version; none in no bytes at all. Raises `DecodeError`."""
     if not data:
         return []

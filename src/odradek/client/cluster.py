@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from odradek.client.address import split_address
-from odradek.client.connection import Connection
+from odradek.client.connection import BrokerConnection
 from odradek.client.deadline import Deadline
 from odradek.client.error_codes import RETRIED, sentence
 from odradek.client.failures import (
@@ -57,8 +57,8 @@ class Client:
         self.brokers: dict[int, tuple[str, int]] = {}
         self.controller_id = -1
         self.cluster_id: str | None = None
-        self._first: Connection | None = None
-        self._connections: dict[int, Connection] = {}
+        self._first: BrokerConnection | None = None
+        self._connections: dict[int, BrokerConnection] = {}
         self._leaders: dict[tuple[str, int], int] = {}
 
     def __enter__(self) -> Client:
@@ -75,19 +75,19 @@ class Client:
 
     # --- whom to ask -------------------------------------------------------------------------------------------------
 
-    def _any_connection(self) -> Connection:
+    def _any_connection(self) -> BrokerConnection:
         if self._first is None:
             failures = []
             for host, port in [*self._bootstrap, *self.brokers.values()]:
                 try:
-                    self._first = Connection(host, port, self.timeout_s)
+                    self._first = BrokerConnection(host, port, self.timeout_s)
                     return self._first
                 except ConnectionLost as error:
                     failures.append(str(error))
             raise NoBrokerAnswers(failures[0])
         return self._first
 
-    def connection(self, node_id: int) -> Connection:
+    def connection(self, node_id: int) -> BrokerConnection:
         """The connection to a broker of the cluster, opened if need be. Raises `ConnectionLost`."""
         found = self._connections.get(node_id)
         if found is None:
@@ -97,14 +97,14 @@ class Client:
                 raise ConnectionLost(f"broker {node_id} is not in the cluster's metadata")
             host, port = self.brokers[node_id]
             try:
-                found = self._connections[node_id] = Connection(host, port, self.timeout_s)
+                found = self._connections[node_id] = BrokerConnection(host, port, self.timeout_s)
             except ConnectionLost as error:
                 raise AdvertisedAddressUnreachable(
                     f"{error}, where the cluster's metadata says that broker {node_id} is."
                 ) from None
         return found
 
-    def drop(self, connection: Connection) -> None:
+    def drop(self, connection: BrokerConnection) -> None:
         """Forgets a connection that failed."""
         connection.close()
         if self._first is connection:

@@ -30,7 +30,7 @@ CONNECT_TIMEOUT_S = 10.0
 _LENGTH = struct.Struct(">i")
 
 
-class Connection:
+class BrokerConnection:
     """One connection to one broker: requests out, responses in, in order."""
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:

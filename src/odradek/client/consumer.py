@@ -17,7 +17,7 @@ from typing import cast
 from crc32c import crc32c
 
 from odradek.client.cluster import EARLIEST, LATEST, Client
-from odradek.client.connection import Connection
+from odradek.client.connection import BrokerConnection
 from odradek.client.deadline import Deadline
 from odradek.client.error_codes import RETRIED, sentence
 from odradek.client.failures import ClientFailed, ConnectionLost
@@ -35,7 +35,7 @@ _CRC_START = 21
 _MAGIC = 2
 _NO_END = 2**63 - 1
 
-Found = tuple[int, BatchHeader, Record]
+FoundRecord = tuple[int, BatchHeader, Record]
 
 
 class Consumer:
@@ -74,10 +74,10 @@ class Consumer:
         """The offset after the last record given away (or skipped as none), for each partition."""
         return {**self._reached, **self._positions}
 
-    def poll(self) -> Iterator[Found]:
+    def poll(self) -> Iterator[FoundRecord]:
         """The records of one round of fetches, with their partition and batch; none where nothing came in time.
         Raises `ClientFailed`."""
-        asked: list[Connection] = []
+        asked: list[BrokerConnection] = []
         by_leader: dict[int, list[int]] = {}
         for partition in self._positions:
             by_leader.setdefault(self._client.leader(self._topic, partition), []).append(partition)
@@ -140,7 +140,7 @@ class Consumer:
             ],
         )
 
-    def _records(self, answer: PartitionData) -> Iterator[Found]:
+    def _records(self, answer: PartitionData) -> Iterator[FoundRecord]:
         partition = answer.partition_index
         if not answer.records:
             return

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from odradek.client.cluster import Client
-from odradek.client.connection import Connection
+from odradek.client.connection import BrokerConnection
 from odradek.client.deadline import Deadline
 from odradek.client.error_codes import sentence
 from odradek.client.failures import ClientFailed, ConnectionLost, UnknownGroup
@@ -43,6 +43,7 @@ from odradek.protocol.messages.offset_fetch import (
     OffsetFetchRequestTopics,
     OffsetFetchResponse,
 )
+from odradek.topic_partition import TopicPartition
 
 DEAD = "Dead"
 _GROUP = 0  # FindCoordinator's type of key
@@ -54,13 +55,13 @@ _NO_GENERATION = -1
 MOVED = frozenset(
     {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
 )
+
 _PASSING = MOVED | {
     ErrorCode.UNSTABLE_OFFSET_COMMIT,
     ErrorCode.REQUEST_TIMED_OUT,
     ErrorCode.NOT_ENOUGH_REPLICAS,
 }
 
-Partition = tuple[str, int]
 Codes = Callable[[Any], Iterable[int]]
 
 
@@ -68,7 +69,7 @@ class NotYet(ClientFailed):
     """The coordinator cannot answer at the moment; asking again may help."""
 
 
-class Committed(NamedTuple):
+class CommittedOffset(NamedTuple):
     offset: int
     metadata: str
 
@@ -98,7 +99,7 @@ class GroupClient:
             self._coordinator = found.node_id
         return self._coordinator
 
-    def connection(self) -> Connection:
+    def connection(self) -> BrokerConnection:
         """The connection to the coordinator. Raises `NotYet`, `ClientFailed`."""
         node_id = self.coordinator()
         try:
@@ -191,7 +192,7 @@ class GroupClient:
         self.refuse(found.error_code, "describe", found.error_message)
         return found
 
-    def committed(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, Committed]:
+    def committed(self, partitions: Iterable[TopicPartition] | None = None) -> dict[TopicPartition, CommittedOffset]:
         """The committed offsets, of these partitions or of all; without those that have none."""
         topics: dict[str, list[int]] | None = None
         if partitions is not None:
@@ -216,7 +217,7 @@ class GroupClient:
         response: OffsetFetchResponse = self.ask(
             request, OffsetFetchResponse, _offset_fetch_codes, doing, _OFFSETS_BY_NAME
         )
-        found: dict[Partition, Committed] = {}
+        found: dict[TopicPartition, CommittedOffset] = {}
         for whole in _offsets_of(response):
             # A group of which the coordinator knows nothing has no offsets; some versions call that an error.
             if whole.error_code != ErrorCode.GROUP_ID_NOT_FOUND:
@@ -225,14 +226,14 @@ class GroupClient:
                 for partition in topic.partitions:
                     self.refuse(partition.error_code, doing)
                     if partition.committed_offset >= 0:
-                        found[topic.name, partition.partition_index] = Committed(
+                        found[topic.name, partition.partition_index] = CommittedOffset(
                             partition.committed_offset, partition.metadata or ""
                         )
         return found
 
     # --- what is changed ---------------------------------------------------------------------------------------------
 
-    def set_offsets(self, offsets: Mapping[Partition, int]) -> None:
+    def set_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commits offsets for a group without members."""
         request = commit_request(self.group, offsets)
         doing = "set offsets of"
@@ -258,7 +259,7 @@ class GroupClient:
         [result] = response.results
         return result.error_code
 
-    def delete_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def delete_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Deletes offsets; returns an error code, or 0, for each partition."""
         topics: dict[str, list[int]] = {}
         for name, partition in partitions:
@@ -302,11 +303,11 @@ def list_groups(client: Client, states: list[str]) -> list[ListedGroup]:
 
 def commit_request(
     group: str,
-    offsets: Mapping[Partition, int],
+    offsets: Mapping[TopicPartition, int],
     generation: int = _NO_GENERATION,
     member_id: str = "",
     instance_id: str | None = None,
-    leader_epochs: Mapping[Partition, int] | None = None,
+    leader_epochs: Mapping[TopicPartition, int] | None = None,
 ) -> OffsetCommitRequest:
     """An OffsetCommit; without a generation one of a tool, which a group with members refuses."""
     topics: dict[str, list[OffsetCommitRequestPartition]] = {}

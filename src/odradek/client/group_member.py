@@ -79,7 +79,7 @@ _STANDINGS = {
 }
 
 
-class Member:
+class GroupMember:
     """One member, reading `topic`. `stopping` is asked during long waits; `note` tells the user what goes on."""
 
     def __init__(

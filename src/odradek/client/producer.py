@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from odradek.client.cluster import Client
-from odradek.client.connection import Connection
+from odradek.client.connection import BrokerConnection
 from odradek.client.deadline import Deadline
 from odradek.client.error_codes import RETRIED, sentence
 from odradek.client.failures import ClientFailed, ConnectionLost, InvalidArgument, NoProducerId
@@ -90,7 +90,7 @@ class Producer:
         self._sequences: dict[int, int] = {}
         self._ready: deque[_Batch] = deque()
         self._ready_bytes = 0
-        self._open: dict[int, tuple[Connection, list[_Batch]]] = {}
+        self._open: dict[int, tuple[BrokerConnection, list[_Batch]]] = {}
         """For each broker the batches of the one request that it has not answered."""
         self._deadline: Deadline | None = None
         self._producer_id, self._producer_epoch = NO_PRODUCER_ID, NO_PRODUCER_EPOCH
@@ -231,7 +231,7 @@ class Producer:
                 )
             ],
         )
-        connection: Connection | None = None
+        connection: BrokerConnection | None = None
         try:
             connection = self._client.connection(node_id)
             if self._acks == 0:

@@ -20,7 +20,7 @@ from typing import Any
 
 from odradek.protocol.errors import DecodeError, TooManyElements
 from odradek.protocol.fields import FORMATS, Field, Message, Struct, check_version, default_source, resolve_fields
-from odradek.protocol.source import SHORT, Source, short_arrays, struct_of
+from odradek.protocol.source import SHORT, FunctionSource, short_arrays, struct_of
 from odradek.protocol.varints import read_string_length, read_uvarint
 
 # Bytes of a string that are not UTF-8 become U+FFFD, as in Kafka: a client id in Latin-1 is no reason to close.
@@ -65,7 +65,7 @@ class _Decoder:
     def __init__(self, version: int, flexible: bool) -> None:
         self.version = version
         self.flexible = flexible
-        self.source = Source(_NAMES)
+        self.source = FunctionSource(_NAMES)
         # Fixed-width values waiting to share a struct call: (format, target expression).
         self.pending: list[tuple[str, str]] = []
 

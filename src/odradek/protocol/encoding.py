@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from odradek.protocol.fields import FORMATS, NONE, Field, Message, Struct, check_version, default_of, resolve_fields
-from odradek.protocol.source import SHORT, Source, short_arrays, struct_of
+from odradek.protocol.source import SHORT, FunctionSource, short_arrays, struct_of
 from odradek.protocol.varints import UVARINTS, encode_string_length, encode_uvarint
 
 
@@ -51,7 +51,7 @@ class _Encoder:
     def __init__(self, version: int, flexible: bool) -> None:
         self.version = version
         self.flexible = flexible
-        self.source = Source(_NAMES)
+        self.source = FunctionSource(_NAMES)
         self.pending: list[tuple[str, str]] = []
         self.w = "w"
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias, dataclass_transform, get_args
 
 from odradek.protocol.errors import MessageError
-from odradek.protocol.source import Source
+from odradek.protocol.source import FunctionSource
 
 MAX_VERSION = 32767
 
@@ -270,7 +270,7 @@ def default_of(f: Field) -> object:
     return ZEROS.get(f.element, 0)
 
 
-def default_source(f: Field, source: Source) -> str:
+def default_source(f: Field, source: FunctionSource) -> str:
     """An expression that gives the field's default, afresh where it can change."""
     value = default_of(f)
     if value == [] and f.is_array:
@@ -282,7 +282,7 @@ def default_source(f: Field, source: Source) -> str:
 
 def _compile_constructor(cls: type[Struct]) -> None:
     """Gives the class a constructor with a keyword for each field."""
-    source = Source({"UNSET": UNSET})
+    source = FunctionSource({"UNSET": UNSET})
     parameters = ["self"]
     for f in resolve_fields(cls):
         fresh = f.default is UNSET and (f.is_array or f.struct is not None)

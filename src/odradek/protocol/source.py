@@ -18,7 +18,7 @@ SHORT = 9
 _STRUCTS: dict[str, struct.Struct] = {}
 
 
-class Source:
+class FunctionSource:
     """Lines of a function being written, with the constants it closes over."""
 
     def __init__(self, names: dict[str, Any]) -> None:
