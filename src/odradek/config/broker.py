@@ -1,9 +1,9 @@
 """The settings of the broker.
 
-Role: declare those that are not made from a topic's setting, and put all into `BROKER_SETTINGS`. Where a topic's
-setting has its default from one of the broker that is the same in all else (`segment.bytes` from `log.segment.bytes`),
-both are declared at once, in `topic.py`. Those of Kafka that do nothing here stand in `without_effect.py`. Which value
-is in force, `layers.py` says.
+Role: declare the broker settings that do not follow from a topic's setting, and collect all in `BROKER_SETTINGS`. A
+broker setting that gives the default of a topic's setting and is otherwise the same (`log.segment.bytes` for
+`segment.bytes`) is declared with it in `topic.py`. Kafka's settings that do nothing here are in `without_effect.py`.
+`layers.py` computes the effective value.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ _DECLARED_HERE = (
         "Array elements in one request; more are refused as malformed.",
         minimum=1000,
     ),
-    # logs: those that give topics their defaults, in several units
+    # logs: defaults of topic settings that exist in several units
     Setting("log.roll.ms", Kind.LONG, None, "Age at which a segment is rolled.", minimum=1, update=Update.CLUSTER_WIDE),
     Setting("log.roll.hours", Kind.INT, 168, "Age at which a segment is rolled, without log.roll.ms.", minimum=1),
     Setting(

@@ -1,12 +1,13 @@
-"""Kafka's settings that do nothing here: they are taken, kept and described, so that files and tools work as they are.
+"""Kafka's settings that do nothing here. They are accepted, stored and described, so that property files and tools work
+unchanged.
 
-A line (going on where the next is indented) is
+Each line, with its indented continuation lines, is
 
     NAME TYPE DEFAULT [BOUNDS] [WHEN IT MAY CHANGE] [=BROKER SETTING] : what it does in Kafka
 
 with `-` for no default, `""` for an empty one, and bounds as `1..`, `1..9` or `one|another`. A broker setting may
 change while the broker runs if the line says `per-broker` or `cluster-wide`. A topic's line names after `=` the
-broker's setting that gives its default: that one has no line of its own. Names, types, defaults and bounds are those of
+broker setting that gives its default, which has no line of its own. Names, types, defaults and bounds are those of
 Apache Kafka 4.4, except that this broker has no controller and one data directory. A setting that gets an effect moves
 from here to `topic.py` or `broker.py`.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping
 
 from odradek.config.setting import Kind, Setting, Update, parse_value, table
 
-# Of controllers, replicas and what brokers of a Kafka cluster say to each other: meaningless by design.
+# Settings of controllers, replicas and the traffic between brokers, which this broker does not have by design.
 _FOR_CONTROLLERS_AND_REPLICAS = """
 # What this broker is and listens on
 authorizer.class.name STRING "" : Class that holds ACLs.
@@ -87,7 +88,7 @@ sasl.mechanism.controller.protocol STRING GSSAPI : SASL mechanism towards contro
 sasl.mechanism.inter.broker.protocol STRING GSSAPI per-broker : SASL mechanism between brokers.
 """
 
-# Of parts of Kafka that this broker has not, or not yet, or does in a way that needs no such knob.
+# Settings of parts of Kafka that this broker lacks, or implements in a way that needs no such setting.
 _OF_OTHER_PARTS = """
 # Network and threads
 connection.failed.authentication.delay.ms INT 100 0.. : How long a refused connection stays open.
@@ -334,7 +335,7 @@ sasl.server.max.receive.size INT 524288 : Bytes of a message before authenticati
 security.providers STRING - : Java security providers.
 """
 
-# The same two kinds, of topics.
+# The settings of topics of the same two kinds.
 _OF_TOPICS_REPLICAS = """
 follower.replication.throttled.replicas LIST "" :
     Replicas whose followers are slowed, as partition:broker, or *.
@@ -370,7 +371,7 @@ _UPDATES = {"per-broker": Update.PER_BROKER, "cluster-wide": Update.CLUSTER_WIDE
 
 
 def _read(text: str) -> Iterator[Setting]:
-    """The settings of one of the texts above."""
+    """Parses the lines of one of the texts above."""
     for line in text.replace("\n    ", " ").splitlines():
         if not line or line.startswith("#"):
             continue
@@ -395,12 +396,12 @@ def _read(text: str) -> Iterator[Setting]:
 
 
 def _at_the_broker(topics: Mapping[str, Setting]) -> Iterator[Setting]:
-    """The broker's settings that give these settings of topics their defaults."""
+    """The broker settings that give the defaults of these topic settings."""
     return (setting.at_the_broker(name) for setting in topics.values() for name, _ in setting.synonyms)
 
 
 _of_topics_replicas, _of_topics = table(_read(_OF_TOPICS_REPLICAS)), table(_read(_OF_TOPICS))
 OF_TOPICS = _of_topics_replicas | _of_topics
 CONTROLLER_AND_REPLICA_SETTINGS = table([*_read(_FOR_CONTROLLERS_AND_REPLICAS), *_at_the_broker(_of_topics_replicas)])
-"""Those of the broker without effect because there are no controllers and no replicas here."""
+"""Broker settings without effect because there are no controllers and no replicas here."""
 OTHERS_OF_THE_BROKER = table([*_read(_OF_OTHER_PARTS), *_at_the_broker(_of_topics)])
