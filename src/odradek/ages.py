@@ -47,17 +47,17 @@ class Ages:
                 self._leapt_at_ms = ageing_ms
                 if self._grace_ms:
                     log.error(
-                        "the clock leapt ahead: what grows old does so by the time before, until the grace is over",
+                        "the clock leapt ahead: data expires by the time before the leap until the grace is over",
                         ahead_s=leap_ms // 1000,
                         grace_s=self._grace_ms // 1000,
                     )
             if ageing_ms - self._leapt_at_ms < self._grace_ms:
                 return expected_ms
-            log.warning("the clock's leap counts now", ahead_s=leap_ms // 1000)
+            log.warning("the grace is over: data expires by the clock's new time", ahead_s=leap_ms // 1000)
         elif self._leapt_at_ms >= 0:
             log.warning("the clock is back", ahead_s=leap_ms // 1000)
         elif leap_ms < -LEAP_MS:
-            log.warning("the clock leapt back: what grows old does so later", back_s=-leap_ms // 1000)
+            log.warning("the clock leapt back: data expires later", back_s=-leap_ms // 1000)
         self._leapt_at_ms = -1
         self._ahead_ms = wall_ms - ageing_ms
         return wall_ms

@@ -170,7 +170,7 @@ class LogConfig:
         "message.timestamp.type",
         Kind.STRING,
         "CreateTime",
-        "Whose time a record carries.",
+        "Whether a record has the producer's timestamp (CreateTime) or the time of its append (LogAppendTime).",
         choices=("CreateTime", "LogAppendTime"),
         broker="log.message.timestamp.type",
     )
@@ -178,7 +178,7 @@ class LogConfig:
         "message.timestamp.before.max.ms",
         Kind.LONG,
         LONG_MAX,
-        "How old a record's time may be.",
+        "How far before the broker's time a record's timestamp may be.",
         minimum=0,
         broker="log.message.timestamp.before.max.ms",
     )
@@ -186,7 +186,7 @@ class LogConfig:
         "message.timestamp.after.max.ms",
         Kind.LONG,
         HOUR_MS,
-        "How far ahead a record's time may be.",
+        "How far ahead of the broker's time a record's timestamp may be.",
         minimum=0,
         broker="log.message.timestamp.after.max.ms",
     )
@@ -241,8 +241,8 @@ class LogConfig:
         "odradek.flush",
         Kind.STRING,
         "disk",
-        "`disk`: what acks=all acknowledges is on disk, and only that is readable. `os`: it is in the page cache, "
-        "Kafka's own bargain.",
+        "`disk`: records are acknowledged to acks=all, and readable, once they are on disk. `os`: once they are in the "
+        "page cache, as in Kafka.",
         choices=("disk", "os"),
         broker="odradek.flush",
     )
@@ -251,7 +251,7 @@ class LogConfig:
         Kind.LIST,
         (),
         "Groups for which retention waits until they have committed what it would delete: names, or patterns with * "
-        "and ?. A group without an offset of a partition does not hold it: it has gone, or never came.",
+        "and ?. A group without a committed offset in a partition does not hold back retention there.",
         broker="odradek.retention.guard.groups",
     )
     guard_max_bytes: int = _topic(
@@ -284,7 +284,7 @@ class LogConfig:
         "odradek.hot.keys.enable",
         Kind.BOOLEAN,
         False,
-        "Count which keys come most often, from samples: advice about hot partitions names them, the HTTP port shows "
+        "Count, from samples, which keys are the most frequent. Advice about hot partitions and the HTTP port show "
         "them.",
         broker="odradek.hot.keys.enable",
     )

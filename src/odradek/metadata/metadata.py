@@ -263,7 +263,7 @@ class Metadata:
             except (LogFailure, StorageError, OSError) as failure:
                 # The change is durable and cannot be undone. The next start deletes a file that could not be deleted
                 # now; a partition tries again to open a log that could not be opened.
-                log.error("a change of the metadata was not followed by all", why=str(failure))
+                log.error("a listener failed to follow a change of the metadata", why=str(failure))
 
     # --- snapshots -----------------------------------------------------------------------------------------------
 
