@@ -11,13 +11,17 @@ idempotent producer is for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
 from odradek.errors import ErrorCode
 from odradek.handlers import table
-from odradek.handlers.context import CLOSE_CONNECTION, Answer, Handler, RequestContext
+from odradek.handlers.context import CLOSE_CONNECTION, Answer, Handler, RequestContext, Steps
+from odradek.handlers.turns import InTurns
+from odradek.metadata.image import TOPIC_RESOURCE
+from odradek.partitions.registry import Topic
+from odradek.protocol.fields import Struct
 from odradek.protocol.registry import BY_NAME
 
 EVERY_API = "*"
@@ -59,7 +63,7 @@ class Fault:
             return False
         if self._client_id is not None and context.client_id != self._client_id:
             return False
-        return self._topic is None or self._topic in _topics(request, context)
+        return self._topic is None or self._topic in _topics(request, context.broker.partitions.topics_by_id)
 
     def _meet(self, handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
         self.hits += 1
@@ -117,7 +121,7 @@ class Faults:
 
         async def act(handler: Handler, request: Any, context: RequestContext) -> Answer:
             await context.broker.scheduler.sleep(seconds)
-            answer = handler(request, context)
+            answer = _carry_out(handler, request, context)
             return await answer if isinstance(answer, Awaitable) else answer
 
         return self._add(api, act, times, topic, client_id)
@@ -138,7 +142,7 @@ class Faults:
             return CLOSE_CONNECTION
 
         async def carry_out_and_cut(handler: Handler, request: Any, context: RequestContext) -> Answer:
-            answer = handler(request, context)
+            answer = _carry_out(handler, request, context)
             if isinstance(answer, Awaitable):
                 await answer
             return CLOSE_CONNECTION
@@ -166,7 +170,9 @@ class Faults:
 
     # --- for the broker ------------------------------------------------------------------------------------------
 
-    def handle(self, api: str, handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
+    def handle(
+        self, api: str, handler: Handler, request: Any, context: RequestContext
+    ) -> Answer | Awaitable[Answer] | Steps:
         """In the place of the handler, while there are rules."""
         for rule in self.rules:
             if rule._meets(api, request, context):
@@ -174,20 +180,35 @@ class Faults:
         return handler(request, context)
 
 
+def _carry_out(handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
+    """What a handler answers, whether it works in turns or not."""
+    answer = handler(request, context)
+    if isinstance(answer, Generator):
+        steps: Steps = answer
+        begun = context.broker.turns.begin(steps)
+        return _both(begun) if isinstance(begun, InTurns) else begun
+    return answer
+
+
+async def _both(turns: InTurns[Answer | Awaitable[Answer]]) -> Answer:
+    answer = await turns
+    return await answer if isinstance(answer, Awaitable) else answer
+
+
 # --- which topics a request names ------------------------------------------------------------------------------------
 
 
-def _topics(request: Any, context: RequestContext) -> Iterator[str]:
-    """The names in a request's list of topics; ids are turned into names."""
-    by_id = context.broker.partitions.topics_by_id
-    for name in ("topics", "topic_data", "groups"):
-        for item in getattr(request, name, None) or ():
-            if isinstance(item, str):
-                yield item
-                continue
-            told = getattr(item, "name", None) or getattr(item, "topic", None)
-            found = by_id.get(getattr(item, "topic_id", b""))
-            if told:
-                yield told
-            elif found is not None:
-                yield found.name
+def _topics(structure: Struct, by_id: Mapping[bytes, Topic]) -> Iterator[str]:
+    """The names of all topics that a request, or a structure in it, is about; those that it has by their ids, too."""
+    for field in structure.__declared__:
+        value = getattr(structure, field.name)
+        for one in value if isinstance(value, list) else (value,):
+            if isinstance(one, Struct):
+                yield from _topics(one, by_id)
+            elif field.entity_type == "topicName" and one:
+                yield one
+            elif field.name == "topic_id" and (topic := by_id.get(one)) is not None:
+                yield topic.name
+            elif field.name == "resource_name" and getattr(structure, "resource_type", None) == TOPIC_RESOURCE:
+                # Kafka's definitions leave it to the type beside it what such a name is of.
+                yield one

@@ -27,7 +27,7 @@ from odradek.config.setting import InvalidSetting, format_value
 from odradek.errors import KafkaError
 from odradek.faults import Faults
 from odradek.internal_topics import INTERNAL_TOPICS
-from odradek.metadata.changes import Outcome, create_topics
+from odradek.metadata.changes import TopicOutcome, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 from odradek.server import Server, compose
@@ -238,12 +238,12 @@ class Broker:
         count = -1 if partitions is None else partitions
         topic = CreatableTopic(name=name, num_partitions=count, replication_factor=-1, configs=entries)
 
-        async def create() -> Outcome:
+        async def create() -> TopicOutcome:
             server = self._server
             assert server is not None
             policy = server.metadata.policy
 
-            def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+            def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
                 return create_topics(image, [topic], policy)
 
             (outcome,) = await server.metadata.change(change)

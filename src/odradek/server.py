@@ -26,18 +26,19 @@ from odradek.coordination.transactions.coordinator import TransactionCoordinator
 from odradek.descriptors import Descriptors, divide
 from odradek.engines.interface import Engine, LogIdentity, StorageError, is_one_id
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker
+from odradek.handlers.context import BrokerParts
 from odradek.handlers.deadlines import Deadlines
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.table import HANDLERS
+from odradek.handlers.turns import Turns
 from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
 from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import Outcome, create_topics, default_topic
+from odradek.metadata.changes import TopicOutcome, create_topics, default_topic
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import Metadata
-from odradek.network.dispatch import Dispatch, Faults
+from odradek.network.dispatch import Dispatch, FaultRules
 from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
@@ -102,7 +103,7 @@ def compose(
     config: BrokerConfig,
     *,
     memory: bool = False,
-    faults: Faults | None = None,
+    faults: FaultRules | None = None,
     clock: Clock | None = None,
     alone: bool = False,
 ) -> Server:
@@ -138,7 +139,7 @@ class Server:
         scheduler: Scheduler,
         descriptors: Descriptors,
         *,
-        faults: Faults | None = None,
+        faults: FaultRules | None = None,
         choose: random.Random | None = None,
         types_of_groups: Callable[[BrokerConfig], Sequence[GroupType]] = group_types,
     ) -> None:
@@ -171,7 +172,7 @@ class Server:
         self.deadlines = Deadlines(scheduler)
         self._advertised: dict[str, tuple[str, int]] = {}
         """The host and port of each listener that clients are told, by the listener's name, once it is bound."""
-        broker = Broker(
+        broker = BrokerParts(
             config=config,
             clock=self.clock,
             scheduler=scheduler,
@@ -186,6 +187,7 @@ class Server:
                 choose,
             ),
             deadlines=self.deadlines,
+            turns=Turns(self.clock.monotonic),
             unread_responses=UnreadResponses(config.integer("odradek.queued.max.response.bytes")),
             advertised=self._advertised,
             node_id=config.integer("node.id"),
@@ -323,7 +325,7 @@ class Server:
         """Creates an internal topic unless it exists. Raises `KafkaError`."""
         policy = self.metadata.policy
 
-        def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
+        def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
             return create_topics(image, [default_topic(name, policy)], policy)
 
         (outcome,) = await self.metadata.change(create)

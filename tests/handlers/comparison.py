@@ -67,6 +67,10 @@ class Peer:
             return TopicId(value)
         return value
 
+    def id_of(self, topic: str) -> bytes:
+        request = MetadataRequest(topics=[MetadataRequestTopic(name=topic)], allow_auto_topic_creation=False)
+        return bytes(self.client.call(request, MetadataResponse, 12).topics[0].topic_id)
+
     def until(self, ready: Callable[[MetadataResponse], bool], *names: str) -> None:
         """Asks for the metadata of these topics until they are as expected."""
         topics = [MetadataRequestTopic(name=name) for name in names]

@@ -32,17 +32,20 @@ from odradek.protocol.messages.describe_topic_partitions import (
     DescribeTopicPartitionsResponse,
     TopicRequest,
 )
+from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchResponse, FetchTopic
 from odradek.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from odradek.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
+from odradek.protocol.messages.produce import ProduceResponse
 from odradek.protocol.registry import BY_NAME
 from tests.broker import BrokerProcess
 from tests.handlers.comparison import Peer, Plain, differences, numbered
-from tests.raw_client import RawClient
+from tests.raw_client import RawClient, batch, produce_request
 
 Compare = Callable[[Callable[[Peer], Plain]], Plain]
 VERSIONS = {name: range(api.served.first, api.served.last + 1) for name, api in BY_NAME.items()}
 # What Kafka says until its controller has given it a block of producer ids.
 COORDINATOR_LOAD_IN_PROGRESS = 14
+UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID = 3, 100
 UNKNOWN_ID = bytes(range(16))
 
 
@@ -368,12 +371,7 @@ def test_metadata(compare: Compare, described: None, version: int) -> None:
 @pytest.mark.parametrize("version", range(10, 14))
 def test_metadata_by_id(compare: Compare, described: None, version: int) -> None:
     def scenario(peer: Peer) -> Plain:
-        found = peer.client.call(
-            MetadataRequest(topics=[MetadataRequestTopic(name="described")], allow_auto_topic_creation=False),
-            MetadataResponse,
-            12,
-        )
-        topic_id = found.topics[0].topic_id
+        topic_id = peer.id_of("described")
 
         def ask(*topics: MetadataRequestTopic) -> Plain:
             request = MetadataRequest(topics=list(topics), allow_auto_topic_creation=False)
@@ -417,6 +415,39 @@ def test_topics_made_on_first_use(compare: Compare, version: int) -> None:
         return metadata(peer, version, [name])
 
     compare(scenario)
+
+
+# --- partitions that are not there, where they are written and read --------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [12, 13, VERSIONS["Fetch"][-1]])
+def test_fetch_from_partitions_that_are_not_there(compare: Compare, described: None, version: int) -> None:
+    def scenario(peer: Peer) -> Plain:
+        def codes(name: str, topic_id: bytes) -> list[int]:
+            partitions = [FetchPartition(partition=index, partition_max_bytes=1) for index in (0, 99)]
+            request = FetchRequest(topics=[FetchTopic(topic=name, topic_id=topic_id, partitions=partitions)])
+            (answer,) = peer.client.call(request, FetchResponse, version).responses
+            return sorted(one.error_code for one in answer.partitions)
+
+        return [codes("described", peer.id_of("described")), codes("no-such-topic", UNKNOWN_ID)]
+
+    unknown = UNKNOWN_TOPIC_OR_PARTITION if version < 13 else UNKNOWN_TOPIC_ID
+    assert compare(scenario) == [[0, UNKNOWN_TOPIC_OR_PARTITION], [unknown, unknown]]
+
+
+@pytest.mark.parametrize("version", [12, VERSIONS["Produce"][-1]])
+def test_produce_to_partitions_that_are_not_there(compare: Compare, described: None, version: int) -> None:
+    def scenario(peer: Peer) -> Plain:
+        def codes(name: str, topic_id: bytes) -> list[int]:
+            request = produce_request(name, batch(b"x"), partition=99)
+            request.topic_data[0].topic_id = topic_id
+            (answer,) = peer.client.call(request, ProduceResponse, version).responses
+            return [one.error_code for one in answer.partition_responses]
+
+        return [codes("described", peer.id_of("described")), codes("no-such-topic", UNKNOWN_ID)]
+
+    unknown = UNKNOWN_TOPIC_OR_PARTITION if version < 13 else UNKNOWN_TOPIC_ID
+    assert compare(scenario) == [[UNKNOWN_TOPIC_OR_PARTITION], [unknown]]
 
 
 # --- DescribeTopicPartitions -----------------------------------------------------------------------------------------

@@ -283,6 +283,7 @@ def test_offsets_in_transactions(compare: Compare, version: int, commit: bool) -
         answers += [
             write(10),
             peer.commit_in(name, producer, name, {topic: {1: 3, 7: 1}, unknown: {0: 1}}, version=version),
+            peer.commit_in(name, producer, name, {topic: {}}, version=version),
             peer.fetch_offsets(name, None),
             peer.fetch_offsets(name, None, require_stable=True),
             write(10, (pid, epoch + 1)),

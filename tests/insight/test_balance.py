@@ -8,21 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.insight.balance import ADVICE_MAX, Balance, Load, Partition, balance_of
+from odradek.insight.balance import ADVICE_MAX, Balance, Load, TopicPartition, balance_of
 
 
-def partitions(topic: str, count: int) -> list[Partition]:
+def partitions(topic: str, count: int) -> list[TopicPartition]:
     return [(topic, index) for index in range(count)]
 
 
-def dealt(all_partitions: list[Partition], members: int) -> dict[str, list[Partition]]:
+def dealt(all_partitions: list[TopicPartition], members: int) -> dict[str, list[TopicPartition]]:
     """One after the other, as the round robin assignor does."""
     return {f"c-{n}": all_partitions[n::members] for n in range(members)}
 
 
-def ranges(topics: dict[str, int], members: int) -> dict[str, list[Partition]]:
+def ranges(topics: dict[str, int], members: int) -> dict[str, list[TopicPartition]]:
     """As the range assignor does: by topic, the first members have one more."""
-    assignment: dict[str, list[Partition]] = {f"c-{n}": [] for n in range(members)}
+    assignment: dict[str, list[TopicPartition]] = {f"c-{n}": [] for n in range(members)}
     for topic, count in topics.items():
         at = 0
         for n in range(members):
@@ -32,15 +32,15 @@ def ranges(topics: dict[str, int], members: int) -> dict[str, list[Partition]]:
     return assignment
 
 
-def silent(all_partitions: list[Partition]) -> dict[Partition, Load]:
+def silent(all_partitions: list[TopicPartition]) -> dict[TopicPartition, Load]:
     return dict.fromkeys(all_partitions, Load())
 
 
-def even(all_partitions: list[Partition]) -> dict[Partition, Load]:
+def even(all_partitions: list[TopicPartition]) -> dict[TopicPartition, Load]:
     return dict.fromkeys(all_partitions, Load(1000, 100_000))
 
 
-def of_bytes(topic: str, *bytes_per_s: float) -> dict[Partition, Load]:
+def of_bytes(topic: str, *bytes_per_s: float) -> dict[TopicPartition, Load]:
     return {(topic, index): Load(100, size) for index, size in enumerate(bytes_per_s)}
 
 
@@ -85,7 +85,7 @@ def test_one_member_is_even_whatever_it_carries() -> None:
     ],
 )
 def test_numbers_that_do_not_divide(
-    loads_of: Callable[[list[Partition]], dict[Partition, Load]], count: int, members: int, advice: str
+    loads_of: Callable[[list[TopicPartition]], dict[TopicPartition, Load]], count: int, members: int, advice: str
 ) -> None:
     orders = partitions("orders", count)
     assert balance_of(dealt(orders, members), loads_of(orders)).advice == (advice,)
@@ -246,7 +246,7 @@ def test_ten_thousand_partitions() -> None:
         max_size=30,
     ),
 )
-def test_whatever_is_assigned(assigned: list[list[Partition]], loads: dict[Partition, Load]) -> None:
+def test_whatever_is_assigned(assigned: list[list[TopicPartition]], loads: dict[TopicPartition, Load]) -> None:
     balance = balance_of({f"c-{n}": own for n, own in enumerate(assigned)}, loads)
     for skew in (balance.partition_skew, balance.record_skew, balance.byte_skew):
         assert skew is None or 1 - 1e-9 <= skew <= len(assigned) + 1e-9

@@ -24,7 +24,7 @@ from odradek.durations import BOUNDS_S, Durations
 from odradek.engines.memory.engine import MemoryEngine
 from odradek.errors import ErrorCode
 from odradek.insight.gathering import AT_ONCE, Gathering, error_name
-from odradek.insight.metrics import METRICS, REQUEST_SECONDS, Kind, Series, exposition
+from odradek.insight.metrics import METRICS, REQUEST_SECONDS, MetricType, Series, exposition
 from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions.registry import Partitions, Topic
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
@@ -75,7 +75,7 @@ def test_names_and_helps_follow_the_conventions() -> None:
         assert not metric.name.endswith(("_total", "_count", "_sum", "_bucket")), metric
         # Units are Prometheus' base units, last.
         assert not re.search(r"_(ms|kb|mb|millis|seconds_|bytes_)", metric.name), metric
-        assert metric.kind is not Kind.HISTOGRAM or metric.name.endswith("_seconds"), metric
+        assert metric.kind is not MetricType.HISTOGRAM or metric.name.endswith("_seconds"), metric
         assert all(re.fullmatch("[a-z]+", label) for label in metric.labels), metric
 
 

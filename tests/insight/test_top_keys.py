@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.insight.top_keys import FORGET_AT, KEY_MAX_BYTES, KEYS_MAX, Key, TopKeys
+from odradek.insight.top_keys import FORGET_AT, KEY_MAX_BYTES, KEYS_MAX, RecordKey, TopKeys
 
 
-def counted(keys: list[Key]) -> TopKeys:
+def counted(keys: list[RecordKey]) -> TopKeys:
     sketch = TopKeys()
     for key in keys:
         sketch.add(key)
@@ -32,7 +32,7 @@ def test_few_keys_are_counted_exactly() -> None:
 )
 def test_bounds_hold_for_any_stream(numbers: list[int], often: int) -> None:
     # One key comes again and again among the others.
-    keys: list[Key] = [key for number in numbers for key in (b"%d" % number, *([b"often"] * often))]
+    keys: list[RecordKey] = [key for number in numbers for key in (b"%d" % number, *([b"often"] * often))]
     sketch, truth = counted(keys), Counter(keys)
     top = sketch.top(10_000)
     assert len(top) <= KEYS_MAX and sketch.total == len(keys)

@@ -15,7 +15,7 @@ from odradek.ages import Ages
 from odradek.config import BrokerConfig
 from odradek.engines.local.disk import Disk
 from odradek.insight.lag import Verdict
-from odradek.insight.watching import EVENTS_KEPT, Place, Watching
+from odradek.insight.watching import EVENTS_KEPT, WatchedPartition, Watching
 from tests.adversity.serving_on_disk import ServingOnDisk
 from tests.coordination.stories import VirtualClock
 from tests.handlers.group_peer import GroupPeer
@@ -24,7 +24,7 @@ from tests.serving import Serving
 
 HOUR_MS = 3_600_000
 LOOK_S = 10
-T = Place("t", 0)
+T = WatchedPartition("t", 0)
 
 
 @pytest.fixture(params=["memory", "local"])

@@ -15,8 +15,8 @@ from odradek.config import BrokerConfig
 from odradek.errors import ErrorCode, KafkaError
 from odradek.metadata.changes import (
     MAX_PARTITIONS_PER_REQUEST,
-    Outcome,
     Policy,
+    TopicOutcome,
     check_name,
     create_partitions,
     create_topics,
@@ -47,7 +47,7 @@ def apply(image: MetadataImage, records: list[MetadataRecord]) -> None:
         image.replay(decode_record(encode_record(record)), Delta())
 
 
-def made(image: MetadataImage, asked: CreatableTopic, rules: Policy | None = None) -> Outcome:
+def made(image: MetadataImage, asked: CreatableTopic, rules: Policy | None = None) -> TopicOutcome:
     records, (outcome,) = create_topics(image, [asked], rules or policy())
     assert bool(records) == (outcome.error == 0)
     apply(image, records)

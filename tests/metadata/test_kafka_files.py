@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from odradek.metadata.image import BROKER_RESOURCE, Delta, MetadataImage, encode_record
-from odradek.metadata.snapshots import read_snapshot, records_in, snapshot_batches
+from odradek.metadata.image import BROKER_RESOURCE, Delta, MetadataImage, MetadataRecord, encode_record
+from odradek.metadata.snapshots import read_snapshot, records_of, snapshot_batches
 from odradek.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsResponse,
@@ -33,7 +33,7 @@ from odradek.protocol.messages.incremental_alter_configs import (
 )
 from odradek.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 from odradek.protocol.messages.metadata import MetadataRequest, MetadataResponse
-from odradek.records.batch import split_batches
+from odradek.records.batch import checked_batches, split_batches
 from tests.broker import BrokerProcess
 from tests.raw_client import RawClient
 from tests.reference import broker_classpath, dump_log_segments, needs_java, run_java, tools_classpath
@@ -41,6 +41,12 @@ from tests.reference import broker_classpath, dump_log_segments, needs_java, run
 pytestmark = needs_java
 METADATA_FOLDER = "__cluster_metadata-0"
 SHELL_ATTEMPTS = 5
+
+
+def records_in(data: bytes) -> Iterator[MetadataRecord]:
+    """The metadata records of whole batches; control batches are passed over."""
+    for header, piece in checked_batches(data):
+        yield from records_of(header, piece)
 
 
 def alter(client: RawClient, *changes: tuple[int, str, str, int, str | None]) -> None:

@@ -17,7 +17,7 @@ from odradek.engines.local import LocalEngine
 from odradek.engines.memory.engine import MemoryEngine, MemoryLog
 from odradek.errors import ErrorCode, KafkaError
 from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import Outcome, Policy, create_partitions, create_topics, delete_topics
+from odradek.metadata.changes import Policy, TopicOutcome, create_partitions, create_topics, delete_topics
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
 from odradek.metadata.metadata import PRODUCER_ID_BLOCK, Metadata
 from odradek.metadata.snapshots import batch_of
@@ -34,13 +34,15 @@ def service(engine: MemoryEngine, **settings: str) -> Metadata:
     return Metadata(engine, BrokerConfig(given), SystemClock(), CHOOSE)
 
 
-def creating(*names: str, partitions: int = 1) -> Callable[[MetadataImage], tuple[list[MetadataRecord], list[Outcome]]]:
+def creating(
+    *names: str, partitions: int = 1
+) -> Callable[[MetadataImage], tuple[list[MetadataRecord], list[TopicOutcome]]]:
     policy = Policy(BrokerConfig(), 1, False, CHOOSE)
     asked = [CreatableTopic(name=name, num_partitions=partitions, replication_factor=1) for name in names]
     return lambda image: create_topics(image, asked, policy)
 
 
-def deleting(name: str) -> Callable[[MetadataImage], tuple[list[MetadataRecord], list[Outcome]]]:
+def deleting(name: str) -> Callable[[MetadataImage], tuple[list[MetadataRecord], list[TopicOutcome]]]:
     policy = Policy(BrokerConfig(), 1, False, CHOOSE)
     return lambda image: delete_topics(image, [DeleteTopicState(name=name)], policy, False)
 

@@ -14,7 +14,7 @@ import odradek.protocol.records
 from odradek.protocol.fields import MAX_VERSION, ZERO_UUID, Field, Message, Struct, Versions, default_of, resolve_fields
 from odradek.protocol.framing import RequestHeader, ResponseHeader
 from odradek.protocol.records.metadata import BY_TYPE
-from odradek.protocol.registry import APIS
+from odradek.protocol.registry import APIS, Api
 from tests.protocol.definitions import definitions, java_classes, snake
 from tests.reference import needs_java
 
@@ -98,6 +98,30 @@ def test_a_declaration_is_kafkas_definition(cls: type[Message]) -> None:
     assert cls.api_key == theirs.get("apiKey", -1)
     common = {struct["name"]: struct for struct in theirs.get("commonStructs", [])}
     compare_fields(cls.__name__, cls, theirs["fields"], common, cls.valid_versions)
+
+
+@pytest.mark.parametrize("api", APIS, ids=lambda api: api.name)
+def test_the_topic_names_in_a_request_are_marked(api: Api) -> None:
+    theirs = definitions()[f"{api.name}Request"]
+    common = {struct["name"]: struct["fields"] for struct in theirs.get("commonStructs", [])}
+
+    def marked_by_kafka(fields: list[dict[str, Any]], path: str) -> Iterator[str]:
+        for field in fields:
+            place = f"{path}.{snake(field['name'])}"
+            if field.get("entityType") == "topicName":
+                yield place
+            element = field["type"].removeprefix("[]")
+            yield from marked_by_kafka(field.get("fields") or common.get(element, []), place)
+
+    def marked(cls: type[Struct], path: str) -> Iterator[str]:
+        for field in resolve_fields(cls):
+            place = f"{path}.{field.name}"
+            if field.entity_type == "topicName":
+                yield place
+            if field.struct is not None:
+                yield from marked(field.struct, place)
+
+    assert list(marked(api.request, api.name)) == list(marked_by_kafka(theirs["fields"], api.name))
 
 
 def test_every_kind_of_message_was_compared() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.handlers.transactions import for_old_producers
+from odradek.handlers.transactions import code_for
 from odradek.protocol.messages.add_offsets_to_txn import AddOffsetsToTxnRequest, AddOffsetsToTxnResponse
 
 FENCED_SINCE = 2
@@ -26,7 +26,7 @@ async def handle(request: AddOffsetsToTxnRequest, context: RequestContext) -> Ad
             request.transactional_id, request.producer_id, request.producer_epoch, frozenset({place}), 0
         )
     except KafkaError as error:
-        code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
+        code = code_for(error.code, context.api_version, FENCED_SINCE)
         return AddOffsetsToTxnResponse(error_code=code)
     return AddOffsetsToTxnResponse()
 

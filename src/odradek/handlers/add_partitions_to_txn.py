@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.handlers.transactions import for_old_producers
+from odradek.handlers.transactions import code_for
 from odradek.internal_topics import check_add_to_transaction
 from odradek.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnPartitionResult,
@@ -109,7 +109,7 @@ async def _add(
             else:
                 await broker.transactions.add_partitions(transactional_id, producer_id, epoch, frozenset(places), 0)
         except KafkaError as error:
-            code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
+            code = code_for(error.code, context.api_version, FENCED_SINCE)
             codes = dict.fromkeys(places, code)
     return [
         AddPartitionsToTxnTopicResult(

@@ -1,7 +1,8 @@
 """What a handler is given beside its request: who asks, in which version, and the broker's parts.
 
 A handler is `handle(request, context) -> Response | Awaitable[Response]`. A plain response is written at once; an
-awaitable is written when it completes, in request order. Handlers hold no state of their own.
+awaitable is written when it completes, in request order. One that may have many elements to work through is a generator
+function that returns one of the two (`turns.py`). Handlers hold no state of their own.
 
 Beside it each handler module has `refused(request, code, version) -> Answer`: what answers a request when the whole of
 it is refused, before `handle` has seen it. It fills what Kafka's own error response fills, in every version: a client
@@ -10,7 +11,7 @@ that named a topic looks for its error beside that topic.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from odradek.engines.interface import Engine
     from odradek.handlers.deadlines import Deadlines
     from odradek.handlers.fetch_sessions import FetchSessions
+    from odradek.handlers.turns import Turns
     from odradek.handlers.unread_responses import UnreadResponses
     from odradek.metadata.metadata import Metadata
     from odradek.partitions.registry import Partitions
 
 
 @dataclass(slots=True)
-class Broker:
+class BrokerParts:
     """The parts of a running broker that handlers delegate to."""
 
     config: BrokerConfig
@@ -46,6 +48,7 @@ class Broker:
     fetch_sessions: FetchSessions
     deadlines: Deadlines
     unread_responses: UnreadResponses
+    turns: Turns
     advertised: dict[str, tuple[str, int]]
     """For each listener's name, the host and port that clients are told."""
     node_id: int
@@ -57,7 +60,7 @@ class RequestContext:
     __slots__ = ("api_version", "broker", "client_host", "client_id", "listener", "takes_spans")
 
     def __init__(
-        self, broker: Broker, listener: str, client_host: str, client_id: str | None, api_version: int
+        self, broker: BrokerParts, listener: str, client_host: str, client_id: str | None, api_version: int
     ) -> None:
         self.broker = broker
         self.listener = listener
@@ -80,5 +83,7 @@ class NoResponse:
 NO_RESPONSE = NoResponse(close=False)
 CLOSE_CONNECTION = NoResponse(close=True)
 Answer = Message | NoResponse
-Handler = Callable[[Any, RequestContext], Answer | Awaitable[Answer]]
+Steps = Generator[None, None, Answer | Awaitable[Answer]]
+"""A request that is carried out in turns: see `turns.py`."""
+Handler = Callable[[Any, RequestContext], Answer | Awaitable[Answer] | Steps]
 Refusal = Callable[[Any, ErrorCode, int], Answer]

@@ -6,10 +6,11 @@ open.
 
 from __future__ import annotations
 
-from odradek.errors import ErrorCode, KafkaError
+from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
-from odradek.metadata.changes import Outcome, create_partitions
+from odradek.handlers.topics import add_partitions
+from odradek.metadata.changes import TopicOutcome, create_partitions
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -22,17 +23,10 @@ async def handle(request: CreatePartitionsRequest, context: RequestContext) -> C
     """Enlarges the topics, or says whether they could be enlarged."""
     broker = context.broker
 
-    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = create_partitions(image, request.topics, broker.metadata.policy)
-        if request.validate_only or not records:
-            return [], outcomes
-        broker.partitions.space.check()
-        return records, outcomes
+    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
+        return create_partitions(image, request.topics, broker.metadata.policy)
 
-    try:
-        outcomes = await broker.metadata.change(create)
-    except KafkaError as error:
-        outcomes = [Outcome(topic.name, error.code, error.message) for topic in request.topics]
+    outcomes = await add_partitions(broker, request.topics, create, request.validate_only)
     return CreatePartitionsResponse(
         results=[
             CreatePartitionsTopicResult(

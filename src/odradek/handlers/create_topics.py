@@ -10,10 +10,11 @@ from __future__ import annotations
 from odradek.config.layers import BrokerConfig
 from odradek.config.setting import format_value
 from odradek.config.topic import TOPIC_SETTINGS
-from odradek.errors import ErrorCode, KafkaError
+from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
-from odradek.metadata.changes import Outcome, create_topics
+from odradek.handlers.topics import add_partitions
+from odradek.metadata.changes import TopicOutcome, create_topics
 from odradek.metadata.image import MetadataImage, MetadataRecord
 from odradek.protocol.messages.create_topics import (
     CreatableTopicConfigs,
@@ -29,17 +30,10 @@ async def handle(request: CreateTopicsRequest, context: RequestContext) -> Creat
     """Makes the topics, or says whether they could be made."""
     broker = context.broker
 
-    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[Outcome]]:
-        records, outcomes = create_topics(image, request.topics, broker.metadata.policy)
-        if request.validate_only or not records:
-            return [], outcomes
-        broker.partitions.space.check()
-        return records, outcomes
+    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
+        return create_topics(image, request.topics, broker.metadata.policy)
 
-    try:
-        outcomes = await broker.metadata.change(create)
-    except KafkaError as error:
-        outcomes = [Outcome(topic.name, error.code, error.message) for topic in request.topics]
+    outcomes = await add_partitions(broker, request.topics, create, request.validate_only)
     with_configs = context.api_version >= CONFIGS_SINCE
     return CreateTopicsResponse(topics=[_result(outcome, broker.config, with_configs) for outcome in outcomes])
 
@@ -54,7 +48,7 @@ def refused(request: CreateTopicsRequest, code: ErrorCode, version: int) -> Crea
     )
 
 
-def _result(outcome: Outcome, config: BrokerConfig, with_configs: bool) -> CreatableTopicResult:
+def _result(outcome: TopicOutcome, config: BrokerConfig, with_configs: bool) -> CreatableTopicResult:
     result = CreatableTopicResult(
         name=outcome.name or "",
         topic_id=outcome.topic_id,

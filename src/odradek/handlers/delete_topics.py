@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.metadata.changes import Outcome, delete_topics
+from odradek.metadata.changes import TopicOutcome, delete_topics
 from odradek.protocol.messages.delete_topics import (
     DeletableTopicResult,
     DeleteTopicsRequest,
@@ -30,7 +30,7 @@ async def handle(request: DeleteTopicsRequest, context: RequestContext) -> Delet
             lambda image: delete_topics(image, asked, broker.metadata.policy, old_client)
         )
     except KafkaError as error:
-        outcomes = [Outcome(state.name, error.code, error.message, state.topic_id) for state in asked]
+        outcomes = [TopicOutcome(state.name, error.code, error.message, state.topic_id) for state in asked]
     return DeleteTopicsResponse(
         responses=[
             DeletableTopicResult(

@@ -18,7 +18,7 @@ from odradek.config.layers import BrokerConfig, Source, broker_synonyms
 from odradek.config.setting import Setting, Update, format_value
 from odradek.config.topic import TOPIC_SETTINGS
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker, RequestContext
+from odradek.handlers.context import BrokerParts, RequestContext
 from odradek.metadata.changes import check_name
 from odradek.metadata.config_changes import ALL_BROKERS, KNOWN_RESOURCES, wrong_broker
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
@@ -93,7 +93,7 @@ def _describe(
     return result
 
 
-def _configs(resource: DescribeConfigsResource, broker: Broker) -> Iterator[DescribeConfigsResourceResult]:
+def _configs(resource: DescribeConfigsResource, broker: BrokerParts) -> Iterator[DescribeConfigsResourceResult]:
     name, image = resource.resource_name, broker.metadata.image
     if resource.resource_type == TOPIC_RESOURCE:
         check_name(name)

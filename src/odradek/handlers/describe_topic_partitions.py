@@ -6,11 +6,10 @@ Card: topics in the order of their names, partitions up to `response_partition_l
 
 from __future__ import annotations
 
-from odradek.errors import ErrorCode, KafkaError
+from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
-from odradek.handlers.topics import OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, leader_epoch
+from odradek.handlers.topics import OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, leader_epoch, why_unknown
 from odradek.internal_topics import INTERNAL_TOPICS
-from odradek.metadata.changes import check_name
 from odradek.protocol.messages.describe_topic_partitions import (
     Cursor,
     DescribeTopicPartitionsRequest,
@@ -48,7 +47,7 @@ def handle(request: DescribeTopicPartitionsRequest, context: RequestContext) -> 
             name=name, is_internal=name in INTERNAL_TOPICS, topic_authorized_operations=TOPIC_OPERATIONS
         )
         if topic is None:
-            answer.error_code = _why_unknown(name)
+            answer.error_code = why_unknown(name)
             response.topics.append(answer)
             continue
         if left == 0:
@@ -82,11 +81,3 @@ def refused(request: DescribeTopicPartitionsRequest, code: ErrorCode, version: i
     return DescribeTopicPartitionsResponse(
         topics=[DescribeTopicPartitionsResponseTopic(error_code=code, name=topic.name) for topic in request.topics]
     )
-
-
-def _why_unknown(name: str) -> ErrorCode:
-    try:
-        check_name(name)
-    except KafkaError as error:
-        return error.code
-    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

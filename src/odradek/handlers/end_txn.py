@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.handlers.transactions import for_old_producers
+from odradek.handlers.transactions import code_for
 from odradek.protocol.messages.end_txn import EndTxnRequest, EndTxnResponse
 
 FENCED_SINCE = 2
@@ -25,7 +25,7 @@ async def handle(request: EndTxnRequest, context: RequestContext) -> EndTxnRespo
             request.transactional_id, request.producer_id, request.producer_epoch, request.committed, version
         )
     except KafkaError as error:
-        code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
+        code = code_for(error.code, context.api_version, FENCED_SINCE)
         return EndTxnResponse(error_code=code)
     return EndTxnResponse(producer_id=producer_id, producer_epoch=epoch)
 

@@ -20,8 +20,9 @@ from collections.abc import Awaitable
 from typing import Any
 
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Broker, RequestContext
-from odradek.handlers.fetch_sessions import CachedPartition, FetchContext
+from odradek.handlers.context import BrokerParts, RequestContext
+from odradek.handlers.fetch_sessions import TOPIC_ID_SINCE, CachedPartition, FetchContext
+from odradek.handlers.topics import find_topic, unknown
 from odradek.partitions.counters import Traffic
 from odradek.partitions.parked_fetches import ParkedFetch
 from odradek.partitions.partition import Partition
@@ -38,7 +39,6 @@ from odradek.protocol.messages.fetch import (
 from odradek.records.batch import HEADER_BYTES, read_header
 
 ZSTD_SINCE = 10
-TOPIC_ID_SINCE = 13
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
 
@@ -100,8 +100,9 @@ class _Fetch:
 
     def __init__(self, request: FetchRequest, context: RequestContext, fetch: FetchContext) -> None:
         self.request = request
-        self.broker: Broker = context.broker
+        self.broker: BrokerParts = context.broker
         self.version = context.api_version
+        self.by_id = context.api_version >= TOPIC_ID_SINCE
         self.spans = context.takes_spans
         self.fetch = fetch
         self.max_bytes = max(0, min(request.max_bytes, self.broker.config.integer("fetch.max.bytes")))
@@ -180,7 +181,7 @@ class _Fetch:
         look = _Look(min(self.max_bytes, self.broker.unread_responses.room_bytes))
         for position, cached in enumerate(self.fetch.partitions):
             partition = self._find(cached)
-            answer, records = self._read(cached.request, partition, look)
+            answer, records = self._read(cached, partition, look)
             if not isinstance(records, list):
                 return self._look_on(look, position, answer, records, self._reserve(look, position))
             look.add(answer, records, partition)
@@ -208,7 +209,7 @@ class _Fetch:
             for later in range(position + 1, len(self.fetch.partitions)):
                 cached = self.fetch.partitions[later]
                 partition = self._find(cached)
-                answer, found = self._read(cached.request, partition, look)
+                answer, found = self._read(cached, partition, look)
                 if isinstance(found, list):
                     look.add(answer, found, partition)
                 else:
@@ -231,19 +232,20 @@ class _Fetch:
 
     def _find(self, cached: CachedPartition) -> Partition | None:
         key = cached.key
-        if key.topic:
-            return self.broker.partitions.get(key.topic, key.partition)
-        topic = self.broker.partitions.topics_by_id.get(key.topic_id)
+        topic = find_topic(self.broker.partitions, key.topic, key.topic_id, self.by_id)
         if topic is None or not 0 <= key.partition < len(topic.partitions):
             return None
         return topic.partitions[key.partition]
 
     def _read(
-        self, asked: FetchPartition, partition: Partition | None, look: _Look
+        self, cached: CachedPartition, partition: Partition | None, look: _Look
     ) -> tuple[PartitionData, list[Buffer] | Awaitable[list[Buffer]]]:
         """One partition: its answer without records, and the records."""
+        asked = cached.request
         if partition is None:
-            return _refused(asked, self._unknown()), []
+            key = cached.key
+            topic = find_topic(self.broker.partitions, key.topic, key.topic_id, self.by_id)
+            return _refused(asked, unknown(topic, self.by_id)), []
         try:
             opened, start, high_watermark, stable_end, end = partition.visible(
                 asked.current_leader_epoch, self.request.isolation_level == READ_COMMITTED
@@ -286,9 +288,6 @@ class _Fetch:
                 refused.high_watermark = offsets.high_watermark
                 refused.last_stable_offset = offsets.last_stable_offset
             return refused, []
-
-    def _unknown(self) -> ErrorCode:
-        return ErrorCode.UNKNOWN_TOPIC_ID if self.version >= 13 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
     # --- answering -----------------------------------------------------------------------------------------------
 

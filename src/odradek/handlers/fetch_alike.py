@@ -16,9 +16,10 @@ from collections.abc import Coroutine, Sequence
 from odradek.engines.interface import LogFailure, OffsetOutOfRange
 from odradek.errors import KafkaError
 from odradek.handlers import fetch
-from odradek.handlers.context import Broker
-from odradek.handlers.fetch_sessions import FINAL_EPOCH, INVALID_SESSION_ID
+from odradek.handlers.context import BrokerParts
+from odradek.handlers.fetch_sessions import FINAL_EPOCH, INVALID_SESSION_ID, TOPIC_ID_SINCE
 from odradek.handlers.shortcut import Begun, Shortcut
+from odradek.handlers.topics import finder
 from odradek.protocol.decoding import decode
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Buffer
@@ -47,7 +48,7 @@ class FetchAlike(Shortcut):
 
     __slots__ = ("_broker", "_taken", "_version", "learned", "shapes")
 
-    def __init__(self, broker: Broker, version: int) -> None:
+    def __init__(self, broker: BrokerParts, version: int) -> None:
         self._broker = broker
         self._version = version
         self.shapes: dict[int, FetchShape] = {}
@@ -93,32 +94,31 @@ class FetchShape:
         "_after",
         "_before",
         "_broker",
-        "_by_id",
         "_encode",
         "_epoch",
+        "_find_topic",
         "_flexible",
         "_index",
         "_isolation_level",
         "_max_bytes",
         "_min_bytes",
-        "_name",
         "_partition_max_bytes",
-        "_topic_id",
         "begin",
         "end",
         "offset_at",
     )
 
-    def __init__(self, broker: Broker, frame: bytes, request: FetchRequest, version: int, offset_at: int) -> None:
+    def __init__(self, broker: BrokerParts, frame: bytes, request: FetchRequest, version: int, offset_at: int) -> None:
         (topic,) = request.topics
         (asked,) = topic.partitions
         self._broker = broker
         self.begin = frame[_SHAPE_POSITION:offset_at]
         self.end = frame[offset_at + _OFFSET.size :]
         self.offset_at = offset_at
-        self._by_id = version >= 13
+        by_id = version >= TOPIC_ID_SINCE
         self._flexible = version in FetchRequest.flexible_versions
-        self._name, self._topic_id, self._index = topic.topic, topic.topic_id, asked.partition
+        self._find_topic = finder(broker.partitions, topic.topic, topic.topic_id, by_id)
+        self._index = asked.partition
         self._epoch = asked.current_leader_epoch
         self._isolation_level = request.isolation_level
         self._max_bytes = max(0, min(request.max_bytes, broker.config.integer("fetch.max.bytes")))
@@ -133,9 +133,7 @@ class FetchShape:
             aborted_transactions=[] if request.isolation_level else None,
             records=[_RECORDS_MARK],
         )
-        told = FetchableTopicResponse(
-            topic="" if self._by_id else topic.topic, topic_id=topic.topic_id, partitions=[answer]
-        )
+        told = FetchableTopicResponse(topic="" if by_id else topic.topic, topic_id=topic.topic_id, partitions=[answer])
         encoded = b"".join(bytes(one) for one in encode_response(FetchResponse(responses=[told]), version, 0))
         before, mark, rest = encoded.partition(_MARK)
         between, records, after = rest.partition(_RECORDS_MARK)
@@ -148,8 +146,7 @@ class FetchShape:
     def answer(self, buffer: bytes | bytearray, start: int, spans: bool) -> list[Buffer] | None:
         """The pieces of the response frame, with `spans` a `FileSpan` among them; None where `fetch.handle` has to
         look."""
-        partitions = self._broker.partitions
-        found = partitions.topics_by_id.get(self._topic_id) if self._by_id else partitions.topics.get(self._name)
+        found = self._find_topic()
         if found is None or self._index >= len(found.partitions):
             return None
         partition = found.partitions[self._index]
@@ -193,7 +190,7 @@ class FetchShape:
         return [head + length, *records, after] if after else [head + length, *records]
 
 
-def learn(frame: bytes, request: FetchRequest, version: int, broker: Broker) -> FetchShape | None:
+def learn(frame: bytes, request: FetchRequest, version: int, broker: BrokerParts) -> FetchShape | None:
     """The shape of a request for one partition, outside a session; None where there is nothing to gain or to be sure
     of."""
     if (

@@ -25,6 +25,7 @@ FINAL_EPOCH = -1
 INITIAL_EPOCH = 0
 INVALID_SESSION_ID = 0
 MAX_EPOCH = 2**31 - 1
+TOPIC_ID_SINCE = 13
 
 
 class SessionKey(NamedTuple):
@@ -105,7 +106,7 @@ class FetchSessions:
     def begin(self, request: FetchRequest, version: int, now: float) -> FetchContext:
         """Applies a request. Raises `KafkaError`: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH or
         FETCH_SESSION_TOPIC_ID_ERROR, upon which the client begins anew."""
-        by_id = version >= 13
+        by_id = version >= TOPIC_ID_SINCE
         if request.session_epoch in (FINAL_EPOCH, INITIAL_EPOCH):
             if request.session_id != INVALID_SESSION_ID:
                 self.sessions.pop(request.session_id, None)

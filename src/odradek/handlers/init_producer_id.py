@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.handlers.transactions import for_old_producers
+from odradek.handlers.transactions import code_for
 from odradek.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
 
 NO_PRODUCER_ID = -1
@@ -35,7 +35,7 @@ async def handle(request: InitProducerIdRequest, context: RequestContext) -> Ini
             request.transactional_id, request.transaction_timeout_ms, expected
         )
     except KafkaError as error:
-        code = for_old_producers(error.code) if context.api_version < FENCED_SINCE else error.code
+        code = code_for(error.code, context.api_version, FENCED_SINCE)
         return refused(request, code, context.api_version)
     return InitProducerIdResponse(producer_id=producer_id, producer_epoch=epoch)
 

@@ -13,9 +13,15 @@ from collections.abc import Awaitable
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.handlers.topics import CLUSTER_OPERATIONS, OPERATIONS_NOT_ASKED, TOPIC_OPERATIONS, leader_epoch
+from odradek.handlers.topics import (
+    CLUSTER_OPERATIONS,
+    OPERATIONS_NOT_ASKED,
+    TOPIC_OPERATIONS,
+    leader_epoch,
+    why_unknown,
+)
 from odradek.internal_topics import INTERNAL_TOPICS, check_create
-from odradek.metadata.changes import check_name, create_topics, default_topic
+from odradek.metadata.changes import create_topics, default_topic
 from odradek.metadata.image import MetadataImage, MetadataRecord, TopicImage
 from odradek.protocol.fields import ZERO_UUID
 from odradek.protocol.messages.metadata import (
@@ -122,21 +128,13 @@ def _answer(request: MetadataRequest, context: RequestContext, failed: dict[str,
             name = topic.name or ""
             found = image.topics.get(name)
             unknown = MetadataResponseTopic(
-                error_code=failed.get(name) or _why_unknown(name),
+                error_code=failed.get(name) or why_unknown(name),
                 name=name,
                 is_internal=name in INTERNAL_TOPICS,
                 topic_authorized_operations=_operations(request, context),
             )
         answers[key] = unknown if found is None else _describe(found, request, context)
     return _respond(request, context, list(answers.values()))
-
-
-def _why_unknown(name: str) -> ErrorCode:
-    try:
-        check_name(name)
-    except KafkaError as error:
-        return error.code
-    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 def _operations(request: MetadataRequest, context: RequestContext) -> int:

@@ -9,7 +9,8 @@ do not exist.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from odradek.coordination.groups.offsets import Topics
 from odradek.coordination.groups.records import Committed
@@ -17,7 +18,7 @@ from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
-from odradek.partitions.registry import Partitions
+from odradek.handlers.topics import find_topic
 from odradek.protocol.fields import ZERO_UUID
 from odradek.protocol.messages.offset_fetch import (
     OffsetFetchRequest,
@@ -37,6 +38,7 @@ BY_ID_SINCE = 10
 NO_EPOCH = -1
 # Topic and partition of offsets that may change.
 Unstable = frozenset[tuple[str, int]]
+P = TypeVar("P", OffsetFetchResponsePartition, OffsetFetchResponsePartitions)
 NOTHING = Committed(offset=-1, leader_epoch=-1, metadata="", commit_ms=-1)
 
 
@@ -85,24 +87,15 @@ async def _offsets(
 def _old_topics(
     topics: Sequence[OffsetFetchRequestTopic], found: Topics, code: ErrorCode, unstable: Unstable
 ) -> list[OffsetFetchResponseTopic]:
-    answers = []
-    for topic in topics:
-        of = found.get(topic.name, {})
-        answer = OffsetFetchResponseTopic(name=topic.name)
-        answers.append(answer)
-        for index in topic.partition_indexes:
-            is_unstable = (topic.name, index) in unstable
-            committed = NOTHING if is_unstable else of.get(index, NOTHING)
-            answer.partitions.append(
-                OffsetFetchResponsePartition(
-                    partition_index=index,
-                    committed_offset=committed.offset,
-                    committed_leader_epoch=committed.leader_epoch,
-                    metadata=committed.metadata,
-                    error_code=ErrorCode.UNSTABLE_OFFSET_COMMIT if is_unstable else code,
-                )
-            )
-    return answers
+    return [
+        OffsetFetchResponseTopic(
+            name=topic.name,
+            partitions=_partitions(
+                OffsetFetchResponsePartition, topic.name, topic.partition_indexes, found, unstable, code
+            ),
+        )
+        for topic in topics
+    ]
 
 
 async def _group(
@@ -117,56 +110,43 @@ async def _group(
     except KafkaError as error:
         response.error_code = error.code
         return response
+
+    def add(name: str, topic_id: bytes, known: str, indexes: Iterable[int], code: ErrorCode) -> None:
+        answers = _partitions(OffsetFetchResponsePartitions, known, indexes, found, unstable, code)
+        response.topics.append(OffsetFetchResponseTopics(name=name, topic_id=topic_id, partitions=answers))
+
     if group.topics is None:
         for name, of in found.items():
-            topic_id = _id_of(name, partitions) if by_id else ZERO_UUID
-            if topic_id is not None:
-                answer = _topic(name, topic_id, list(of), of, ErrorCode.NONE)
-                _mark_unstable(answer, name, unstable)
-                response.topics.append(answer)
+            topic = partitions.topics.get(name)
+            if topic is not None or not by_id:
+                add(name, ZERO_UUID if topic is None else topic.topic_id, name, of, ErrorCode.NONE)
         return response
-    for topic in group.topics:
+    for asked in group.topics:
         if not by_id:
-            answer = _topic(topic.name, ZERO_UUID, topic.partition_indexes, found.get(topic.name, {}), ErrorCode.NONE)
-            _mark_unstable(answer, topic.name, unstable)
-        else:
-            known = partitions.topics_by_id.get(topic.topic_id)
-            of = {} if known is None else found.get(known.name, {})
-            code = ErrorCode.UNKNOWN_TOPIC_ID if known is None else ErrorCode.NONE
-            answer = _topic("", topic.topic_id, topic.partition_indexes, of, code)
-            if known is not None:
-                _mark_unstable(answer, known.name, unstable)
-        response.topics.append(answer)
+            add(asked.name, ZERO_UUID, asked.name, asked.partition_indexes, ErrorCode.NONE)
+            continue
+        topic = find_topic(partitions, asked.name, asked.topic_id, by_id)
+        code = ErrorCode.UNKNOWN_TOPIC_ID if topic is None else ErrorCode.NONE
+        add("", asked.topic_id, "" if topic is None else topic.name, asked.partition_indexes, code)
     return response
 
 
-def _mark_unstable(answer: OffsetFetchResponseTopics, name: str, unstable: Unstable) -> None:
-    if not unstable:
-        return
-    for one in answer.partitions:
-        if (name, one.partition_index) in unstable:
-            one.committed_offset, one.committed_leader_epoch, one.metadata = -1, -1, ""
-            one.error_code = ErrorCode.UNSTABLE_OFFSET_COMMIT
-
-
-def _id_of(name: str, partitions: Partitions) -> bytes | None:
-    topic = partitions.topics.get(name)
-    return None if topic is None else topic.topic_id
-
-
-def _topic(
-    name: str, topic_id: bytes, indexes: Sequence[int], of: dict[int, Committed], code: ErrorCode
-) -> OffsetFetchResponseTopics:
-    answer = OffsetFetchResponseTopics(name=name, topic_id=topic_id)
+def _partitions(
+    kind: type[P], topic: str, indexes: Iterable[int], found: Topics, unstable: Unstable, code: ErrorCode
+) -> list[P]:
+    """The answers for partitions of a topic, in the structure that the version has for them."""
+    of = found.get(topic, {})
+    answers = []
     for index in indexes:
-        committed = of.get(index, NOTHING)
-        answer.partitions.append(
-            OffsetFetchResponsePartitions(
+        is_unstable = (topic, index) in unstable
+        committed = NOTHING if is_unstable else of.get(index, NOTHING)
+        answers.append(
+            kind(
                 partition_index=index,
                 committed_offset=committed.offset,
                 committed_leader_epoch=committed.leader_epoch,
                 metadata=committed.metadata,
-                error_code=code,
+                error_code=ErrorCode.UNSTABLE_OFFSET_COMMIT if is_unstable else code,
             )
         )
-    return answer
+    return answers

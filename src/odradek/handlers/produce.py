@@ -20,8 +20,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, Broker, RequestContext
+from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, BrokerParts, RequestContext
 from odradek.handlers.refusals import sentence
+from odradek.handlers.topics import find_topic, unknown
 from odradek.internal_topics import INTERNAL_TOPICS, check_produce
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.fields import Buffer
@@ -57,9 +58,7 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
     topics: list[TopicProduceResponse] = []
     settling = Settling(broker, acks, request.timeout_ms)
     for topic in request.topic_data:
-        found = (
-            broker.partitions.topics_by_id.get(topic.topic_id) if by_id else broker.partitions.topics.get(topic.name)
-        )
+        found = find_topic(broker.partitions, topic.name, topic.topic_id, by_id)
         answers: list[PartitionProduceResponse] = []
         for data in topic.partition_data:
             answer = PartitionProduceResponse(index=data.index, base_offset=-1, log_start_offset=-1)
@@ -67,10 +66,7 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
             result: Any = None
             partition: Partition | None = None
             if found is None or not 0 <= data.index < len(found.partitions):
-                unknown = (
-                    ErrorCode.UNKNOWN_TOPIC_ID if by_id and found is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-                )
-                result = AppendResult(unknown)
+                result = AppendResult(unknown(found, by_id))
             elif not data.records:
                 result = AppendResult(ErrorCode.INVALID_RECORD, message="the request has no record batch")
             elif context.api_version < ZSTD_SINCE and _is_zstd(data.records):
@@ -153,7 +149,7 @@ class Settling:
 
     __slots__ = ("_failed", "_response", "_result", "_waiting", "acks", "broker", "timeout_ms")
 
-    def __init__(self, broker: Broker, acks: int, timeout_ms: int) -> None:
+    def __init__(self, broker: BrokerParts, acks: int, timeout_ms: int) -> None:
         self.broker = broker
         self.acks = acks
         self.timeout_ms = timeout_ms

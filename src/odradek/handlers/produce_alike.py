@@ -16,8 +16,9 @@ from collections.abc import Sequence
 
 from odradek.errors import ErrorCode
 from odradek.handlers import produce
-from odradek.handlers.context import Broker
+from odradek.handlers.context import BrokerParts
 from odradek.handlers.shortcut import Begun, Handled, Shortcut
+from odradek.handlers.topics import find_topic, finder
 from odradek.internal_topics import INTERNAL_TOPICS
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.protocol.fields import Message
@@ -51,7 +52,7 @@ class ProduceAlike(Shortcut):
 
     __slots__ = ("_batches", "_broker", "_correlations", "_lengths", "_shape", "_size", "_version", "shapes")
 
-    def __init__(self, broker: Broker, version: int) -> None:
+    def __init__(self, broker: BrokerParts, version: int) -> None:
         self._broker = broker
         self._version = version
         self.shapes: dict[bytes, Shape] = {}
@@ -122,8 +123,8 @@ class Shape:
         "_after",
         "_before",
         "_broker",
-        "_by_id",
         "_encode",
+        "_find_topic",
         "_flexible",
         "_index",
         "_name",
@@ -135,7 +136,7 @@ class Shape:
         "timeout_ms",
     )
 
-    def __init__(self, broker: Broker, request: ProduceRequest, version: int, api: bytes, key: bytes) -> None:
+    def __init__(self, broker: BrokerParts, request: ProduceRequest, version: int, api: bytes, key: bytes) -> None:
         (topic,) = request.topic_data
         (data,) = topic.partition_data
         self.api = api
@@ -146,10 +147,10 @@ class Shape:
         self.acks = request.acks
         self.timeout_ms = request.timeout_ms
         self._broker = broker
-        self._by_id = version >= produce.TOPIC_ID_SINCE
         self._flexible = version in ProduceRequest.flexible_versions
         self._name = topic.name
         self._topic_id = topic.topic_id
+        self._find_topic = finder(broker.partitions, topic.name, topic.topic_id, version >= produce.TOPIC_ID_SINCE)
         self._index = data.index
         offsets = _OFFSETS.unpack(_MARK)
         answer = PartitionProduceResponse(
@@ -193,8 +194,7 @@ class Shape:
     def handle(self, correlations: list[bytes], batches: list[memoryview]) -> list[Begun | Handled] | None:
         """Appends the batches of requests of this shape. What became of them in their order, or None where the topic is
         not what it was."""
-        partitions = self._broker.partitions
-        found = partitions.topics_by_id.get(self._topic_id) if self._by_id else partitions.topics.get(self._name)
+        found = self._find_topic()
         if found is None or self._index >= len(found.partitions):
             return None
         partition = found.partitions[self._index]
@@ -285,21 +285,18 @@ def _number(correlation: bytes) -> int:
 
 
 def learn(
-    buffer: bytes | bytearray, start: int, stop: int, request: ProduceRequest, version: int, broker: Broker
+    buffer: bytes | bytearray, start: int, stop: int, request: ProduceRequest, version: int, broker: BrokerParts
 ) -> Shape | None:
     """The shape of a request for one batch of one partition; None where there is nothing to gain or to be sure of."""
     if version < produce.ZSTD_SINCE or len(request.topic_data) != 1 or len(request.topic_data[0].partition_data) != 1:
         return None
     topic = request.topic_data[0]
     records = topic.partition_data[0].records
-    if request.transactional_id is not None or not records or topic.name in INTERNAL_TOPICS:
+    if request.transactional_id is not None or not records or request.acks not in (produce.ACKS_ALL, 0, 1):
         return None
-    if request.acks not in (produce.ACKS_ALL, 0, 1):
+    known = find_topic(broker.partitions, topic.name, topic.topic_id, version >= produce.TOPIC_ID_SINCE)
+    if known is None or known.name in INTERNAL_TOPICS:
         return None
-    if version >= produce.TOPIC_ID_SINCE:
-        known = broker.partitions.topics_by_id.get(topic.topic_id)
-        if known is None or known.name in INTERNAL_TOPICS:
-            return None
     flexible = version in ProduceRequest.flexible_versions
     end = stop - (len(_NO_TAGS) if flexible else 0)
     begin = end - len(records)

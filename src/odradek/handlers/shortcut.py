@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from odradek.handlers.context import Answer, Broker
+from odradek.handlers.context import Answer, BrokerParts
 from odradek.protocol.fields import Buffer, Message
 
 NO_TIMEOUT_MS = -1
@@ -77,5 +77,5 @@ class Shortcut(ABC):
         where it is to be decoded. `takes_spans`: whether a `FileSpan` may stand in the place of records."""
 
 
-MakeShortcut = Callable[[Broker, int], Shortcut]
+MakeShortcut = Callable[[BrokerParts, int], Shortcut]
 """From the broker and the version."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from odradek.errors import ErrorCode
 
 
-def for_old_producers(code: ErrorCode) -> ErrorCode:
-    """Producers older than Kafka 2.7 do not know that they can be fenced by name."""
-    return ErrorCode.INVALID_PRODUCER_EPOCH if code == ErrorCode.PRODUCER_FENCED else code
+def code_for(code: ErrorCode, version: int, fenced_since: int) -> ErrorCode:
+    """The error as a producer of that version knows it: older than Kafka 2.7, it does not know that it can be fenced by
+    name."""
+    if code == ErrorCode.PRODUCER_FENCED and version < fenced_since:
+        return ErrorCode.INVALID_PRODUCER_EPOCH
+    return code

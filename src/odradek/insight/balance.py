@@ -30,7 +30,7 @@ from typing import NamedTuple, Protocol
 
 from odradek.insight.wording import counted, in_words
 
-Partition = tuple[str, int]
+TopicPartition = tuple[str, int]
 """Topic and partition."""
 
 # The largest member's share over the mean, from which on it is worth a sentence.
@@ -101,7 +101,7 @@ class Balance:
 
     members: tuple[MemberLoad, ...]
     partitions: int
-    unassigned: tuple[Partition, ...]
+    unassigned: tuple[TopicPartition, ...]
     partition_skew: float | None
     record_skew: float | None
     byte_skew: float | None
@@ -109,15 +109,15 @@ class Balance:
 
 
 def balance_of(
-    assignment: Mapping[str, Collection[Partition]],
-    loads: Mapping[Partition, Load],
-    hot_key: Callable[[Partition], HotKey | None] = lambda partition: None,
+    assignment: Mapping[str, Collection[TopicPartition]],
+    loads: Mapping[TopicPartition, Load],
+    hot_key: Callable[[TopicPartition], HotKey | None] = lambda partition: None,
 ) -> Balance:
     """Of one group: its members' partitions, and what every partition of its topics carries. `hot_key` knows the key
     that makes a partition hot, where one does."""
     nothing = Load()
     members: list[MemberLoad] = []
-    assigned: set[Partition] = set()
+    assigned: set[TopicPartition] = set()
     for member_id, partitions in assignment.items():
         assigned.update(partitions)
         carried = [loads.get(partition, nothing) for partition in partitions]
@@ -155,9 +155,9 @@ class _Group(NamedTuple):
     """What advice is made from."""
 
     members: list[MemberLoad]
-    loads: dict[Partition, Load]
-    unassigned: tuple[Partition, ...]
-    hot_key: Callable[[Partition], HotKey | None]
+    loads: dict[TopicPartition, Load]
+    unassigned: tuple[TopicPartition, ...]
+    hot_key: Callable[[TopicPartition], HotKey | None]
 
     def advice(self) -> list[str]:
         if not self.loads:
@@ -210,7 +210,7 @@ class _Group(NamedTuple):
                 return told
         return []
 
-    def _hot_sentence(self, partition: Partition, share: float, what: str, alone: bool) -> str:
+    def _hot_sentence(self, partition: TopicPartition, share: float, what: str, alone: bool) -> str:
         cure = "its topic needs more partitions" if alone else "its keys must be spread"
         key = self.hot_key(partition)
         keyed = "" if key is None else f", {key.share:.0%} of its records have {key.name}"
@@ -273,7 +273,7 @@ class _Group(NamedTuple):
         ]
 
 
-def _name(partition: Partition) -> str:
+def _name(partition: TopicPartition) -> str:
     return f"partition {partition[1]} of {partition[0]}"
 
 

@@ -24,7 +24,7 @@ from odradek.clock import Scheduler
 from odradek.insight.lag import Lag, sentence
 from odradek.insight.openapi import openapi
 from odradek.insight.top_keys import TopKeys
-from odradek.insight.watching import Event, Place, Watching, time_to_loss_s, worst
+from odradek.insight.watching import Event, WatchedPartition, Watching, time_to_loss_s, worst
 
 EVENTS_WAITING = 1000
 KEYS_SHOWN = 10
@@ -55,7 +55,7 @@ def lag_json(lag: Lag) -> dict[str, Any]:
     }
 
 
-def group_json(group_id: str, lags: dict[Place, Lag]) -> dict[str, Any]:
+def group_json(group_id: str, lags: dict[WatchedPartition, Lag]) -> dict[str, Any]:
     """A group in one line: sums, and where it stands worst."""
     gravest = worst(lags)
     return {

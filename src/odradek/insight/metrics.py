@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from odradek.durations import BOUNDS_S, Durations
 
 
-class Kind(Enum):
+class MetricType(Enum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
@@ -38,34 +38,34 @@ class Declared(NamedTuple):
     """A metric. A counter's name is without the `_total` that its samples have."""
 
     name: str
-    kind: Kind
+    kind: MetricType
     labels: tuple[str, ...]
     help: str
 
     @property
     def shown_name(self) -> str:
-        return f"{self.name}_total" if self.kind is Kind.COUNTER else self.name
+        return f"{self.name}_total" if self.kind is MetricType.COUNTER else self.name
 
 
 METRICS: list[Declared] = []
 
 
-def _declare(kind: Kind, name: str, help_: str, *labels: str) -> Declared:
+def _declare(kind: MetricType, name: str, help_: str, *labels: str) -> Declared:
     metric = Declared(f"odradek_{name}", kind, labels, help_)
     METRICS.append(metric)
     return metric
 
 
 def _counter(name: str, help_: str, *labels: str) -> Declared:
-    return _declare(Kind.COUNTER, name, help_, *labels)
+    return _declare(MetricType.COUNTER, name, help_, *labels)
 
 
 def _gauge(name: str, help_: str, *labels: str) -> Declared:
-    return _declare(Kind.GAUGE, name, help_, *labels)
+    return _declare(MetricType.GAUGE, name, help_, *labels)
 
 
 def _histogram(name: str, help_: str, *labels: str) -> Declared:
-    return _declare(Kind.HISTOGRAM, name, help_, *labels)
+    return _declare(MetricType.HISTOGRAM, name, help_, *labels)
 
 
 BUILD_INFO = _gauge("build_info", "Always 1; the labels say what runs.", "version", "python")
@@ -206,7 +206,7 @@ class Series(NamedTuple):
 
 def _family(series: Series) -> Metric:
     metric, samples = series
-    if metric.kind is Kind.HISTOGRAM:
+    if metric.kind is MetricType.HISTOGRAM:
         histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
         for labels, durations in samples:
             assert isinstance(durations, Durations)
@@ -214,7 +214,7 @@ def _family(series: Series) -> Metric:
             counts = accumulate(durations.buckets)
             histogram.add_metric(labels, list(zip(bounds, counts, strict=True)), durations.sum_s)
         return histogram
-    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    kind = CounterMetricFamily if metric.kind is MetricType.COUNTER else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
     for labels, value in samples:
         assert not isinstance(value, Durations)

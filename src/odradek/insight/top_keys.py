@@ -18,13 +18,13 @@ KEY_MAX_BYTES = 128
 _DIGEST_BYTES = 16
 FORGET_AT = 100_000
 
-Key = bytes | None
+RecordKey = bytes | None
 
 
 class TopKey(NamedTuple):
     """A key and its share of all records, which is between these."""
 
-    key: Key
+    key: RecordKey
     """None: records without one. Longer ones than `KEY_MAX_BYTES` are cut, and end with a digest of the whole."""
     share_at_least: float
     share_at_most: float
@@ -37,10 +37,10 @@ class TopKeys:
 
     def __init__(self) -> None:
         # Count, and how much of it may have been others'.
-        self._counts: dict[Key, tuple[int, int]] = {}
+        self._counts: dict[RecordKey, tuple[int, int]] = {}
         self.total = 0
 
-    def add(self, key: Key) -> None:
+    def add(self, key: RecordKey) -> None:
         """Counts one record."""
         if key is not None and len(key) > KEY_MAX_BYTES:
             key = key[: KEY_MAX_BYTES - _DIGEST_BYTES] + blake2b(key, digest_size=_DIGEST_BYTES).digest()

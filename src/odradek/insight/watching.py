@@ -60,8 +60,8 @@ GRAVITY = {
 }
 
 
-class Place(NamedTuple):
-    """A partition, as a group calls it."""
+class WatchedPartition(NamedTuple):
+    """A partition by its topic's name, as groups know it."""
 
     topic: str
     partition: int
@@ -73,7 +73,7 @@ class Event(NamedTuple):
     number: int
     at_ms: int
     group_id: str
-    place: Place
+    place: WatchedPartition
     verdict: Verdict
     before: Verdict
     how: str
@@ -96,7 +96,7 @@ class _Pair:
 class _Wanted(NamedTuple):
     machine: GroupShard
     group_id: str
-    place: Place
+    place: WatchedPartition
 
 
 class _Ahead(NamedTuple):
@@ -129,7 +129,7 @@ class Watching:
         self._groups = groups
         self._appends: dict[_Where, AppendHistory] = {}
         self._pairs: dict[_Key, _Pair] = {}
-        self.lags: dict[str, dict[Place, Lag]] = {}
+        self.lags: dict[str, dict[WatchedPartition, Lag]] = {}
         """The newest, by group; replaced as a whole by each look."""
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.on_event: list[Callable[[Event], None]] = []
@@ -151,7 +151,7 @@ class Watching:
         self.passed_over = max(0, len(wanted) - room)
         del wanted[room:]
         unread = await self._read_unread(wanted)
-        lags: dict[str, dict[Place, Lag]] = {}
+        lags: dict[str, dict[WatchedPartition, Lag]] = {}
         seen: set[_Key] = set()
         on: set[_Where] = set()
         for number, (machine, group_id, place) in enumerate(wanted):
@@ -169,7 +169,9 @@ class Watching:
         self.lags = lags
         await self.hot_keys.look()
 
-    def _look_at(self, partition: Partition, group_id: str, place: Place, committed: int, ahead: _Ahead) -> Lag:
+    def _look_at(
+        self, partition: Partition, group_id: str, place: WatchedPartition, committed: int, ahead: _Ahead
+    ) -> Lag:
         where = partition.identity.topic_id, place.partition
         pair = self._pairs.setdefault((group_id, *where), _Pair())
         lag = pair.watch.look(
@@ -190,7 +192,7 @@ class Watching:
         gone on."""
         if not self._sampled(partition, set()):
             return
-        place = Place(partition.identity.topic, partition.identity.partition)
+        place = WatchedPartition(partition.identity.topic, partition.identity.partition)
         for number, (machine, group_id) in enumerate(list(self._all_groups())):
             if number % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -237,14 +239,14 @@ class Watching:
         for machine, group_id in self._all_groups():
             for topic, of_topic in machine.offsets.of(group_id).items():
                 for partition in of_topic:
-                    yield _Wanted(machine, group_id, Place(topic, partition))
+                    yield _Wanted(machine, group_id, WatchedPartition(topic, partition))
 
-    async def _read_unread(self, wanted: list[_Wanted]) -> dict[tuple[str, Place], _Ahead]:
+    async def _read_unread(self, wanted: list[_Wanted]) -> dict[tuple[str, WatchedPartition], _Ahead]:
         """What lies before the groups that are behind, from the headers of their first unread batches."""
-        found: dict[tuple[str, Place], _Ahead] = {}
+        found: dict[tuple[str, WatchedPartition], _Ahead] = {}
         waiting: list[Coroutine[Any, Any, None]] = []
 
-        async def note(which: tuple[str, Place], behind: int, reading: Awaitable[Unread | None]) -> None:
+        async def note(which: tuple[str, WatchedPartition], behind: int, reading: Awaitable[Unread | None]) -> None:
             try:
                 found[which] = _Ahead.of(await reading, behind)
             except (LogFailure, OSError) as error:
@@ -326,7 +328,7 @@ class Watching:
 
     # --- telling -------------------------------------------------------------------------------------------------
 
-    def _tell(self, group_id: str, place: Place, pair: _Pair, lag: Lag) -> None:
+    def _tell(self, group_id: str, place: WatchedPartition, pair: _Pair, lag: Lag) -> None:
         before, now_s = pair.lag, self._clock.ageing()
         lost = lag.lost_records - (before.lost_records if before is not None else 0)
         if lost:
@@ -388,12 +390,12 @@ def key_name(key: bytes | None) -> str:
     return "no key" if key is None else f"the key {key.decode('utf-8', 'backslashreplace')}"
 
 
-def time_to_loss_s(lags: dict[Place, Lag]) -> float | None:
+def time_to_loss_s(lags: dict[WatchedPartition, Lag]) -> float | None:
     """Until a group's first loss, on any partition."""
     return min((lag.time_to_loss_s for lag in lags.values() if lag.time_to_loss_s is not None), default=None)
 
 
-def worst(lags: dict[Place, Lag]) -> Lag:
+def worst(lags: dict[WatchedPartition, Lag]) -> Lag:
     """The lag of a group that matters most: the gravest verdict, then the least time to a loss, then the oldest."""
     return max(
         lags.values(),

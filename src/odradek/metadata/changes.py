@@ -50,7 +50,7 @@ class Policy(NamedTuple):
     choose: random.Random
 
 
-class Outcome(NamedTuple):
+class TopicOutcome(NamedTuple):
     """The result for one item: an error with its message, or the topic after the change."""
 
     name: str | None
@@ -82,7 +82,7 @@ def check_name(name: str) -> None:
 
 def create_topics(
     image: MetadataImage, asked: Sequence[CreatableTopic], policy: Policy
-) -> tuple[list[MetadataRecord], list[Outcome]]:
+) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
     """The records of new topics. An invalid item does not affect the others, except that too many partitions in total
     refuse all items."""
     counts = Counter(topic.name for topic in asked)
@@ -91,7 +91,7 @@ def create_topics(
         len(topic.assignments) or (topic.num_partitions if topic.num_partitions != -1 else default) for topic in asked
     )
     records: list[MetadataRecord] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[TopicOutcome] = []
     # Names that differ only in "." and "_" collide, since Kafka's metrics do not distinguish the two. As in Kafka, only
     # existing topics are compared, not the other topics of the request.
     folded = {name.replace(".", "_"): name for name in image.topics}
@@ -103,7 +103,7 @@ def create_topics(
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             made, outcome = _create(image, topic, policy, folded)
         except KafkaError as error:
-            outcomes.append(Outcome(topic.name, error.code, error.message))
+            outcomes.append(TopicOutcome(topic.name, error.code, error.message))
             continue
         records += made
         outcomes.append(outcome)
@@ -129,7 +129,7 @@ def _once(items: Sequence[T], key: Callable[[T], object]) -> list[T]:
 
 def _create(
     image: MetadataImage, topic: CreatableTopic, policy: Policy, folded: dict[str, str]
-) -> tuple[list[MetadataRecord], Outcome]:
+) -> tuple[list[MetadataRecord], TopicOutcome]:
     name = topic.name
     check_name(name)
     if refusal := check_create(name):
@@ -151,7 +151,7 @@ def _create(
         record_of(ConfigRecord(resource_type=TOPIC_RESOURCE, resource_name=name, name=key, value=value))
         for key, value in overrides.items()
     ]
-    return records, Outcome(
+    return records, TopicOutcome(
         name,
         topic_id=topic_id,
         partitions=len(replicas),
@@ -272,11 +272,11 @@ def _partition(topic_id: bytes, index: int, brokers: list[int]) -> MetadataRecor
 
 def delete_topics(
     image: MetadataImage, asked: Sequence[DeleteTopicState], policy: Policy, old_client: bool
-) -> tuple[list[MetadataRecord], list[Outcome]]:
+) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
     """The records that remove topics, given by name or by id. `old_client`: the request has a version below 3, whose
     clients do not know TOPIC_DELETION_DISABLED and get INVALID_REQUEST."""
     records: list[MetadataRecord] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[TopicOutcome] = []
     names = Counter(state.name for state in asked if state.name is not None)
     ids = Counter(state.topic_id for state in asked if state.name is None)
     # A topic that is given both by name and by id gets one error and is not deleted.
@@ -290,14 +290,14 @@ def delete_topics(
                 raise KafkaError(code, "Topic deletion is disabled by delete.topic.enable.")
             topic = _find(image, state, names, ids)
         except KafkaError as error:
-            outcomes.append(Outcome(state.name, error.code, error.message, topic_id=state.topic_id))
+            outcomes.append(TopicOutcome(state.name, error.code, error.message, topic_id=state.topic_id))
             continue
         if topic.id in twice:
             why = "The topic was given both by its name and by its id."
-            outcomes.append(Outcome(topic.name, ErrorCode.INVALID_REQUEST, why, topic_id=topic.id))
+            outcomes.append(TopicOutcome(topic.name, ErrorCode.INVALID_REQUEST, why, topic_id=topic.id))
             continue
         records.append(record_of(RemoveTopicRecord(topic_id=topic.id)))
-        outcomes.append(Outcome(topic.name, topic_id=topic.id))
+        outcomes.append(TopicOutcome(topic.name, topic_id=topic.id))
     return records, outcomes
 
 
@@ -326,14 +326,14 @@ def _find(image: MetadataImage, state: DeleteTopicState, names: Counter[str], id
 
 def create_partitions(
     image: MetadataImage, asked: Sequence[CreatePartitionsTopic], policy: Policy
-) -> tuple[list[MetadataRecord], list[Outcome]]:
+) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
     """The records that add partitions to existing topics."""
     counts = Counter(topic.name for topic in asked)
     added = sum(
         max(0, topic.count - image.topics[topic.name].partition_count) for topic in asked if topic.name in image.topics
     )
     records: list[MetadataRecord] = []
-    outcomes: list[Outcome] = []
+    outcomes: list[TopicOutcome] = []
     for topic in _once(asked, lambda topic: topic.name):
         try:
             if added > MAX_PARTITIONS_PER_REQUEST:
@@ -344,9 +344,9 @@ def create_partitions(
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             records += _enlarge(image, topic, policy)
         except KafkaError as error:
-            outcomes.append(Outcome(topic.name, error.code, error.message or None))
+            outcomes.append(TopicOutcome(topic.name, error.code, error.message or None))
             continue
-        outcomes.append(Outcome(topic.name))
+        outcomes.append(TopicOutcome(topic.name))
     return records, outcomes
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord, decode_record, encode_record
 from odradek.protocol.errors import DecodeError
-from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch, checked_batches
+from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch
 from odradek.records.builder import NewRecord, build_batch
 from odradek.records.iteration import iterate
 from odradek.replay.snapshots import SnapshotDamaged, batches_of, beginning, ending
@@ -24,13 +24,6 @@ RECORDS_PER_BATCH = 200
 def batch_of(records: Iterable[MetadataRecord], now_ms: int) -> RecordBatch:
     """The batch of one change."""
     return build_batch([NewRecord(None, encode_record(record), now_ms) for record in records])
-
-
-def records_in(data: bytes) -> Iterator[MetadataRecord]:
-    """The metadata records of the whole batches in `data`, after a check of each batch; skips control batches. Raises
-    `DecodeError`, `InvalidBatch`."""
-    for header, piece in checked_batches(data):
-        yield from records_of(header, piece)
 
 
 def records_of(header: BatchHeader, batch: Buffer) -> Iterator[MetadataRecord]:

@@ -11,13 +11,13 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from odradek.handlers.context import Answer, Broker, Handler, RequestContext
+from odradek.handlers.context import Answer, BrokerParts, Handler, RequestContext, Steps
 from odradek.handlers.served import Served
 from odradek.handlers.shortcut import MakeShortcut
 from odradek.network.counters import ApiCounters
 from odradek.network.frames import LENGTH_BYTES
 from odradek.protocol.decoding import decoder
-from odradek.protocol.errors import DecodeError
+from odradek.protocol.errors import DecodeError, TooManyElements
 from odradek.protocol.fields import Message
 from odradek.protocol.framing import read_request_header
 from odradek.protocol.registry import BY_KEY
@@ -43,6 +43,10 @@ class NotServed(Exception):
     """A request that cannot be answered: its API or version is not served. The connection is closed."""
 
 
+class LargeRequest(Exception):
+    """A request that has so many elements that the event loop would wait for its decoding."""
+
+
 class UnknownVersion(Exception):
     """A request in a version that is not served, and what it is answered with in version 0."""
 
@@ -51,14 +55,16 @@ class UnknownVersion(Exception):
         self.response = response
 
 
-class Faults(Protocol):
+class FaultRules(Protocol):
     """What a broker does wrong on request (`faults.py`)."""
 
     @property
     def rules(self) -> Sequence[object]:
         """Those in force."""
 
-    def handle(self, api: str, handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
+    def handle(
+        self, api: str, handler: Handler, request: Any, context: RequestContext
+    ) -> Answer | Awaitable[Answer] | Steps:
         """In the place of the handler, while there are rules."""
 
 
@@ -66,7 +72,7 @@ class Dispatch:
     """The routes of one broker."""
 
     def __init__(
-        self, broker: Broker, handlers: Mapping[int, Served], max_elements: int, faults: Faults | None = None
+        self, broker: BrokerParts, handlers: Mapping[int, Served], max_elements: int, faults: FaultRules | None = None
     ) -> None:
         missing = set(BY_KEY) ^ set(handlers)
         assert not missing, f"APIs announced without a handler, or handled and not announced: {sorted(missing)}"
@@ -122,12 +128,17 @@ class Dispatch:
         return response
 
     def read(
-        self, route: Route, frame: bytes | bytearray, listener: str, client_host: str
+        self, route: Route, frame: bytes | bytearray, listener: str, client_host: str, max_elements: int
     ) -> tuple[Message, RequestContext]:
-        """Decodes a request. Raises `DecodeError`, which names the API."""
+        """Decodes a request. Raises `DecodeError`, which names the API; `LargeRequest` where it has more elements than
+        `max_elements`, and not more than any may have."""
         try:
             header = read_request_header(frame, route.flexible, LENGTH_BYTES)
-            request, _ = route.decode(frame, header.body_position, self.max_elements)
+            request, _ = route.decode(frame, header.body_position, max_elements)
+        except TooManyElements as error:
+            if max_elements < self.max_elements:
+                raise LargeRequest from None
+            raise DecodeError(f"{route.name} version {route.api_version}: {error}") from None
         except (DecodeError, IndexError, struct.error, UnicodeDecodeError) as error:
             raise DecodeError(f"{route.name} version {route.api_version}: {error}") from None
         return request, RequestContext(self.broker, listener, client_host, header.client_id, route.api_version)

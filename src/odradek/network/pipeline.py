@@ -9,6 +9,9 @@ Invariants:
 - A malformed request closes its connection, with a log line that says what was wrong, and nothing else. What came
   before it is answered first.
 
+Requests with many elements (`_start_large`), and those that are carried out in turns (`handlers/turns.py`), keep
+nobody else waiting.
+
 No task per request (25 us): a handler returns a response, written at once, or an awaitable (2 us a call). Requests that
 are like an earlier one are not decoded where their API has a shortcut (`handlers/shortcut.py`): what it has learned is
 kept here, and asked first.
@@ -18,15 +21,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from itertools import islice
 from typing import Any, Protocol
 
-from odradek.handlers.context import Answer, NoResponse
+from odradek.handlers.context import Answer, NoResponse, RequestContext, Steps
 from odradek.handlers.shortcut import Begun, MakeShortcut, Shortcut
+from odradek.handlers.turns import InTurns
 from odradek.logs import get_logger
-from odradek.network.dispatch import NotServed, Route, UnknownVersion
+from odradek.network.dispatch import FaultRules, LargeRequest, NotServed, Route, UnknownVersion
 from odradek.network.frames import LENGTH_BYTES, Frames
+from odradek.network.open_requests import HeldRequest, OpenRequest
 from odradek.network.shared import Shared
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Buffer, Message
@@ -34,6 +39,8 @@ from odradek.protocol.framing import encode_response, peek_api
 
 log = get_logger("odradek.network")
 
+# Requests with more array elements than this are decoded off the loop: so many take 2 to 4 ms.
+INLINE_ELEMENTS = 4000
 # Where a frame says which API it is for, and in which version.
 _API = slice(LENGTH_BYTES, LENGTH_BYTES + 4)
 
@@ -58,35 +65,6 @@ class Peer(Protocol):
     def close(self) -> None: ...
 
 
-class _Open:
-    """Requests (one, or some that were served alike) that have started and are not answered, of `size` bytes in all."""
-
-    __slots__ = ("began", "close", "correlation_id", "count", "pieces", "route", "size")
-
-    def __init__(self, route: Route, correlation_id: int, size: int, began: float, count: int = 1) -> None:
-        self.route = route
-        self.correlation_id = correlation_id
-        self.size = size
-        self.began = began
-        self.count = count
-        self.pieces: list[Buffer] | None = None
-        self.close = False
-
-
-class _Held(_Open):
-    """Those whose responses are there, and wait for something before they may leave."""
-
-    __slots__ = ("begun", "pipeline")
-
-    def __init__(self, route: Route, size: int, began: float, pipeline: Pipeline, begun: Begun) -> None:
-        super().__init__(route, -1, size, began, begun.requests)
-        self.pipeline = pipeline
-        self.begun = begun
-
-    def expire(self) -> None:
-        self.pipeline.expire(self)
-
-
 class Pipeline:
     """The requests of one connection."""
 
@@ -101,14 +79,14 @@ class Pipeline:
         self.is_reading = True
         self.waiting: deque[bytes | bytearray] = deque()
         """Requests that have not started."""
-        self.open: deque[_Open] = deque()
+        self.open: deque[OpenRequest] = deque()
         self.open_count = 0
         """How many requests are in `open`."""
         self._waiting_bytes = 0
         self._open_bytes = 0
         self.awaited: set[asyncio.Future[Any]] = set()
         """What is awaited for this connection alone."""
-        self._held: dict[asyncio.Future[None], list[_Held]] = {}
+        self._held: dict[asyncio.Future[None], list[HeldRequest]] = {}
         self._shortcuts: dict[tuple[int, int], Shortcut] = {}
         self.learned: dict[bytes, tuple[Shortcut, Route]] = {}
         """The shortcuts that have learned something, by API key and version as they stand in requests."""
@@ -205,8 +183,10 @@ class Pipeline:
             if route.appends and not shared.engine.has_room():
                 self._wait_for_room()
                 return False
-            request, context = dispatch.read(route, frame, peer.listener, peer.client_host)
-            context.takes_spans = peer.takes_spans
+            request, context = dispatch.read(route, frame, peer.listener, peer.client_host, INLINE_ELEMENTS)
+        except LargeRequest:
+            self._start_large(route, correlation_id, frame)
+            return True
         except UnknownVersion as unknown:
             self._send(encode_response(unknown.response, 0, correlation_id), self._dequeue(1))
             return True
@@ -215,22 +195,71 @@ class Pipeline:
             self.refuse(str(error))
             return False
         route.counters.requests += 1
-        started = self._open_one(_Open(route, correlation_id, self._dequeue(1), shared.now()))
+        started = self._open_one(OpenRequest(route, correlation_id, self._dequeue(1), shared.now()))
+        self._carry_out(started, request, context, faults)
+        if route.shortcut is not None and not self.ended:
+            self._learn(route, route.shortcut, frame, request)
+        return not self.ended
+
+    def _carry_out(
+        self, started: OpenRequest, request: Message, context: RequestContext, faults: FaultRules | None
+    ) -> None:
+        context.takes_spans = self._peer.takes_spans
+        route = started.route
         try:
             if faults is None:
                 self._take_answer(started, route.handle(request, context))
             else:
                 self._take_answer(started, faults.handle(route.name, route.handle, request, context))
-            if route.shortcut is not None:
-                self._learn(route, route.shortcut, frame, request)
         except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
             self._broken(started)
-        return not self.ended
 
     def _may_start_early(self, api_key: int) -> bool:
         """Whether a request may start before what is open is answered."""
-        last = self.open[-1].route
-        return last.starts_early and last.api_key == api_key
+        last = self.open[-1]
+        route = last.route
+        return route.starts_early and route.api_key == api_key and not last.is_starting
+
+    def _start_large(self, route: Route, correlation_id: int, frame: bytes | bytearray) -> None:
+        """Starts the first waiting request, when it has been decoded off the loop."""
+        shared, peer = self.shared, self._peer
+        dispatch = shared.dispatch
+        started = self._open_one(OpenRequest(route, correlation_id, self._dequeue(1), shared.now()))
+        started.is_large = started.is_starting = True
+
+        def read() -> tuple[Message, RequestContext]:
+            return dispatch.read(route, frame, peer.listener, peer.client_host, dispatch.max_elements)
+
+        def go_on(done: asyncio.Future[tuple[Message, RequestContext]]) -> None:
+            self.awaited.discard(decoding)
+            if self.ended:
+                if not done.cancelled():
+                    done.exception()
+                return
+            started.is_starting = False
+            try:
+                request, context = done.result()
+            except DecodeError as error:
+                self._forget(started)
+                self._drop_waiting()
+                self.refuse(str(error))
+            else:
+                route.counters.requests += 1
+                faults = dispatch.faults
+                self._carry_out(started, request, context, faults if faults is not None and faults.rules else None)
+            if not self.ended:
+                self._go_on()
+
+        decoding = shared.off_loop.run(read)
+        self.awaited.add(decoding)
+        decoding.add_done_callback(go_on)
+
+    def _forget(self, started: OpenRequest) -> None:
+        """It is not answered."""
+        self.open.remove(started)
+        self._open_bytes -= started.size
+        self.open_count -= started.count
+        self.shared.memory.give_back(started.size)
 
     def _learn(self, route: Route, make: MakeShortcut, frame: bytes | bytearray, request: Message) -> None:
         """Lets the API's shortcut learn from a request that was decoded."""
@@ -263,7 +292,7 @@ class Pipeline:
         try:
             outcomes = shortcut.begin(self._peer.takes_spans)
         except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
-            self._broken(_Open(route, -1, 0, began))
+            self._broken(OpenRequest(route, -1, 0, began))
             return False
         if outcomes is None:
             return None
@@ -273,15 +302,15 @@ class Pipeline:
                 size = self._dequeue(count)
                 route.counters.requests += count
                 if one.waits_for is not None:
-                    self._hold(_Held(route, size, began, self, one), one.waits_for)
+                    self._hold(HeldRequest(route, size, began, self, one), one.waits_for)
                 elif self.open:
-                    self._ready(self._open_one(_Open(route, -1, size, began, count)), one.pieces)
+                    self._ready(self._open_one(OpenRequest(route, -1, size, began, count)), one.pieces)
                 else:
                     route.counters.took(shared.now() - began, count)
                     self._send(one.pieces, size)
             else:
                 route.counters.requests += 1
-                started = self._open_one(_Open(route, one.correlation_id, self._dequeue(1), began))
+                started = self._open_one(OpenRequest(route, one.correlation_id, self._dequeue(1), began))
                 self._take_answer(started, one.answer)
             if self.ended:
                 return False
@@ -296,7 +325,7 @@ class Pipeline:
         self._waiting_bytes -= size
         return size
 
-    def _open_one(self, started: _Open) -> _Open:
+    def _open_one(self, started: OpenRequest) -> OpenRequest:
         self.open.append(started)
         self._open_bytes += started.size
         self.open_count += started.count
@@ -304,7 +333,7 @@ class Pipeline:
 
     # --- what is held until something is done --------------------------------------------------------------------
 
-    def _hold(self, one: _Held, waits_for: asyncio.Future[None]) -> None:
+    def _hold(self, one: HeldRequest, waits_for: asyncio.Future[None]) -> None:
         self._open_one(one)
         held = self._held.get(waits_for)
         if held is not None:
@@ -330,14 +359,14 @@ class Pipeline:
                 self._replace(one, late=False)
         self._go_on()
 
-    def expire(self, one: _Held) -> None:
+    def expire(self, one: HeldRequest) -> None:
         """Its time is over."""
         if self.ended or one.pieces is not None:
             return
         self._replace(one, late=True)
         self._go_on()
 
-    def _replace(self, one: _Held, late: bool) -> None:
+    def _replace(self, one: HeldRequest, late: bool) -> None:
         counters, version = one.route.counters, one.route.api_version
         pieces: list[Buffer] = []
         for correlation_id, response in one.begun.instead(late):
@@ -347,15 +376,38 @@ class Pipeline:
 
     # --- answers -------------------------------------------------------------------------------------------------
 
-    def _take_answer(self, started: _Open, answer: Answer | Awaitable[Answer]) -> None:
+    def _take_answer(self, started: OpenRequest, answer: Answer | Awaitable[Answer] | Steps | InTurns[Any]) -> None:
         if isinstance(answer, Message | NoResponse):
             self._answered(started, answer)
+        elif isinstance(answer, Generator):
+            steps: Steps = answer
+            begun = self.shared.dispatch.broker.turns.begin(steps)
+            self._take_answer(started, begun)
+        elif isinstance(answer, InTurns):
+            started.is_starting = started.is_large = True
+            self.awaited.add(answer)
+            answer.add_done_callback(lambda done: self._carried_out(started, done))
         else:
             awaited = asyncio.ensure_future(answer)
             self.awaited.add(awaited)
             awaited.add_done_callback(lambda done: self._answered_later(started, done))
 
-    def _answered_later(self, started: _Open, done: asyncio.Future[Any]) -> None:
+    def _carried_out(self, started: OpenRequest, done: asyncio.Future[Any]) -> None:
+        """A request has been carried out in turns."""
+        self.awaited.discard(done)
+        if self.ended:
+            if not done.cancelled():
+                done.exception()
+            return
+        started.is_starting = False
+        try:
+            self._take_answer(started, done.result())
+        except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
+            self._broken(started)
+            return
+        self._go_on()
+
+    def _answered_later(self, started: OpenRequest, done: asyncio.Future[Any]) -> None:
         self.awaited.discard(done)
         if self.ended:
             if not done.cancelled():
@@ -368,17 +420,46 @@ class Pipeline:
             return
         self._go_on()
 
-    def _answered(self, started: _Open, answer: Any) -> None:
+    def _answered(self, started: OpenRequest, answer: Any) -> None:
         """Encodes a response."""
         if isinstance(answer, NoResponse):
             started.close = answer.close
             self._ready(started, [])
+        elif started.is_large:
+            self._encode_off_loop(started, answer)
         else:
             counters = started.route.counters
             counters.count_errors(answer, counters.errors)
             self._ready(started, encode_response(answer, started.route.api_version, started.correlation_id))
 
-    def _ready(self, started: _Open, pieces: list[Buffer]) -> None:
+    def _encode_off_loop(self, started: OpenRequest, answer: Message) -> None:
+        counters, version, correlation_id = started.route.counters, started.route.api_version, started.correlation_id
+        errors: dict[int, int] = {}
+
+        def encode() -> list[Buffer]:
+            counters.count_errors(answer, errors)
+            return encode_response(answer, version, correlation_id)
+
+        def encoded(done: asyncio.Future[list[Buffer]]) -> None:
+            for code, count in errors.items():
+                counters.errors[code] = counters.errors.get(code, 0) + count
+            self.awaited.discard(encoding)
+            if self.ended:
+                if not done.cancelled():
+                    done.exception()
+                return
+            try:
+                self._ready(started, done.result())
+            except Exception:  # noqa: BLE001 - our own mistake in a handler ends this connection, never the broker
+                self._broken(started)
+                return
+            self._go_on()
+
+        encoding = self.shared.off_loop.run(encode)
+        self.awaited.add(encoding)
+        encoding.add_done_callback(encoded)
+
+    def _ready(self, started: OpenRequest, pieces: list[Buffer]) -> None:
         """A response is there; it leaves when those before it have."""
         started.pieces = pieces
         started.route.counters.took(self.shared.now() - started.began, started.count)
@@ -409,7 +490,7 @@ class Pipeline:
         self.run()
         self.control_reading()
 
-    def _broken(self, started: _Open) -> None:
+    def _broken(self, started: OpenRequest) -> None:
         """A handler failed, which is our own mistake: say so with its traceback, and end this connection only."""
         route = started.route
         log.exception("a request failed", api=route.name, version=route.api_version, peer=self._peer.peer)

@@ -10,6 +10,7 @@ from odradek.engines.interface import Engine
 from odradek.network.counters import ConnectionCounters
 from odradek.network.dispatch import Dispatch
 from odradek.network.frames import RECEIVE_BYTES
+from odradek.network.off_loop import OffLoop
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
 from odradek.network.slow_readers import Reading, SlowReaders
@@ -59,6 +60,7 @@ class Shared:
         self.memory = memory
         self.limits = limits
         self.refusals = refusals
+        self.off_loop = OffLoop(dispatch.broker.scheduler.executor)
         self.receive = memoryview(bytearray(RECEIVE_BYTES))
         self.connections: set[Connected] = set()
         self.slow_readers = SlowReaders(dispatch.broker, self.connections)

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Protocol
 
-from odradek.handlers.context import Broker
+from odradek.handlers.context import BrokerParts
 
 LOOK_S = 0.25
 TAKEN_MIN_BYTES = 65_536
@@ -35,7 +35,7 @@ class Reading(Protocol):
 class SlowReaders:
     """Of all connections of a broker."""
 
-    def __init__(self, broker: Broker, connections: Collection[Reading]) -> None:
+    def __init__(self, broker: BrokerParts, connections: Collection[Reading]) -> None:
         self._unread = broker.unread_responses
         self._connections = connections
         self._look: asyncio.TimerHandle | None = None

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from odradek.protocol.errors import DecodeError
+from odradek.protocol.errors import DecodeError, TooManyElements
 from odradek.protocol.fields import FORMATS, Field, Message, Struct, check_version, default_source, resolve_fields
 from odradek.protocol.source import SHORT, Source, short_arrays, struct_of
 from odradek.protocol.varints import read_string_length, read_uvarint
@@ -41,7 +41,9 @@ def _skip_tags(raw: bytes, position: int, end: int) -> int:
     return position
 
 
-def _lies(what: str, length: int, position: int) -> DecodeError:
+def _lies(what: str, length: int, position: int, budget: int = 0) -> DecodeError:
+    if budget < 0:
+        return TooManyElements(f"{what} of length {length} at byte {position} has too many elements")
     return DecodeError(f"{what} of length {length} at byte {position} does not fit in the message")
 
 
@@ -211,7 +213,8 @@ class _Decoder:
         # The announced number must fit in what was received, and in the message's budget, before anything is made.
         s.add(f"budget -= {n}")
         least = least_size(f, self.version, flexible)
-        s.add(f"if {n} * {least} > end - p or budget < 0: raise lies({f.name!r}, {n}, p)")
+        s.add(f"if {n} * {least} > end - p: raise lies({f.name!r}, {n}, p)")
+        s.add(f"if budget < 0: raise lies({f.name!r}, {n}, p, budget)")
         if f.struct is None and f.element in FORMATS and f.element != "uuid":
             letter = FORMATS[f.element]
             size = struct.calcsize(letter)

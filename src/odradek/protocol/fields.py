@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias, dataclass_transform, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias, dataclass_transform, get_args
 
 from odradek.protocol.errors import MessageError
 from odradek.protocol.source import Source
@@ -104,6 +104,10 @@ class _Unset:
 
 UNSET = _Unset()
 
+# What a string is the name of, in the words of Kafka's definitions. They know other types, and mark responses, too:
+# declared is what somebody asks for.
+EntityType: TypeAlias = Literal["topicName"]
+
 
 class Field:
     """One declared field. `type` and `struct` are filled in by `resolve_fields` on first use of the class."""
@@ -111,6 +115,7 @@ class Field:
     __slots__ = (
         "default",
         "element",
+        "entity_type",
         "flexible",
         "is_array",
         "name",
@@ -122,7 +127,14 @@ class Field:
     )
 
     def __init__(
-        self, versions: Versions, default: object, nullable: Versions, tag: int | None, tagged: Versions, flexible: bool
+        self,
+        versions: Versions,
+        default: object,
+        nullable: Versions,
+        tag: int | None,
+        tagged: Versions,
+        flexible: bool,
+        entity_type: EntityType | None,
     ) -> None:
         self.name = ""
         self.versions = versions
@@ -131,6 +143,7 @@ class Field:
         self.tag = tag
         self.tagged = tagged
         self.flexible = flexible
+        self.entity_type = entity_type
         self.is_array = False
         self.element = ""  # a primitive's name in Kafka's words, or "" for a structure
         self.struct: type[Struct] | None = None
@@ -144,13 +157,15 @@ def field(
     tag: int | None = None,
     tagged: str | None = None,
     flexible: bool = True,
+    entity_type: EntityType | None = None,
 ) -> Any:
     """Declares a field: the versions that carry it, its default, the versions in which it may be null, its tag and
     (if not all of `versions`) the versions in which it is tagged. `flexible=False` keeps the old encoding in flexible
-    versions (only the request header's client id needs it)."""
+    versions (only the request header's client id needs it). `entity_type` (in requests): what the string is the name
+    of."""
     own = Versions.parse(versions)
     tagged_versions = NONE if tag is None else Versions.parse(tagged or versions)
-    return Field(own, default, Versions.parse(nullable), tag, tagged_versions, flexible)
+    return Field(own, default, Versions.parse(nullable), tag, tagged_versions, flexible, entity_type)
 
 
 class StructType(type):

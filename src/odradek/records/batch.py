@@ -27,7 +27,6 @@ HEADER_BYTES = HEADER.size  # 61
 PREFIX = struct.Struct(">qii")  # what the log rewrites: base_offset, batch_length, partition_leader_epoch
 PREFIX_BYTES = PREFIX.size  # 16
 LENGTH_OVERHEAD = 12  # batch_length counts what comes after itself
-_OFFSET_AND_LENGTH = struct.Struct(">qi")
 _CRC_START = 21
 _TAIL = struct.Struct(">hiqqqhii")  # attributes .. record_count, what a change of the header must checksum again
 

@@ -33,14 +33,11 @@ NO_LEADER_EPOCH = -1
 _INT_MAX = 2**31 - 1
 _CONTROL_KEY = struct.Struct(">hh")
 
-# Types of control records: ends of transactions (KIP-98) and the metadata log's own (KIP-595, KIP-630, KIP-853).
+# Types of control records: ends of transactions (KIP-98) and of a snapshot (KIP-630).
 CONTROL_ABORT = 0
 CONTROL_COMMIT = 1
-CONTROL_LEADER_CHANGE = 2
 CONTROL_SNAPSHOT_HEADER = 3
 CONTROL_SNAPSHOT_FOOTER = 4
-CONTROL_KRAFT_VERSION = 5
-CONTROL_KRAFT_VOTERS = 6
 
 Headers = Sequence[tuple[str, bytes | None]]
 

@@ -25,7 +25,6 @@ from odradek.records.batch import (
 
 # Beyond this, finding the bit (0.2 us a byte) takes too long.
 MENDED_MAX_BYTES = 4_194_304
-_LENGTH_POSITION = 8
 _MAGIC_POSITION = 16
 _CRC_POSITION = 17
 _CRC_START = 21

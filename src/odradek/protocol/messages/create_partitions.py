@@ -10,7 +10,7 @@ class CreatePartitionsAssignment(Struct):
 
 
 class CreatePartitionsTopic(Struct):
-    name: string = field("0+")
+    name: string = field("0+", entity_type="topicName")
     count: int32 = field("0+")
     assignments: list[CreatePartitionsAssignment] | None = field("0+", nullable="0+")
 

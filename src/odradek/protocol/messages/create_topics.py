@@ -16,7 +16,7 @@ class CreatableTopicConfig(Struct):
 
 
 class CreatableTopic(Struct):
-    name: string = field("0+")
+    name: string = field("0+", entity_type="topicName")
     num_partitions: int32 = field("0+")
     replication_factor: int16 = field("0+")
     assignments: list[CreatableReplicaAssignment] = field("0+")

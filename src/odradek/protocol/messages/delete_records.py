@@ -11,7 +11,7 @@ class DeleteRecordsPartition(Struct):
 
 
 class DeleteRecordsTopic(Struct):
-    name: string = field("0+")
+    name: string = field("0+", entity_type="topicName")
     partitions: list[DeleteRecordsPartition] = field("0+")
 
 

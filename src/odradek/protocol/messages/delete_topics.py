@@ -6,13 +6,13 @@ from odradek.protocol.fields import Message, Struct, field, int16, int32, string
 
 
 class DeleteTopicState(Struct):
-    name: string | None = field("6+", default=None, nullable="6+")
+    name: string | None = field("6+", default=None, nullable="6+", entity_type="topicName")
     topic_id: uuid = field("6+")
 
 
 class DeleteTopicsRequest(Message, api_key=20, versions="1-6", flexible="4+"):
     topics: list[DeleteTopicState] = field("6+")
-    topic_names: list[string] = field("0-5")
+    topic_names: list[string] = field("0-5", entity_type="topicName")
     timeout_ms: int32 = field("0+")
 
 

@@ -6,7 +6,7 @@ from odradek.protocol.fields import Message, Struct, boolean, field, int16, int3
 
 
 class DescribableLogDirTopic(Struct):
-    topic: string = field("0+")
+    topic: string = field("0+", entity_type="topicName")
     partitions: list[int32] = field("0+")
 
 

@@ -6,7 +6,7 @@ from odradek.protocol.fields import Message, Struct, field, int16, int32, int64,
 
 
 class TopicRequest(Struct):
-    name: string = field("0+")
+    name: string = field("0+", entity_type="topicName")
     partition_indexes: list[int32] = field("0+")
 
 

@@ -6,11 +6,11 @@ from odradek.protocol.fields import Message, Struct, boolean, field, int16, int3
 
 
 class TopicRequest(Struct):
-    name: string = field("0+")
+    name: string = field("0+", entity_type="topicName")
 
 
 class Cursor(Struct):
-    topic_name: string = field("0+")
+    topic_name: string = field("0+", entity_type="topicName")
     partition_index: int32 = field("0+")
 
 

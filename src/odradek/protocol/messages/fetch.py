@@ -22,13 +22,13 @@ class FetchPartition(Struct):
 
 
 class FetchTopic(Struct):
-    topic: string = field("0-12")
+    topic: string = field("0-12", entity_type="topicName")
     topic_id: uuid = field("13+")
     partitions: list[FetchPartition] = field("0+")
 
 
 class ForgottenTopic(Struct):
-    topic: string = field("7-12")
+    topic: string = field("7-12", entity_type="topicName")
     topic_id: uuid = field("13+")
     partitions: list[int32] = field("7+")
 

@@ -12,7 +12,7 @@ class ListOffsetsPartition(Struct):
 
 
 class ListOffsetsTopic(Struct):
-    name: string = field("0+")
+    name: string = field("0+", entity_type="topicName")
     partitions: list[ListOffsetsPartition] = field("0+")
 
 

@@ -7,7 +7,7 @@ from odradek.protocol.fields import Message, Struct, boolean, field, int16, int3
 
 class MetadataRequestTopic(Struct):
     topic_id: uuid = field("10+")
-    name: string | None = field("0+", nullable="10+")
+    name: string | None = field("0+", nullable="10+", entity_type="topicName")
 
 
 class MetadataRequest(Message, api_key=3, versions="0-13", flexible="9+"):

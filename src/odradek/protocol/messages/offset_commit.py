@@ -13,7 +13,7 @@ class OffsetCommitRequestPartition(Struct):
 
 
 class OffsetCommitRequestTopic(Struct):
-    name: string = field("0-9")
+    name: string = field("0-9", entity_type="topicName")
     topic_id: uuid = field("10+")
     partitions: list[OffsetCommitRequestPartition] = field("0+")
 

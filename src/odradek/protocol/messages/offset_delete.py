@@ -10,7 +10,7 @@ class OffsetDeleteRequestPartition(Struct):
 
 
 class OffsetDeleteRequestTopic(Struct):
-    name: string = field("0+")
+    name: string = field("0+", entity_type="topicName")
     partitions: list[OffsetDeleteRequestPartition] = field("0+")
 
 

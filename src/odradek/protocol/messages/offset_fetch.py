@@ -6,12 +6,12 @@ from odradek.protocol.fields import Message, Struct, boolean, field, int16, int3
 
 
 class OffsetFetchRequestTopic(Struct):
-    name: string = field("0-7")
+    name: string = field("0-7", entity_type="topicName")
     partition_indexes: list[int32] = field("0-7")
 
 
 class OffsetFetchRequestTopics(Struct):
-    name: string = field("8-9")
+    name: string = field("8-9", entity_type="topicName")
     topic_id: uuid = field("10+")
     partition_indexes: list[int32] = field("8+")
 

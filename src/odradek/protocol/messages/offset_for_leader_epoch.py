@@ -12,7 +12,7 @@ class OffsetForLeaderPartition(Struct):
 
 
 class OffsetForLeaderTopic(Struct):
-    topic: string = field("0+")
+    topic: string = field("0+", entity_type="topicName")
     partitions: list[OffsetForLeaderPartition] = field("0+")
 
 

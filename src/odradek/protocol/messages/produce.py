@@ -11,7 +11,7 @@ class PartitionProduceData(Struct):
 
 
 class TopicProduceData(Struct):
-    name: string = field("0-12")
+    name: string = field("0-12", entity_type="topicName")
     topic_id: uuid = field("13+")
     partition_data: list[PartitionProduceData] = field("0+")
 

@@ -13,7 +13,7 @@ class TxnOffsetCommitRequestPartition(Struct):
 
 
 class TxnOffsetCommitRequestTopic(Struct):
-    name: string = field("0-5")
+    name: string = field("0-5", entity_type="topicName")
     topic_id: uuid = field("6+")
     partitions: list[TxnOffsetCommitRequestPartition] = field("0+")
 

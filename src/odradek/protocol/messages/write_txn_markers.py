@@ -6,7 +6,7 @@ from odradek.protocol.fields import Message, Struct, boolean, field, int8, int16
 
 
 class WritableTxnMarkerTopic(Struct):
-    name: string = field("0+")
+    name: string = field("0+", entity_type="topicName")
     partition_indexes: list[int32] = field("0+")
 
 

@@ -1,0 +1,101 @@
+"""What OffsetCommit and TxnOffsetCommit share: which of the partitions asked for are here, what is committed for them,
+and what they are answered where the group refuses.
+
+The requests of both, and their answers, have the same fields. Whether a member may commit is the group's business
+(`coordination/groups/shard.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from odradek.config.bounds import LONG_MAX
+from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetKey
+from odradek.errors import ErrorCode
+from odradek.handlers.context import BrokerParts
+from odradek.handlers.topics import find_topic, unknown
+from odradek.partitions.registry import Partitions, Topic
+from odradek.protocol.messages.offset_commit import (
+    OffsetCommitRequest,
+    OffsetCommitRequestPartition,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+)
+from odradek.protocol.messages.txn_offset_commit import (
+    TxnOffsetCommitRequest,
+    TxnOffsetCommitRequestPartition,
+    TxnOffsetCommitResponsePartition,
+    TxnOffsetCommitResponseTopic,
+)
+
+NO_RETENTION = -1
+
+_Asked = OffsetCommitRequestPartition | TxnOffsetCommitRequestPartition
+_Answer = OffsetCommitResponsePartition | TxnOffsetCommitResponsePartition
+# A partition asked for that is here, its topic, and its place in the answer.
+ToCommit = tuple[_Asked, Topic, _Answer]
+
+
+def to_commit(
+    request: OffsetCommitRequest | TxnOffsetCommitRequest,
+    answers: list[Any],
+    topic_answer: type[OffsetCommitResponseTopic | TxnOffsetCommitResponseTopic],
+    partition_answer: type[_Answer],
+    partitions: Partitions,
+    by_id: bool,
+) -> list[ToCommit]:
+    """The partitions that are here. What is answered for each partition asked for is added to `answers`, in structures
+    of the API's own; for those that are not here, with the error."""
+    found: list[ToCommit] = []
+    for asked_topic in request.topics:
+        if not asked_topic.partitions:
+            continue
+        topic = find_topic(partitions, asked_topic.name, asked_topic.topic_id, by_id)
+        of_topic = topic_answer(name=asked_topic.name, topic_id=asked_topic.topic_id)
+        answers.append(of_topic)
+        of_partitions: list[Any] = of_topic.partitions
+        for asked in asked_topic.partitions:
+            answer = partition_answer(partition_index=asked.partition_index)
+            of_partitions.append(answer)
+            if topic is not None and 0 <= asked.partition_index < len(topic.partitions):
+                found.append((asked, topic, answer))
+            else:
+                answer.error_code = unknown(topic, by_id)
+    return found
+
+
+def committed(
+    group_id: str, offsets: list[ToCommit], broker: BrokerParts, retention_ms: int = NO_RETENTION
+) -> Iterator[tuple[OffsetKey, Committed]]:
+    """What is to be remembered of each; text that is too long is refused for its partition."""
+    now_ms = broker.clock.now_ms()
+    longest = broker.config.integer("offset.metadata.max.bytes")
+    expire_ms = NO_TIMESTAMP if retention_ms == NO_RETENTION else min(now_ms + retention_ms, LONG_MAX)
+    for asked, topic, answer in offsets:
+        metadata = asked.committed_metadata or ""
+        if _too_long(metadata, longest):
+            answer.error_code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+            continue
+        yield (
+            OffsetKey(group_id, topic.name, asked.partition_index),
+            Committed(
+                asked.committed_offset, asked.committed_leader_epoch, metadata, now_ms, expire_ms, topic.topic_id
+            ),
+        )
+
+
+def refuse(offsets: list[ToCommit], code: ErrorCode, knows_group_not_found: bool) -> None:
+    """Answers that the group, or the transaction, refused the commit. Versions before GROUP_ID_NOT_FOUND are told
+    ILLEGAL_GENERATION."""
+    if code == ErrorCode.GROUP_ID_NOT_FOUND and not knows_group_not_found:
+        code = ErrorCode.ILLEGAL_GENERATION
+    for _, _, answer in offsets:
+        answer.error_code = code
+
+
+def _too_long(metadata: str, longest: int) -> bool:
+    """Whether a text has more than so many UTF-16 units. Outside the basic plane a character is two."""
+    return len(metadata) > longest or (
+        2 * len(metadata) > longest and len(metadata.encode("utf-16-be", "surrogatepass")) > 2 * longest
+    )

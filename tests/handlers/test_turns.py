@@ -1,0 +1,105 @@
+"""Long requests in turns: short ones end at once, long ones let others between, one of them a turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+
+import pytest
+
+from odradek.handlers.turns import TURN_S, InTurns, Turns
+
+STEP_S = TURN_S / 10
+
+
+class Work:
+    """Steps that each take a tenth of a turn by a clock of their own."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.turns = Turns(lambda: self.now_s)
+        self.done: list[str] = []
+
+    def steps(self, name: str, count: int) -> Generator[None, None, str]:
+        for _ in range(count):
+            self.now_s += STEP_S
+            self.done.append(name)
+            yield
+        return name
+
+
+def test_what_is_short_ends_at_once() -> None:
+    work = Work()
+    assert work.turns.begin(work.steps("a", 9)) == "a"
+
+
+def test_what_is_long_lets_others_between() -> None:
+    async def run() -> None:
+        work = Work()
+        begun = work.turns.begin(work.steps("a", 35))
+        assert isinstance(begun, InTurns)
+        loops = 0
+        while not begun.done():
+            before = len(work.done)
+            await asyncio.sleep(0)
+            loops += 1
+            assert len(work.done) - before <= 11
+        assert begun.result() == "a"
+        assert loops >= 3
+
+    asyncio.run(run())
+
+
+def test_of_several_one_has_its_turn_at_a_time() -> None:
+    async def run() -> None:
+        work = Work()
+        begun = [work.turns.begin(work.steps(name, 30)) for name in "abc"]
+        # The others' first turns are short while one is in turns already.
+        assert work.done.count("a") >= 10 and work.done.count("b") <= 2 and work.done.count("c") <= 2
+        while not all(isinstance(one, InTurns) and one.done() for one in begun):
+            before = len(work.done)
+            await asyncio.sleep(0)
+            assert len(set(work.done[before:])) <= 1
+            assert len(work.done) - before <= 11
+        assert [one.result() for one in begun if isinstance(one, InTurns)] == ["a", "b", "c"]
+
+    asyncio.run(run())
+
+
+def test_a_failure_is_told_and_keeps_no_other() -> None:
+    async def run() -> None:
+        work = Work()
+
+        def failing() -> Generator[None, None, str]:
+            yield from work.steps("x", 15)
+            raise RuntimeError("broken")
+
+        failed, whole = work.turns.begin(failing()), work.turns.begin(work.steps("a", 30))
+        assert isinstance(failed, InTurns) and isinstance(whole, InTurns)
+        with pytest.raises(RuntimeError, match="broken"):
+            await failed
+        assert await whole == "a"
+
+    asyncio.run(run())
+
+
+def test_what_is_cancelled_ends_at_its_last_step() -> None:
+    async def run() -> None:
+        work = Work()
+        ended: list[str] = []
+
+        def noting() -> Generator[None, None, str]:
+            try:
+                yield from work.steps("x", 100)
+            finally:
+                ended.append("x")
+            return "x"
+
+        gone, whole = work.turns.begin(noting()), work.turns.begin(work.steps("a", 30))
+        assert isinstance(gone, InTurns) and isinstance(whole, InTurns)
+        done = len([one for one in work.done if one == "x"])
+        gone.cancel()
+        assert await whole == "a"
+        assert ended == ["x"] and work.done.count("x") == done
+
+    asyncio.run(run())
