@@ -1,12 +1,13 @@
-"""What goes wrong between bytes and messages, by whose mistake it is.
+"""The two exceptions of this folder: one for bad input, one for defects of the broker.
 
-Role: the two exceptions of this folder. Kafka's error codes, which answer requests, are `odradek.errors`'.
+Kafka's error codes, which answer requests, are in `odradek.errors`.
 """
 
 
 class DecodeError(ValueError):
-    """The input is not the message it was said to be: a peer's mistake, or a damaged file's."""
+    """The input is not a valid message of its type: a peer sent it wrong, or a file is damaged."""
 
 
 class MessageError(AssertionError):
-    """A declaration contradicts itself, or a message is asked for in a version that it does not have: our mistake."""
+    """A declaration contradicts itself, or a message is used in a version that it does not have: a defect of the
+    broker."""
