@@ -154,7 +154,7 @@ class Client:
             self.brokers[node_id] = (host, port)
 
     def features(self) -> dict[str, int]:
-        """The levels of the cluster's finalized features."""
+        """The levels of the cluster's finalized features, by feature name."""
         return dict(sorted(self._any_connection().features.items()))
 
     # --- metadata and offsets ----------------------------------------------------------------------------------------

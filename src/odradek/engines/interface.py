@@ -58,7 +58,7 @@ class StorageFull(LogFailure):
 
 
 class OffsetOutOfRange(Exception):
-    """A read below the start or above the end of the log."""
+    """A read begins below the log start offset or above the log's end."""
 
 
 class LogIdentity(NamedTuple):
@@ -194,7 +194,7 @@ class EngineCounters:
         self.flush_failures = 0
         """Group commits that failed for at least one log."""
         self.flushed_bytes = 0
-        """Bytes whose durability waited for a group commit and that are durable now."""
+        """Bytes of appends that group commits have made durable."""
         self.damages = 0
         """How often a log was found damaged, or without records that had been flushed."""
 
@@ -210,7 +210,7 @@ class PartitionLog(ABC):
     """The leader epoch under which this opening appends: higher than that of every batch from before the opening."""
     start_offset: int
     end_offset: int
-    """The next append's base offset."""
+    """The base offset of the next append."""
     durable_end: int
     """All records below this offset are durable; start_offset <= durable_end <= end_offset."""
     failed: LogFailure | None

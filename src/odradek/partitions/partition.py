@@ -152,7 +152,7 @@ class Partition:
         self._placing.configure(config)
         if self.log is not None:
             self.log.configure(config)
-            self.progress.wake()  # what is durable may have moved with `odradek.flush`
+            self.progress.wake()  # a change of `odradek.flush` may have moved the high watermark
 
     @property
     def deleted(self) -> bool:

@@ -137,7 +137,7 @@ class Placing:
         """Writes admitted batches, of `size` bytes in all, in one write."""
         opening = self.opening
         if opening is None:
-            # The write before this one failed.
+            # The write of an earlier batch of the same call has failed.
             return [AppendResult.refused(self._offline())] * len(batches)
         if size > self._space.left_bytes:
             return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=self._space.refuse(size))] * len(batches)

@@ -167,7 +167,8 @@ class DataDirectory:
             return UNKNOWN_TOPIC_ID
 
     def deleted_name(self, identity: LogIdentity) -> str:
-        """`topic-N.<32 hex digits>-delete`, the topic's name cut where that is too long, as Kafka does."""
+        """The name of a deleted log's folder, as in Kafka: `topic-N.<32 hex digits>-delete`, with the topic's name
+        shortened where that is too long."""
         suffix = f"-{identity.partition}.{self._entropy(16).hex()}-delete"
         return identity.topic[: _NAME_BYTES_MAX - len(suffix)] + suffix
 

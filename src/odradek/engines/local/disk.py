@@ -109,7 +109,7 @@ class Disk:
         if not self._has_cachestat or len(self._spans) >= self.spans_max:
             return None
         if self._cachestat is None:
-            import ctypes  # 2-5 ms, and few brokers get here in their first second
+            import ctypes  # takes 2-5 ms, and few brokers need it in their first second
 
             syscall: Callable[..., int] = ctypes.CDLL(None).syscall
             asked, told = (ctypes.c_uint64 * 2)(), (ctypes.c_uint64 * 5)()
@@ -174,7 +174,7 @@ class Disk:
         syncfs."""
         if not self._has_syncfs:
             return False
-        import ctypes  # 2-5 ms, and few brokers get here in their first second
+        import ctypes  # takes 2-5 ms, and few brokers need it in their first second
 
         if self._syncfs is None:
             self._syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
@@ -317,14 +317,14 @@ class Workers:
             self._ring()
             try:
                 result = work(*args)
-            except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the future
+            except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
                 failure = error
             try:
                 self._loop.call_soon_threadsafe(self._complete, future, result, failure, after)
             except RuntimeError:
                 return  # the loop is closed: nothing awaits the future any more
             self._ring()
-            del item, future, work, args, after, result, failure  # not kept while waiting for the next
+            del item, future, work, args, after, result, failure  # so that they are not kept alive while waiting
 
     def _complete(
         self,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Files looked at beyond the surplus, when some of the oldest are in use.
 LOOK_FURTHER = 16
-# Files opened by reads in threads and not yet taken over: beyond, a read closes its own.
+# The most files opened by reads in threads that the event loop has not taken over; further reads close their own.
 ARRIVING_MAX = 32
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
@@ -59,7 +59,7 @@ class OpenFiles:
         self.limit = limit
         self.most = with_surplus(limit)
         self._want_clean = want_clean
-        """Called with a dirty file that should be closed: whoever wrote it has it flushed."""
+        """Called with a dirty file that should be closed: its log then requests a flush."""
         self._on_lost = on_lost
         """Called with a file whose sync failed here."""
         self._open: OrderedDict[LogFile, None] = OrderedDict()

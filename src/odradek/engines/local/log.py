@@ -345,7 +345,7 @@ class LocalLog(PartitionLog):
             if sealed is None:
                 disk.make_folder(self.folder)
             elif self._flushes and self.flushed_end <= self._segments.bases[0]:
-                # A power cut must not leave the second segment without the first: the log would begin there.
+                # A power cut must not leave the second segment without the first: the log would begin at the second.
                 disk.sync_folder(self.folder)
             self._files.create(segment.file)
         except OSError as error:

@@ -263,7 +263,7 @@ def _time_floor(disk: Disk, read: Read, view: View, timestamp_ms: int) -> int:
 
 
 def _holds(disk: Disk, read: Read, view: View, entry: tuple[int, int]) -> bool:
-    """Whether a time index entry is true of the batch that it points to."""
+    """Whether a time index entry agrees with the batch that it points to."""
     timestamp, relative = entry
     offset = view.segment.base_offset + relative
     if relative < 0 or offset >= view.end_offset:

@@ -348,7 +348,7 @@ def _read_between(read: Read, take: Read, request: Request, place: Place, limit:
         return None
     size = min(request.max_bytes, limit - position)
     if size < limit - position:
-        # Cut by max_bytes: the first batch must be whole.
+        # `max_bytes` cuts the read short, but the first batch must be whole.
         if first < 0:
             first = int.from_bytes(read(_LENGTH_END, position)[8:12], "big", signed=True) + LENGTH_OVERHEAD
         if first > request.end - position:

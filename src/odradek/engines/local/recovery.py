@@ -128,7 +128,7 @@ def load_log(
         notes.append(f"{checkpoints.LOG_STARTS} says {start_offset}, but the log ends at {end_offset}: not believed")
         start_offset = 0
     if start_offset > end_offset:
-        # The disk lost records that were deleted anyway.
+        # The disk has lost records, but all of them had been deleted by moving the log start offset.
         notes.append(f"the log ended at {end_offset}, before its start {start_offset}: it is empty now")
         remove_segments(disk, segments)
         segments[:] = [make_segment(disk, folder, start_offset, now_ms)]
@@ -185,7 +185,7 @@ def _load_segments(
         has_indexes = stem + INDEX in names and stem + TIME_INDEX in names
         if (
             not is_last
-            and segment_end < recovery_point  # at it, a failed write's truncation may not have been flushed
+            and segment_end < recovery_point  # not <=: the truncation after a failed write may not be flushed
             and (size == 0 or (has_indexes and _open_indexes(disk, segment)))
         ):
             if size == 0:
@@ -224,7 +224,7 @@ def _load_segments(
             torn = None
         if torn is not None and next_offset == segment_end:
             notes.append(f"cut {size - segment.size} bytes between offsets {next_offset - 1} and {next_offset}: {torn}")
-            torn = None  # the rest of a write that had failed
+            torn = None  # the bytes were left by a failed write: nothing is missing
         if torn is None and not compacted and end_offset < segment_end and recovery_point < segment_end != NOTHING:
             torn = f"the next segment begins at {segment_end}"
         if torn is not None:
