@@ -98,7 +98,11 @@ class Opening:
                 await self._saving(end_offset)
                 is_due = False
             except StorageFull as failure:
-                log.warning("producers are kept after a deletion", partition=str(self.log.identity), why=str(failure))
+                log.warning(
+                    "producer snapshot is saved only after the deletion",
+                    partition=str(self.log.identity),
+                    why=str(failure),
+                )
         yield
         if is_due:
             await self._save_or_warn(self._saving(self.log.end_offset))
