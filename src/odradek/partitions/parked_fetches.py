@@ -1,7 +1,8 @@
 """Fetches that wait for data: woken by what is appended, or by their deadline.
 
-A parked fetch holds no data and no buffers, only where it wants to read. It is counted in bytes, as Kafka's is: when
-the partitions it reads have grown by what it lacks, it is tried again. Each wake costs a comparison, not a read.
+A parked fetch holds no data and no buffers, only the partitions that it reads. As in Kafka it waits for a number of
+bytes: when its partitions have grown by the bytes that it lacks, it is tried again. Each wake costs a comparison, not a
+read.
 
 Bounds: a connection has at most one (its later requests wait), so connections bound their number.
 """

@@ -1,10 +1,10 @@
-"""How far a partition has come: what was appended to it, what of that has become readable, and who waits for more.
+"""The progress of a partition: the bytes appended, the bytes that have become readable, and the waiting fetches.
 
-Role: count appends, follow the flushes that make them durable, and wake whoever waits when the high watermark has
-moved. Where the high watermark lies is the log's knowledge (`PartitionLog.durable_end`).
+Role: count appends, follow the flushes that make them durable, and wake waiting fetches when the high watermark has
+moved. The log knows where the high watermark is (`PartitionLog.durable_end`).
 
-Invariants: flushes end in the order in which they were begun, so that each says of all that was appended before it that
-it is readable; a flush of an opening that is over moves nothing.
+Invariants: flushes end in the order in which they were begun, so that the end of one makes all earlier appends
+readable; a flush of an opening that is over changes nothing.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Progress:
         # Open flushes in their order, each with `_appended_bytes` after its last batch so far.
         self._flushes: deque[tuple[asyncio.Future[None], int]] = deque()
         self.readable_bytes = 0
-        """Bytes that have come below the high watermark since the start: parked fetches compare two readings."""
+        """Bytes that have become readable since the start: parked fetches compare two values of it."""
         self.waiting: set[Callable[[], None]] = set()
-        """What is called when there may be more to read."""
+        """The functions that are called when there may be more to read."""
 
     def note_append(self, durable: asyncio.Future[None], size: int, records: int, batches: int) -> None:
         """Counts what was just appended; it is readable when it is durable."""
@@ -56,7 +56,7 @@ class Progress:
 
     def _on_durable(self, durable: asyncio.Future[None]) -> None:
         if not self._flushes or self._flushes[0][0] is not durable:
-            # Of an opening that is over: `forget_flushes` has seen to it.
+            # A flush of an opening that is over, which `forget_flushes` has dropped.
             durable.exception()
             return
         _, readable_bytes = self._flushes.popleft()
@@ -78,7 +78,7 @@ class Progress:
         return future
 
     def forget_flushes(self) -> None:
-        """The opening of the log that they belong to is over."""
+        """Drops the open flushes, because the opening that they belong to is over."""
         self._flushes.clear()
 
     def wait(self, wake: Callable[[], None]) -> None:
@@ -89,7 +89,7 @@ class Progress:
         self.waiting.discard(wake)
 
     def wake(self) -> None:
-        """Calls whoever waits."""
+        """Calls all waiting functions."""
         if self.waiting:
             for wake in list(self.waiting):
                 wake()

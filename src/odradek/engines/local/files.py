@@ -1,14 +1,14 @@
-"""What the engine keeps open and in memory: two bounded sets, least recently used first out.
+"""The engine's open segment files and loaded indexes: two bounded sets, from which the least recently used go first.
 
 Role: `OpenFiles` bounds the descriptors of segment files (10,000 partitions must not need 10,000 descriptors);
 `LoadedIndexes` bounds the bytes of index entries held in memory.
 
 Invariants:
-- A file that is being read in a thread or flushed (`pins`) is never closed; one with bytes that no flush has covered
-  (`dirty`) only after a sync of its own: closing the last descriptor of a file loses the news of its failed writes.
-- At most `limit` files are open, where pins and dirt allow it; and never more than `most` because of dirt.
+- A file that is being read in a thread or flushed (`pins`) is never closed; a file with unflushed bytes (`dirty`) only
+  after a sync: closing the last descriptor of a file loses the error of a failed write-back.
+- At most `limit` files are open, unless they are pinned or dirty; dirty files never make it more than `most`.
 
-Used on the event loop only, but for `arriving`.
+Used on the event loop only, except `arriving`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Files looked at beyond the surplus, when some of the oldest are in use.
 LOOK_FURTHER = 16
-# Files opened by reads in threads and not yet taken over: beyond, a read closes its own.
+# The most files opened by reads in threads that the event loop has not taken over; further reads close their own.
 ARRIVING_MAX = 32
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
@@ -42,7 +42,7 @@ class LogFile:
         self.pins = 0
         self.dirty = False
         self.doomed = False
-        """Nobody may open it again; it closes when the last pin goes."""
+        """Whether the file must not be opened again; it is closed with its last pin."""
 
 
 class OpenFiles:
@@ -59,7 +59,7 @@ class OpenFiles:
         self.limit = limit
         self.most = with_surplus(limit)
         self._want_clean = want_clean
-        """Called with a dirty file that should be closed: whoever wrote it has it flushed."""
+        """Called with a dirty file that should be closed: its log then requests a flush."""
         self._on_lost = on_lost
         """Called with a file whose sync failed here."""
         self._open: OrderedDict[LogFile, None] = OrderedDict()
@@ -90,7 +90,7 @@ class OpenFiles:
             try:
                 fd = self.disk.open(file.path, create)
             except OSError as error:
-                # Others in this process have taken more than was left to them.
+                # Other parts of this process have used more descriptors than their share.
                 if error.errno not in NO_DESCRIPTOR or not self._close_one():
                     raise
             else:
