@@ -300,8 +300,8 @@ class Server:
                     "bring the metadata log back, or use another directory"
                 )
             # The broker stopped before it had deleted the log of a deleted topic.
-            log.warning("log of a deleted topic removed", partition=str(identity))
             await self.engine.delete(identity)
+            log.warning("log of a deleted topic removed", partition=str(identity))
         for topic in image.topics.values():
             await self.partitions.add(topic.name, topic.id, topic.partition_count, metadata.log_config(topic.name))
 

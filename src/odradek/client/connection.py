@@ -103,10 +103,6 @@ class BrokerConnection:
             raise self._lost("answered a request that was not asked")
         return self._decode(response, version, frame, position)
 
-    @property
-    def is_waiting(self) -> bool:
-        return bool(self._waiting)
-
     def is_answering(self, timeout_s: float) -> bool:
         """Waits for the first bytes of a response, or the connection's end; False where neither came in time."""
         # With TLS, `SSLSocket.pending` would have to be checked as well: poll does not see bytes already decrypted.

@@ -27,7 +27,14 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import METADATA_TOPIC
 from odradek.logs import get_logger
 from odradek.metadata.changes import Policy
-from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
+from odradek.metadata.image import (
+    BROKER_RESOURCE,
+    METADATA_VERSION_FEATURE,
+    Delta,
+    MetadataImage,
+    MetadataRecord,
+    record_of,
+)
 from odradek.metadata.snapshots import batch_of, read_snapshot, records_of, snapshot_batches
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.records.metadata import (
@@ -176,7 +183,7 @@ class Metadata:
         return LogConfig.of(self.config, self.image.topic_config(topic))
 
     def _broker_config(self, name: str) -> dict[str, str]:
-        return self.image.configs.get((4, name), {})
+        return self.image.configs.get((BROKER_RESOURCE, name), {})
 
     def _follow_broker_configs(self) -> None:
         own = self._broker_config(str(self.config.integer("node.id")))

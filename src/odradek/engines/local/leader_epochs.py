@@ -104,8 +104,8 @@ def load_epochs(
         data = checkpoints.read_file(disk, path)
         epochs = checkpoints.parse_epochs(data)
         known, crc = len(epochs), crc32c(data)
-        if crc != expected_crc:
-            _check_epochs(disk, segments, end_offset, epochs, compacted)
+        if crc != expected_crc and not compacted:
+            _check_epochs(disk, segments, end_offset, epochs)
     except (FileNotFoundError, checkpoints.Garbled) as error:
         epochs, known = [], 0
         if any(segment.size for segment in segments):
@@ -144,10 +144,9 @@ def _batches(
         disk.close(fd)
 
 
-def _check_epochs(
-    disk: Disk, segments: list[Segment], end_offset: int, epochs: list[tuple[int, int]], compacted: bool
-) -> None:
-    """Compares each epoch's start offset with the batch there. Raises `Garbled` where they differ."""
+def _check_epochs(disk: Disk, segments: list[Segment], end_offset: int, epochs: list[tuple[int, int]]) -> None:
+    """Compares each epoch's start offset with the batch there. Raises `Garbled` where they differ. Not for a compacted
+    log: the batch that began an epoch may be gone."""
     bases = [segment.base_offset for segment in segments]
     for number, (epoch, start) in enumerate(epochs):
         offset = max(start, bases[0])
@@ -157,7 +156,7 @@ def _check_epochs(
         if later <= offset:
             continue  # the log has no batches of this epoch any more
         header = _batch_at(disk, segments[bisect_right(bases, offset) - 1], offset)
-        if header is None or compacted:
+        if header is None:
             continue
         begins = header.base_offset == start or start <= bases[0] or number == 0
         if header.leader_epoch != epoch or not begins:

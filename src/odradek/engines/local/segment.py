@@ -38,8 +38,6 @@ OFFSET_MAX = 2**63 - 1
 _PLACE = struct.Struct(">qi11xi")  # base_offset, batch_length, last_offset_delta
 _PLACE_CHECKED = struct.Struct(">qi4xb6xi")  # with the magic
 _PLACE_BYTES = _PLACE.size
-_CRC = struct.Struct(">I")
-_CRC_POSITION = 17
 _CRC_START = 21
 # `locate` reads this much at a time from an index entry on: with the default index.interval.bytes one read finds the
 # batch.
