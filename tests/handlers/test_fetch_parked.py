@@ -14,7 +14,7 @@ import pytest
 from odradek.config import LogConfig
 from odradek.errors import ErrorCode
 from odradek.handlers import fetch
-from odradek.handlers.context import Broker, RequestContext
+from odradek.handlers.context import BrokerParts, RequestContext
 from odradek.handlers.fetch_sessions import FetchSessions
 from odradek.handlers.unread_responses import UnreadResponses
 from odradek.loop_scheduler import LoopScheduler
@@ -50,7 +50,7 @@ class Fetching:
             fetch_sessions=FetchSessions(10, 120.0, cast(Any, None)),
             unread_responses=UnreadResponses(1 << 30),
         )
-        self.context = RequestContext(cast(Broker, broker), "PLAINTEXT", "localhost", None, 12)
+        self.context = RequestContext(cast(BrokerParts, broker), "PLAINTEXT", "localhost", None, 12)
         self.waiting: list[asyncio.Future[FetchResponse]] = []
 
     def __getitem__(self, index: int) -> Partition:
