@@ -2,21 +2,28 @@
 
 An operation reads the state and fills an `Outcome`: records that change the durable state when they are replayed, and
 answers to requests, its own or others' that have waited. The machine changes durable state in `replay` only; soft
-state (who waits, sessions, timers) it changes as it goes, and begins afresh when it is loaded.
+state (who waits, sessions, timers) it changes as it goes, and begins afresh when it is loaded. An operation that would
+keep others waiting is a generator of several outcomes (`InSteps`): each is appended and replayed before the next is
+asked for, and others' operations may come between them.
 
 Sans-IO: a `Reply` is whatever the caller can answer through. The machine keeps it and hands it back with a response.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from odradek.coordination.timers import Timers
 from odradek.errors import ErrorCode
 from odradek.protocol.fields import Message
 from odradek.records.builder import NewRecord
+
+T = TypeVar("T")
+# What one step of an operation does at most, some ms each: records it makes, and things it only looks at.
+STEP_RECORDS = 200
+STEP_LOOKS = 1000
 
 
 class Reply(Protocol):
@@ -53,6 +60,10 @@ class Outcome:
         self.answers.append((reply, code))
 
 
+InSteps = Generator[Outcome, None, T]
+"""An operation in steps, and what it returns."""
+
+
 class StateMachine(Protocol):
     """One shard's state."""
 
@@ -79,8 +90,13 @@ class StateMachine(Protocol):
         into the records (key, value) that make it when replayed, and may run in a thread."""
         ...
 
+    def prepare(self) -> None:
+        """Makes what takes long of the soft state, in a thread: the log has been replayed, and nobody else has the
+        machine."""
+        ...
+
     def loaded(self) -> None:
-        """Begins the soft state: the log has been replayed."""
+        """Begins the soft state: from now on the machine serves."""
         ...
 
     def due(self, key: object, outcome: Outcome) -> None:

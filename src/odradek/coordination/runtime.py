@@ -6,6 +6,7 @@ Role: run a shard's operations, append and replay their records, have the answer
 Invariants:
 - An operation's records are appended together (one batch, unless they are very many) and replayed at once, so that the
   next operation sees them; nothing waits for anything in between.
+- An operation in steps (`steps`) is several: others may come between two of them, and each is kept by itself.
 - An answer that says something of the durable state leaves when the last append before it is durable. Nobody is told
   what a crash could take back.
 - Whatever somebody else writes to the log (an administrator may), the state is made again from the log, before the next
@@ -20,14 +21,14 @@ response is the coordinator's, and snapshots are `saving.py`'s.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from enum import Enum
 from typing import Generic, TypeVar
 
 from odradek.clock import Scheduler, Timer
 from odradek.coordination.loading import Loaded, load
-from odradek.coordination.operation import Outcome, Reply, StateMachine
-from odradek.coordination.replies import FutureReply, release, settle
+from odradek.coordination.operation import InSteps, Outcome, Reply, StateMachine
+from odradek.coordination.replies import FutureReply, Untold, release, settle, settled
 from odradek.coordination.saving import Saving
 from odradek.engines.interface import LogFailure, StorageFull
 from odradek.errors import ErrorCode, KafkaError
@@ -125,13 +126,34 @@ class Shard(Generic[S]):
     async def call(self, operation: Callable[[S, Outcome], T]) -> T:
         """Runs an operation at once and returns what it does, when all it saw and appended is durable. Raises
         `KafkaError`."""
-        result = self.run(operation)
-        appended = self._last_append
-        if appended is not None and not appended.done():
-            await asyncio.wait([appended])
-        if appended is not None and (appended.cancelled() or appended.exception() is not None):
+        made = self.start(operation)
+        if made.is_open:
+            await settled((made,))
+        if made.is_lost:
             raise KafkaError(ErrorCode.NOT_COORDINATOR)
-        return result
+        return made.result
+
+    def start(self, operation: Callable[[S, Outcome], T]) -> Untold[T]:
+        """`call`, for who waits for several together."""
+        return Untold(self.run(operation), self._last_append)
+
+    def steps(self, operation: Callable[[S], InSteps[T]]) -> Generator[None, None, Untold[T]]:
+        """Runs an operation that would keep others waiting for long: what it yields is appended and replayed, and then
+        others may have their turn. Raises `KafkaError`, also where the state was made anew between two steps: what came
+        before has been appended."""
+        machine = self.active()
+        work = operation(machine)
+        while True:
+            try:
+                outcome = next(work)
+            except StopIteration as end:
+                return Untold(end.value, self._last_append)
+            refused = self._carry_out(outcome)
+            if refused is not None:
+                raise KafkaError(refused)
+            yield
+            if self.active() is not machine:
+                raise KafkaError(ErrorCode.NOT_COORDINATOR)
 
     def _carry_out(self, outcome: Outcome) -> ErrorCode | None:
         """Appends, replays and answers; returns why nothing was kept."""

@@ -147,8 +147,8 @@ class GroupsOfType(ABC):
         """What a snapshot holds of the durable state, as `StateMachine.records` says."""
 
     @abstractmethod
-    def loaded(self) -> None:
-        """Begins the soft state: the log has been replayed."""
+    def prepare(self) -> None:
+        """Makes the soft state, in a thread: the log has been replayed, and nobody else has the shard."""
 
     @abstractmethod
     def delete(self, group_id: str, outcome: Outcome) -> None:
