@@ -9,8 +9,11 @@ Card: 1 key types, 4 many keys in one request (KIP-699), 5 and 6 nothing on the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
+from odradek.handlers.turns import Steps as StepsTo
 from odradek.protocol.messages.find_coordinator import (
     Coordinator,
     FindCoordinatorRequest,
@@ -20,6 +23,8 @@ from odradek.protocol.messages.find_coordinator import (
 GROUP = 0
 TRANSACTION = 1
 MANY_KEYS_SINCE = 4
+# Keys that are answered before others may have their turn.
+AT_ONCE = 200
 
 
 async def handle(request: FindCoordinatorRequest, context: RequestContext) -> FindCoordinatorResponse:
@@ -40,13 +45,28 @@ async def handle(request: FindCoordinatorRequest, context: RequestContext) -> Fi
         node_id = context.broker.node_id
         host, port = context.broker.advertised[context.listener]
     if many:
-        return FindCoordinatorResponse(
-            coordinators=[
-                Coordinator(key=key, node_id=node_id, host=host, port=port, error_code=code, error_message=message)
-                for key in keys
-            ]
-        )
+        found = Coordinator(node_id=node_id, host=host, port=port, error_code=code, error_message=message)
+        return await context.broker.turns.run(_for_each(keys, found))
     return FindCoordinatorResponse(error_code=code, error_message=message, node_id=node_id, host=host, port=port)
+
+
+def _for_each(keys: Sequence[str], found: Coordinator) -> StepsTo[FindCoordinatorResponse]:
+    """The same for each key; one that is named twice is answered twice."""
+    response = FindCoordinatorResponse()
+    for first in range(0, len(keys), AT_ONCE):
+        response.coordinators += [
+            Coordinator(
+                key=key,
+                node_id=found.node_id,
+                host=found.host,
+                port=found.port,
+                error_code=found.error_code,
+                error_message=found.error_message,
+            )
+            for key in keys[first : first + AT_ONCE]
+        ]
+        yield
+    return response
 
 
 def refused(request: FindCoordinatorRequest, code: ErrorCode, version: int) -> FindCoordinatorResponse:

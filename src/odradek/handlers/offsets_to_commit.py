@@ -1,30 +1,34 @@
 """What OffsetCommit and TxnOffsetCommit share: which of the partitions asked for are here, what is committed for them,
 and what they are answered where the group refuses.
 
+As in Kafka, a topic named twice is one in the answer, and a partition named twice is answered twice. A request with
+many partitions is committed in parts (`parts`): each at once or not at all.
+
 The requests of both, and their answers, have the same fields. Whether a member may commit is the group's business
 (`coordination/groups/shard.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from odradek.config.bounds import LONG_MAX
 from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetKey
+from odradek.coordination.operation import STEP_RECORDS
 from odradek.errors import ErrorCode
 from odradek.handlers.context import BrokerParts
 from odradek.handlers.topics import find_topic, unknown
 from odradek.partitions.registry import Partitions, Topic
 from odradek.protocol.messages.offset_commit import (
-    OffsetCommitRequest,
     OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic,
     OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
 )
 from odradek.protocol.messages.txn_offset_commit import (
-    TxnOffsetCommitRequest,
     TxnOffsetCommitRequestPartition,
+    TxnOffsetCommitRequestTopic,
     TxnOffsetCommitResponsePartition,
     TxnOffsetCommitResponseTopic,
 )
@@ -35,11 +39,39 @@ _Asked = OffsetCommitRequestPartition | TxnOffsetCommitRequestPartition
 _Answer = OffsetCommitResponsePartition | TxnOffsetCommitResponsePartition
 # A partition asked for that is here, its topic, and its place in the answer.
 ToCommit = tuple[_Asked, Topic, _Answer]
+_AskedTopic = OffsetCommitRequestTopic | TxnOffsetCommitRequestTopic
+Answers = dict[str | bytes, Any]
+"""What is answered for each topic, by its name or id."""
+
+
+def are_many(topics: Sequence[_AskedTopic]) -> bool:
+    """Whether these are more partitions than are committed at once."""
+    if len(topics) == 1:
+        return len(topics[0].partitions) > STEP_RECORDS
+    return sum([len(topic.partitions) for topic in topics]) > STEP_RECORDS
+
+
+def parts(topics: Sequence[_AskedTopic]) -> Iterator[list[Any]]:
+    """The same topics and partitions in their order, as many at a time as are committed at once."""
+    part: list[Any] = []
+    room = STEP_RECORDS
+    for topic in topics:
+        first, count = 0, len(topic.partitions)
+        while first < count:
+            some: list[Any] = [*topic.partitions[first : first + room]]
+            part.append(type(topic)(name=topic.name, topic_id=topic.topic_id, partitions=some))
+            first += len(some)
+            room -= len(some)
+            if not room:
+                yield part
+                part, room = [], STEP_RECORDS
+    if part:
+        yield part
 
 
 def to_commit(
-    request: OffsetCommitRequest | TxnOffsetCommitRequest,
-    answers: list[Any],
+    topics: Iterable[_AskedTopic],
+    answers: Answers,
     topic_answer: type[OffsetCommitResponseTopic | TxnOffsetCommitResponseTopic],
     partition_answer: type[_Answer],
     partitions: Partitions,
@@ -48,12 +80,14 @@ def to_commit(
     """The partitions that are here. What is answered for each partition asked for is added to `answers`, in structures
     of the API's own; for those that are not here, with the error."""
     found: list[ToCommit] = []
-    for asked_topic in request.topics:
+    for asked_topic in topics:
         if not asked_topic.partitions:
             continue
         topic = find_topic(partitions, asked_topic.name, asked_topic.topic_id, by_id)
-        of_topic = topic_answer(name=asked_topic.name, topic_id=asked_topic.topic_id)
-        answers.append(of_topic)
+        name = asked_topic.topic_id if by_id else asked_topic.name
+        of_topic = answers.get(name)
+        if of_topic is None:
+            of_topic = answers[name] = topic_answer(name=asked_topic.name, topic_id=asked_topic.topic_id)
         of_partitions: list[Any] = of_topic.partitions
         for asked in asked_topic.partitions:
             answer = partition_answer(partition_index=asked.partition_index)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 R = TypeVar("R")
 
@@ -23,6 +23,12 @@ R = TypeVar("R")
 TURN_S = 0.004
 # The first turn, while others are in turns already: many long requests that come together take no turn each at once.
 CROWDED_TURN_S = 0.0005
+# What a handler yields whose answer will be long, however quickly it was made: it goes on in a later turn, and the
+# answer of what went through turns is encoded in a thread.
+LATER: Final = "later"
+# An answer with more bytes than this is long: so many take 2 to 4 ms to encode.
+LONG_ANSWER_BYTES = 131_072
+Steps = Generator[Any, None, R]
 
 
 class InTurns(asyncio.Future[R]):
@@ -35,15 +41,14 @@ class Turns:
     def __init__(self, now: Callable[[], float]) -> None:
         """`now`: monotonic seconds."""
         self._now = now
-        self._queue: deque[tuple[Generator[None, None, Any], InTurns[Any]]] = deque()
+        self._queue: deque[tuple[Steps[Any], InTurns[Any]]] = deque()
 
-    def begin(self, steps: Generator[None, None, R]) -> R | InTurns[R]:
+    def begin(self, steps: Steps[R]) -> R | InTurns[R]:
         """Runs a request's first turn; returns its answer, or what becomes of it."""
         until = self._now() + (CROWDED_TURN_S if self._queue else TURN_S)
         try:
             while True:
-                next(steps)
-                if self._now() >= until:
+                if next(steps) is LATER or self._now() >= until:
                     break
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
@@ -53,6 +58,11 @@ class Turns:
         if len(self._queue) == 1:
             loop.call_soon(self._take_turn)
         return future
+
+    async def run(self, steps: Steps[R]) -> R:
+        """Runs steps to their end, for a task that others wait for."""
+        begun = self.begin(steps)
+        return await begun if isinstance(begun, InTurns) else begun
 
     def _take_turn(self) -> None:
         steps, future = self._queue[0]

@@ -41,6 +41,8 @@ log = get_logger("odradek.insight")
 
 # Offsets looked at before others have their turn: a few ms.
 AT_ONCE = 100
+# Groups whose offsets are listed before others have their turn.
+GROUPS_AT_ONCE = 500
 # Headers read from disk side by side: not so many that they keep consumers waiting.
 READS_AT_ONCE = 8
 EVENTS_KEPT = 1000
@@ -146,7 +148,7 @@ class Watching:
 
     async def look(self) -> None:
         """Looks at every offset once."""
-        wanted = list(self._offsets())
+        wanted = await self._offsets()
         room = self._config.integer("odradek.insight.offsets.max")
         self.passed_over = max(0, len(wanted) - room)
         del wanted[room:]
@@ -164,9 +166,12 @@ class Watching:
             found = unread.get((group_id, place), NOT_READ)
             seen.add((group_id, partition.identity.topic_id, place.partition))
             lags.setdefault(group_id, {})[place] = self._look_at(partition, group_id, place, committed.offset, found)
+        await asyncio.sleep(0)
         await self._sample_read_topics(on, room)
         self._forget(seen, on)
+        await asyncio.sleep(0)
         self.lags = lags
+        await asyncio.sleep(0)
         await self.hot_keys.look()
 
     def _look_at(
@@ -220,14 +225,16 @@ class Watching:
     async def _sample_read_topics(self, on: set[_Where], room: int) -> None:
         """Notes the partitions of topics that members read, which `balance` weighs, committed or not."""
         topics = {topic for shard in self._active() for topic in shard.machine.subscribed_topics()}
-        for number, name in enumerate(sorted(topics)):
-            if number % AT_ONCE == AT_ONCE - 1:
-                await asyncio.sleep(0)
+        looked_at = 0
+        for name in sorted(topics):
             topic = self._partitions.topics.get(name)
-            for partition in topic.partitions if topic is not None else ():
+            for partition in list(topic.partitions) if topic is not None else ():
                 if len(on) >= room:
                     return
                 self._sampled(partition, on)
+                looked_at += 1
+                if looked_at % AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     def _active(self) -> Iterator[Shard[GroupShard]]:
         return (shard for shard in self._groups.shards() if shard.state is ShardState.ACTIVE)
@@ -235,11 +242,18 @@ class Watching:
     def _all_groups(self) -> Iterator[tuple[GroupShard, str]]:
         return ((shard.machine, group_id) for shard in self._active() for group_id in shard.machine.offsets)
 
-    def _offsets(self) -> Iterator[_Wanted]:
-        for machine, group_id in self._all_groups():
-            for topic, of_topic in machine.offsets.of(group_id).items():
-                for partition in of_topic:
-                    yield _Wanted(machine, group_id, WatchedPartition(topic, partition))
+    async def _offsets(self) -> list[_Wanted]:
+        """Every offset there is."""
+        wanted: list[_Wanted] = []
+        for number, (machine, group_id) in enumerate(list(self._all_groups())):
+            if number % GROUPS_AT_ONCE == GROUPS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            wanted += [
+                _Wanted(machine, group_id, WatchedPartition(topic, partition))
+                for topic, of_topic in machine.offsets.of(group_id).items()
+                for partition in of_topic
+            ]
+        return wanted
 
     async def _read_unread(self, wanted: list[_Wanted]) -> dict[tuple[str, WatchedPartition], _Ahead]:
         """What lies before the groups that are behind, from the headers of their first unread batches."""
@@ -260,6 +274,8 @@ class Watching:
         for number in range(len(wanted)):
             if reads >= limit:
                 break
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
             self._first_read = first + number + 1
             machine, group_id, place = wanted[(first + number) % len(wanted)]
             partition, committed = self._partitions.get(*place), machine.offsets.get(group_id, *place)
@@ -274,10 +290,9 @@ class Watching:
                 waiting.append(note((group_id, place), behind, unread))
             else:
                 found[group_id, place] = _Ahead.of(unread, behind)
-            if len(waiting) >= READS_AT_ONCE or reads % AT_ONCE == 0:
+            if len(waiting) >= READS_AT_ONCE:
                 await asyncio.gather(*waiting)
                 waiting = []
-                await asyncio.sleep(0)
         await asyncio.gather(*waiting)
         return found
 
