@@ -18,7 +18,7 @@ from typing import NamedTuple
 # Each enters its cases into the table, in this order.
 from benchmarks.stalls import topics, groups, patterns, transactions, waiting, repeated, last  # isort: skip  # noqa: F401
 from benchmarks.brokers import Broker, kafka, memory_mb, odradek
-from benchmarks.report import DOCUMENT, put
+from benchmarks.report import ROOT, put
 from benchmarks.stalls.bystander import Bystander
 from benchmarks.stalls.cases import CASES, Case, Sent
 from benchmarks.stalls.prepared import COUNT, TIMEOUT_S, Prepared
@@ -138,21 +138,22 @@ def table(cases: list[Case], count: int, brokers: dict[str, dict[str, Row | str]
     """A Markdown table with a line for each case, and what its dashes mean."""
     columns = [f"{name}: {what}" for name in brokers for what in ("stall, ms", "took, ms", "response", "memory, MB")]
     lines = ["| case | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    notes: list[str] = []
+    notes: dict[str, list[str]] = {}
     for case in cases:
         cells = [case.title.format(*(max(1, size * count // COUNT) for size in case.sizes))]
         for name, found in brokers.items():
             row = found[case.name]
             if isinstance(row, str):
                 cells += ["-"] * 4
-                notes.append(f"{name} {row}: `{case.name}`.")
+                notes.setdefault(f"{name} {row}", []).append(cells[0])
                 continue
             cells += [_number(row.stall_s * 1000), _number(row.took_s * 1000), _bytes(row.response_bytes)]
             cells.append(_number(row.grown_mb))
             if row.refused:
                 cells[-3] += f" ({row.refused})"
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + ("\n\n" + " ".join(notes) if notes else "")
+    lines += [f"\n{why}: {'; '.join(titles)}." for why, titles in notes.items()]
+    return "\n".join(lines)
 
 
 def _number(value: float) -> str:
@@ -207,7 +208,7 @@ def main() -> None:
     text = described(table(cases, given.count, brokers), time.perf_counter() - began)
     print(text)
     if given.write:
-        put(DOCUMENT, "stalls", text)
+        put(ROOT / "docs" / "stalls.md", "stalls", text)
 
 
 if __name__ == "__main__":

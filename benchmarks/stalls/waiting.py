@@ -20,14 +20,14 @@ SENT_S = 1.0
 IN_FLIGHT = 50
 
 
-def _park(prepared: Prepared, partitions: int) -> Iterator[None]:
-    """Fetches that wait for all partitions of the topic, each on a connection of its own."""
-    wanted = [FetchPartition(partition=index, partition_max_bytes=1 << 20) for index in range(partitions)]
+def _park(prepared: Prepared, names: list[str]) -> Iterator[None]:
+    """Fetches that wait for all of these topics, each on a connection of its own."""
+    wanted = [FetchPartition(partition=0, partition_max_bytes=1 << 20)]
     request = FetchRequest(
         max_wait_ms=WAIT_MS,
         min_bytes=MIN_BYTES,
         max_bytes=MIN_BYTES + 1,
-        topics=[FetchTopic(topic=prepared.many(), partitions=wanted)],
+        topics=[FetchTopic(topic=name, partitions=wanted) for name in names],
     )
     clients = [prepared.connect() for _ in range(PARKED)]
     for client in clients:
@@ -40,17 +40,17 @@ def _park(prepared: Prepared, partitions: int) -> Iterator[None]:
 
 @case("parked-fetches", "Produce to {:,} partitions, 4 parked fetches of all of them", 4_000)
 def parked_fetches(prepared: Prepared, partitions: int) -> Iterator[Sent]:
-    topic = prepared.many()
-    request = produce_to([(topic, index) for index in range(partitions)], batch(b"x", timestamp_ms=now_ms()))
-    for _ in _park(prepared, partitions):
+    names = prepared.topics_with_records()[:partitions]
+    request = produce_to([(name, 0) for name in names], batch(b"x", timestamp_ms=now_ms()))
+    for _ in _park(prepared, names):
         yield Request(prepared.client, request, 9)
 
 
 @case("parked-fetches-one-by-one", "{:,} Produces one by one, 4 parked fetches of {:,} partitions", 400, 4_000)
 def parked_fetches_one_by_one(prepared: Prepared, requests: int, partitions: int) -> Iterator[Sent]:
-    topic, record = prepared.many(), batch(b"x", timestamp_ms=now_ms())
-    wanted: list[tuple[Message, int]] = [(produce_to([(topic, index)], record), 9) for index in range(requests)]
-    for _ in _park(prepared, partitions):
+    names, record = prepared.topics_with_records()[:partitions], batch(b"x", timestamp_ms=now_ms())
+    wanted: list[tuple[Message, int]] = [(produce_to([(name, 0)], record), 9) for name in names[:requests]]
+    for _ in _park(prepared, names):
         yield Requests(prepared.client, wanted, IN_FLIGHT)
 
 
