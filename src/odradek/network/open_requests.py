@@ -23,7 +23,7 @@ class OpenRequest:
         self.pieces: list[Buffer] | None = None
         self.close = False
         self.is_large = False
-        """Whether its response is encoded in a thread, as its request was decoded there or its handler worked in turns."""
+        """Whether its response is encoded in a thread: its request was large, or its handler worked in turns."""
         self.is_starting = False
         """Whether its handler has not finished yet: no other request of the connection may start."""
 
