@@ -180,7 +180,7 @@ async def _load_producers(
             producers = ProducerState.from_snapshot(whole)
         if not producers.knows_aborted:
             start = max(opened.start_offset, offset)
-            producers.transactions.aborted = [one for one in opened.read_aborted() if one.last_offset < start]
+            producers.transactions.restore([one for one in opened.read_aborted() if one.last_offset < start])
 
     snapshot_offset = await load(
         opened,

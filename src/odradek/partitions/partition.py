@@ -88,7 +88,7 @@ class Partition:
         self.opening: Opening | None = None
         """The present opening of the log, a new object each time; None while the log is closed."""
         self.producers = ProducerState()
-        self.progress = Progress(self.traffic, self.space, self._flush_failed)
+        self.progress = Progress(self.traffic, self.space, self._flush_failed, self._ends)
         self.log_start = LogStart(identity, self.counters)
         self._placing = Placing(
             identity,
@@ -132,7 +132,7 @@ class Partition:
         for task in list(self._background):
             await asyncio.gather(task, return_exceptions=True)
         await opening.close()
-        self.progress.wake()
+        self.progress.change()
 
     async def delete(self) -> None:
         """Deletes the partition's log, and wakes parked fetches."""
@@ -140,8 +140,8 @@ class Partition:
         self._let_go()
         self.counters.offline.pop(self.identity, None)
         self.log_start.end()
-        self.progress.wake()
-        # Background work (opening again after a failure, a snapshot) must end first.
+        self.progress.change()
+        # What is under way (an opening after a failure, a snapshot) ends first: the engine deletes closed logs only.
         await asyncio.gather(*self._background, return_exceptions=True)
         self._let_go()
         await self.engine.delete(self.identity)
@@ -152,7 +152,7 @@ class Partition:
         self._placing.configure(config)
         if self.log is not None:
             self.log.configure(config)
-            self.progress.wake()  # a change of `odradek.flush` may have moved the high watermark
+            self.progress.change()  # what is durable may have moved with `odradek.flush`
 
     @property
     def deleted(self) -> bool:
@@ -202,6 +202,11 @@ class Partition:
         """The last stable offset: below it every transaction has ended, with a durable marker."""
         stable_end = self.producers.transactions.stable_end(opened.durable_end)
         return stable_end if stable_end > opened.start_offset else opened.start_offset
+
+    def _ends(self) -> tuple[int, int]:
+        """Last stable offset and high watermark, for who waits for them to move; equal while the log is closed."""
+        opened = self.log
+        return (self.stable_end(opened), opened.durable_end) if opened is not None else (-1, -1)
 
     def aborted_between(self, offset: int, upto: int) -> list[AbortedTransaction]:
         """The aborted transactions that have records from `offset` to before `upto`, by first offset."""
@@ -322,7 +327,7 @@ class Partition:
         self._let_go()
         self._went_offline()
         self.progress.forget_flushes()
-        self.progress.wake()
+        self.progress.change()
         self._run(self._reopen(failed))
 
     async def _reopen(self, failed: PartitionLog | None) -> None:
@@ -334,7 +339,7 @@ class Partition:
         log.warning(
             "log back", partition=str(self.identity), end_offset=self.log.end_offset, leader_epoch=self.log.epoch
         )
-        self.progress.wake()
+        self.progress.change()
 
     def _went_offline(self) -> None:
         self.counters.log_failures += 1

@@ -4,9 +4,10 @@ Role: check whether the topic accepts a batch (`admission`), write it to the ope
 and in the partition's progress. `appending` decides the order in which batches come here.
 
 Invariants:
-- A written batch is noted in the producer state without an await in between: the next batch is checked against it.
-- A batch that the broker makes is written only to the opening of the log that it was made for.
-- A write that fails, except for want of room, is reported to the partition, which ends the opening.
+- What is written is noted in the state of producers before anything else can happen: the next batch is judged by it,
+  and who waits for committed data is told by the last stable offset, which follows from it.
+- A batch of the broker's own goes to the opening of the log that it was made for, or nowhere.
+- A write that fails, but for want of room, is told to the partition, which ends that opening.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class Placing:
         except (Refused, LogFailure) as failure:
             self._on_failure(failure)
             return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))] * len(batches)
-        self._progress.note_append(durable, size, end_offset - offset, len(batches))
+        records = end_offset - offset
         append_time_ms = now_ms if self.admission.has_log_append_time else -1
         results = []
         for batch in batches:
@@ -159,6 +160,7 @@ class Placing:
                 self.producers.record(header, offset, now_ms)
             results.append(AppendResult(ErrorCode.NONE, offset, append_time_ms, opened.start_offset, durable=durable))
             offset += header.last_offset_delta + 1
+        self._progress.note_append(durable, size, records, len(batches))
         return results
 
     # --- markers, and batches that the broker makes --------------------------------------------------------------
@@ -181,6 +183,7 @@ class Placing:
         base_offset = opening.log.end_offset
         durable = self._append_own(batch, opening)
         self.producers.record_marker(batch.header, base_offset, coordinator_epoch, committed, now_ms)
+        self._note_own(batch, durable)
         for listener in self.marker_listeners:
             listener(producer_id, committed)
         return durable
@@ -193,6 +196,7 @@ class Placing:
         durable = self._append_own(batch, opening)
         if batch.header.producer_id >= 0:
             self.producers.record(batch.header, base_offset, self._clock.now_ms())
+        self._note_own(batch, durable)
         return durable
 
     def _append_own(self, batch: RecordBatch, opening: Opening) -> asyncio.Future[None]:
@@ -205,5 +209,7 @@ class Placing:
         except LogFailure as failure:
             self._on_failure(failure)
             raise
-        self._progress.note_append(durable, batch.size, batch.header.last_offset_delta + 1, 1)
         return durable
+
+    def _note_own(self, batch: RecordBatch, durable: asyncio.Future[None]) -> None:
+        self._progress.note_append(durable, batch.size, batch.header.last_offset_delta + 1, 1)

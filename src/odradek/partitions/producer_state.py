@@ -285,10 +285,12 @@ class ProducerState:
                 if trailer_version >= _TRAILER_VERSION:
                     (count,) = _COUNT.unpack_from(data, position)
                     position += _COUNT.size
-                    state.transactions.aborted = [
-                        AbortedTransaction(*_ABORTED.unpack_from(data, position + index * _ABORTED.size))
-                        for index in range(count)
-                    ]
+                    state.transactions.restore(
+                        [
+                            AbortedTransaction(*_ABORTED.unpack_from(data, position + index * _ABORTED.size))
+                            for index in range(count)
+                        ]
+                    )
         except (struct.error, KeyError) as error:
             raise SnapshotDamaged(f"cut short or contradictory: {error}") from None
         for producer in sorted(state.producers.values(), key=lambda one: one.current_txn_first_offset):

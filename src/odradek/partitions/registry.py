@@ -19,6 +19,7 @@ from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageEr
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard
+from odradek.partitions.parked_fetches import ReadyFetches
 from odradek.partitions.partition import Partition
 from odradek.partitions.space import StorageSpace
 
@@ -71,6 +72,7 @@ class Partitions:
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
         self.counters = PartitionsCounters()
+        self.ready_fetches = ReadyFetches()
         self._guards_of = guards_of
         self._on_deleted = on_deleted
 
