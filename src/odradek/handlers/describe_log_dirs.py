@@ -1,8 +1,8 @@
 """DescribeLogDirs (API key 35), versions 1-5.
 
 Card: 3 a top-level error, 4 the disk's total and usable bytes (KIP-827), 5 cordoned (never). One data directory; a
-partition's size is that of its batches, its lag always 0 (there are no followers). A topic or partition that is not
-here is left out, as in Kafka; no topics (null) means all.
+partition's size is that of its batches, its lag always 0 (there are no followers). A topic or partition that does not
+exist is left out, as in Kafka; null topics mean all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def handle(request: DescribeLogDirsRequest, context: RequestContext) -> Describe
 
 
 def refused(request: DescribeLogDirsRequest, code: ErrorCode, version: int) -> DescribeLogDirsResponse:
-    """The answer that refuses the whole request; before 3 it cannot say so."""
+    """The answer that refuses the whole request; before version 3 it has no field for the error."""
     return DescribeLogDirsResponse(error_code=code)
 
 

@@ -1,7 +1,6 @@
 """ListGroups (API key 16), versions 0-5.
 
-Card: 4 filter by state (KIP-518), 5 filter by type (KIP-848). Names are compared without regard to case; one that is
-not known matches nothing.
+Card: 4 filter by state (KIP-518), 5 filter by type (KIP-848). Filters ignore case; an unknown name matches nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from odradek.protocol.messages.list_groups import ListedGroup, ListGroupsRequest
 
 
 async def handle(request: ListGroupsRequest, context: RequestContext) -> ListGroupsResponse:
-    """All groups that fit."""
+    """Lists all groups that match the filters."""
     states = {name.lower() for name in request.states_filter}
     types = {name.lower() for name in request.types_filter}
 
