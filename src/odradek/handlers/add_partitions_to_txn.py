@@ -1,9 +1,9 @@
 """AddPartitionsToTxn (API key 24), versions 0-5.
 
-Card: 0-3 are sent by producers (2: PRODUCER_FENCED instead of INVALID_PRODUCER_EPOCH); 4 and 5 by brokers, for several
-transactions, or only to verify (KIP-890). A producer of transactions version 2 does not send it: its Produce requests
-add partitions implicitly. If one partition does not exist, or a producer names one of an internal topic
-(TOPIC_AUTHORIZATION_FAILED), none is added; the others get OPERATION_NOT_ATTEMPTED.
+Card: 0-3 are a producer's (2: PRODUCER_FENCED where it was INVALID_PRODUCER_EPOCH); 4 and 5 a broker's, for several
+transactions, and to verify only (KIP-890); 5 a producer of transactions version 2 never sends: its writes say it.
+One partition that does not exist, or a producer's of an internal topic (TOPIC_AUTHORIZATION_FAILED), keeps all others
+of the request out: OPERATION_NOT_ATTEMPTED.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FENCED_SINCE = 2
 
 
 async def handle(request: AddPartitionsToTxnRequest, context: RequestContext) -> AddPartitionsToTxnResponse:
-    """Adds the partitions to the transaction, or only verifies that they are in it."""
+    """Adds the partitions, or says whether they are there."""
     if context.api_version < SEVERAL_SINCE:
         results = await _add(
             context,

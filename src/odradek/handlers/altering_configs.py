@@ -47,7 +47,7 @@ async def change_settings(
 
 
 def refuse_all(resources: Sequence[Resource], code: ErrorCode, answer: Callable[..., A]) -> list[A]:
-    """The answers that refuse the whole request."""
+    """The answers where the whole request is refused."""
     return _answers(_alike(resources, code, sentence(code)), answer)
 
 

@@ -84,6 +84,6 @@ NO_RESPONSE = NoResponse(close=False)
 CLOSE_CONNECTION = NoResponse(close=True)
 Answer = Message | NoResponse
 Steps = Generator[None, None, Answer | Awaitable[Answer]]
-"""A handler's generator, which is run in turns: see `turns.py`."""
+"""A request that is carried out in turns: see `turns.py`."""
 Handler = Callable[[Any, RequestContext], Answer | Awaitable[Answer] | Steps]
 Refusal = Callable[[Any, ErrorCode, int], Answer]

@@ -17,7 +17,7 @@ from odradek.protocol.messages.delete_groups import DeletableGroupResult, Delete
 
 
 async def handle(request: DeleteGroupsRequest, context: RequestContext) -> DeleteGroupsResponse:
-    """Deletes the groups concurrently."""
+    """Deletes the groups side by side."""
     names = dict.fromkeys(request.groups_names)
     results = await asyncio.gather(*(_delete(group_id, context) for group_id in names))
     return DeleteGroupsResponse(results=list(results))

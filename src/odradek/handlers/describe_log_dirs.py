@@ -1,8 +1,8 @@
 """DescribeLogDirs (API key 35), versions 1-5.
 
 Card: 3 a top-level error, 4 the disk's total and usable bytes (KIP-827), 5 cordoned (never). One data directory; a
-partition's size is that of its batches, its lag always 0 (there are no followers). A topic or partition that does not
-exist is left out, as in Kafka; null topics mean all.
+partition's size is that of its batches, its lag always 0 (there are no followers). A topic or partition that is not
+here is left out, as in Kafka; no topics (null) means all.
 """
 
 from __future__ import annotations

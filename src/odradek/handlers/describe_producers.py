@@ -1,4 +1,4 @@
-"""DescribeProducers (API key 61), version 0: each partition's state of its idempotent producers (KIP-664)."""
+"""DescribeProducers (API key 61), version 0: what each partition remembers of its idempotent producers (KIP-664)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
 
 def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse]:
-    """Reads the partitions; returns an awaitable if there is too little data or the disk must be read."""
+    """Reads what is asked; waits for more where there is too little."""
     broker = context.broker
     try:
         fetch = broker.fetch_sessions.begin(request, context.api_version, broker.clock.monotonic())
@@ -72,8 +72,8 @@ def refused(request: FetchRequest, code: ErrorCode, version: int) -> FetchRespon
 
 
 class _Look:
-    """The result of reading all partitions once: their answers in order, the bytes read of each topic, and whether the
-    response is `urgent`: a partition has an error or a diverging epoch."""
+    """What one pass over the partitions gave: the answers in order, their bytes and whose they are, whether something
+    cannot wait."""
 
     __slots__ = ("answers", "left", "max_bytes", "read", "total", "urgent")
 

@@ -105,7 +105,7 @@ class FetchSessions:
 
     def begin(self, request: FetchRequest, version: int, now: float) -> FetchContext:
         """Applies a request. Raises `KafkaError`: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH or
-        FETCH_SESSION_TOPIC_ID_ERROR; the client then begins a new session."""
+        FETCH_SESSION_TOPIC_ID_ERROR, upon which the client begins anew."""
         by_id = version >= TOPIC_ID_SINCE
         if request.session_epoch in (FINAL_EPOCH, INITIAL_EPOCH):
             if request.session_id != INVALID_SESSION_ID:

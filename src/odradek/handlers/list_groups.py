@@ -13,7 +13,7 @@ from odradek.protocol.messages.list_groups import ListedGroup, ListGroupsRequest
 
 
 async def handle(request: ListGroupsRequest, context: RequestContext) -> ListGroupsResponse:
-    """Lists all groups that match the filters."""
+    """All groups that fit."""
     states = {name.lower() for name in request.states_filter}
     types = {name.lower() for name in request.types_filter}
 

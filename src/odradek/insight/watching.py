@@ -41,7 +41,7 @@ log = get_logger("odradek.insight")
 
 # Offsets looked at before yielding to the event loop: a few ms.
 AT_ONCE = 100
-# Batch headers read from disk concurrently; few, so that consumers do not wait for the disk.
+# Headers read from disk side by side: not so many that they keep consumers waiting.
 READS_AT_ONCE = 8
 EVENTS_KEPT = 1000
 # A hot key is named if at least this share of a partition's sampled records have it, and this many were sampled.
@@ -145,7 +145,7 @@ class Watching:
     # --- looking -------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Computes the lag of every committed offset once, and samples hot keys."""
+        """Looks at every offset once."""
         wanted = list(self._offsets())
         room = self._config.integer("odradek.insight.offsets.max")
         self.passed_over = max(0, len(wanted) - room)
