@@ -1,8 +1,8 @@
 """DeleteGroups (API key 42), versions 0-3.
 
-Card: forgets groups without members, with their offsets (KIP-229): NON_EMPTY_GROUP with members, GROUP_ID_NOT_FOUND
-for one that does not exist. 3 has a sentence beside the error, which Kafka leaves out, as we do. A group named twice
-is answered once.
+Card: deletes groups without members, with their offsets (KIP-229): NON_EMPTY_GROUP if there are members,
+GROUP_ID_NOT_FOUND if there is no such group. 3 has an error message, which stays empty, as in Kafka. A group named
+twice is answered once.
 """
 
 from __future__ import annotations

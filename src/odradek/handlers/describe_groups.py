@@ -22,7 +22,7 @@ from odradek.protocol.messages.describe_groups import (
 )
 
 NOT_FOUND_SINCE = 6
-# Read, delete, describe, and the configs of both, in Kafka's bits.
+# Kafka's bits of the operations read, delete, describe, describe configs and alter configs.
 GROUP_OPERATIONS = 3400
 
 

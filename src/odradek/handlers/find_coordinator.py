@@ -1,10 +1,10 @@
 """FindCoordinator (API key 10), versions 0-6.
 
 Card: 1 key types, 4 many keys in one request (KIP-699), 5 and 6 nothing on the wire (KIP-890, share groups).
-- Groups (type 0): this broker. The offsets topic is made first; the answer comes when it serves, so that a client need
-  not ask again (Kafka answers COORDINATOR_NOT_AVAILABLE meanwhile).
-- Transactions (type 1): the same, with the transactions' topic.
-- Share groups (type 2) are not served, and other types unknown: INVALID_REQUEST.
+- Groups (type 0): this broker. `__consumer_offsets` is created first; the answer waits until its groups are served, so
+  that a client need not retry (Kafka answers COORDINATOR_NOT_AVAILABLE meanwhile).
+- Transactions (type 1): the same, with `__transaction_state`.
+- Share groups (type 2), which are not served, and unknown types: INVALID_REQUEST.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ AT_ONCE = 200
 
 
 async def handle(request: FindCoordinatorRequest, context: RequestContext) -> FindCoordinatorResponse:
-    """Where the coordinators of the keys are."""
+    """Returns the coordinators of the keys, once they serve."""
     many = context.api_version >= MANY_KEYS_SINCE
     keys = request.coordinator_keys if many else [request.key]
     code, message = ErrorCode.NONE, "" if many else "NONE"

@@ -1,7 +1,6 @@
 """ListGroups (API key 16), versions 0-5.
 
-Card: 4 filter by state (KIP-518), 5 filter by type (KIP-848). Names are compared without regard to case; one that is
-not known matches nothing.
+Card: 4 filter by state (KIP-518), 5 filter by type (KIP-848). Filters ignore case; an unknown name matches nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """ListTransactions (API key 66), versions 0-2: the transactional ids that the coordinator knows (KIP-664).
 
-Card: 1 only those that have run for longer than so many ms (KIP-994); 2 a pattern for the ids (KIP-1152).
+Card: 1 filter by the time for which a transaction has been running (KIP-994); 2 by a pattern of ids (KIP-1152).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """OffsetCommit (API key 8), versions 2-10.
 
-Card: 2-4 a retention of the commit's own, 6 leader epochs (KIP-320), 7 static members (KIP-345), 9 the newer groups'
-errors (KIP-848), 10 topic ids. Answered when durable.
-- Partitions that do not exist are refused by themselves; if nothing else is left, the group is not asked.
+Card: 2-4 a retention time in the request, 6 leader epochs (KIP-320), 7 static members (KIP-345), 9 errors of the newer
+group types (KIP-848), 10 topic ids. Answered when the commit is durable.
+- Only partitions that do not exist are refused with an error of theirs; if no other is left, the group is not asked.
 - Text longer than `offset.metadata.max.bytes` (UTF-16 units, as Kafka counts) is refused for its partition.
 - Very many partitions are committed in parts, between which others have their turn: where the group refuses one (it
   rebalances meanwhile), it refuses all behind it, and what was committed before stays and is answered as such.

@@ -1,5 +1,4 @@
-"""What OffsetCommit and TxnOffsetCommit share: which of the partitions asked for are here, what is committed for them,
-and what they are answered where the group refuses.
+"""Shared by OffsetCommit and TxnOffsetCommit: finds the partitions, makes the offsets to commit, and fills refusals in.
 
 As in Kafka, a topic named twice is one in the answer, and a partition named twice is answered twice. A request with
 many partitions is committed in parts (`parts`): each at once or not at all.
@@ -37,7 +36,7 @@ NO_RETENTION = -1
 
 _Asked = OffsetCommitRequestPartition | TxnOffsetCommitRequestPartition
 _Answer = OffsetCommitResponsePartition | TxnOffsetCommitResponsePartition
-# A partition asked for that is here, its topic, and its place in the answer.
+# A requested partition that exists, its topic, and its entry in the answer.
 ToCommit = tuple[_Asked, Topic, _Answer]
 _AskedTopic = OffsetCommitRequestTopic | TxnOffsetCommitRequestTopic
 Answers = dict[str | bytes, Any]
@@ -77,8 +76,8 @@ def to_commit(
     partitions: Partitions,
     by_id: bool,
 ) -> list[ToCommit]:
-    """The partitions that are here. What is answered for each partition asked for is added to `answers`, in structures
-    of the API's own; for those that are not here, with the error."""
+    """The requested partitions that exist. Adds to `answers` an entry for every requested partition, in the API's own
+    classes; entries of partitions that do not exist have the error set."""
     found: list[ToCommit] = []
     for asked_topic in topics:
         if not asked_topic.partitions:
@@ -102,7 +101,7 @@ def to_commit(
 def committed(
     group_id: str, offsets: list[ToCommit], broker: BrokerParts, retention_ms: int = NO_RETENTION
 ) -> Iterator[tuple[OffsetKey, Committed]]:
-    """What is to be remembered of each; text that is too long is refused for its partition."""
+    """The offsets to commit. A partition whose metadata text is too long is refused in its entry and left out."""
     now_ms = broker.clock.now_ms()
     longest = broker.config.integer("offset.metadata.max.bytes")
     expire_ms = NO_TIMESTAMP if retention_ms == NO_RETENTION else min(now_ms + retention_ms, LONG_MAX)
@@ -120,8 +119,8 @@ def committed(
 
 
 def refuse(offsets: list[ToCommit], code: ErrorCode, knows_group_not_found: bool) -> None:
-    """Answers that the group, or the transaction, refused the commit. Versions before GROUP_ID_NOT_FOUND are told
-    ILLEGAL_GENERATION."""
+    """Sets the error with which the group or the transaction refused the commit. Versions that do not know
+    GROUP_ID_NOT_FOUND get ILLEGAL_GENERATION."""
     if code == ErrorCode.GROUP_ID_NOT_FOUND and not knows_group_not_found:
         code = ErrorCode.ILLEGAL_GENERATION
     for _, _, answer in offsets:
@@ -129,7 +128,7 @@ def refuse(offsets: list[ToCommit], code: ErrorCode, knows_group_not_found: bool
 
 
 def _too_long(metadata: str, longest: int) -> bool:
-    """Whether a text has more than so many UTF-16 units. Outside the basic plane a character is two."""
+    """Whether a text has more than `longest` UTF-16 units; characters outside the basic plane count as two."""
     return len(metadata) > longest or (
         2 * len(metadata) > longest and len(metadata.encode("utf-16-be", "surrogatepass")) > 2 * longest
     )

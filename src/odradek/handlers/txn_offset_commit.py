@@ -1,4 +1,4 @@
-"""TxnOffsetCommit (API key 28), versions 0-6: offsets that count when a producer's transaction is committed.
+"""TxnOffsetCommit (API key 28), versions 0-6: commits offsets as part of a producer's transaction.
 
 Card: 2 leader epochs (KIP-320), 3 the member that read what they stand for, which fences others (KIP-447), 5
 transactions version 2: the commit itself makes the group part of the transaction (KIP-890), 6 topic ids, and a member
@@ -34,7 +34,7 @@ GROUP_NOT_FOUND_SINCE = 6
 
 
 async def handle(request: TxnOffsetCommitRequest, context: RequestContext) -> TxnOffsetCommitResponse:
-    """Writes the offsets in the producer's transaction."""
+    """Commits the offsets as part of the producer's transaction."""
     broker, version = context.broker, context.api_version
     answers: Answers = {}
     offsets = await broker.turns.run(_to_commit(request, answers, context))

@@ -1,4 +1,4 @@
-"""WriteTxnMarkers (API key 27), versions 1 and 2: ends a producer's transaction on the partitions named.
+"""WriteTxnMarkers (API key 27), versions 1 and 2: ends a producer's transaction in the given partitions.
 
 Card: 2 the transactions' version. An administrator's way to abort a hanging transaction (KIP-664): the coordinator here
 writes its markers without a request. Each marker is acknowledged when it is durable. A partition that one marker names

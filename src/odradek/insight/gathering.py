@@ -1,11 +1,11 @@
-"""Reads what the rooms of the broker have counted, for one scrape.
+"""Reads the broker's counters for one scrape of `/metrics`.
 
-Role: turn counters and states into series of the declared metrics. Runs on the event loop, because everything it reads
-changes there; it lets others go on between `AT_ONCE` partitions, and whoever writes the text does it elsewhere.
+Role: turn counters and states into series of the declared metrics. This runs on the event loop, because the counters
+change there; it yields to the loop after every `AT_ONCE` partitions. The text of a scrape is written in a thread.
 
-Invariants: bounded in number, whatever the broker holds: nothing is shown by partition, and by topic only for as many
-as `odradek.metrics.topics.max`. A topic that has series keeps them until it is deleted, so that no series begins in
-the middle. Totals include deleted topics, and never go down.
+Invariants: the number of series is bounded, whatever the broker holds: there are none by partition, and only
+`odradek.metrics.topics.max` topics have series of their own. A topic that has series keeps them until it is deleted, so
+that no series begins in the middle. Totals include deleted topics, and never go down.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from odradek.partitions.counters import Traffic
 from odradek.partitions.registry import Partitions, Topic
 from odradek.protocol.registry import BY_KEY
 
-# Partitions that are looked at before others have their turn: some 2 ms.
+# Partitions that are read before yielding to the event loop: some 2 ms.
 AT_ONCE = 500
 # Lags of groups, likewise.
 LAGS_AT_ONCE = 200
@@ -46,7 +46,7 @@ def _one(metric: Declared, value: float | Durations) -> Series:
 
 
 def error_name(code: int) -> str:
-    """Kafka's name of an error code."""
+    """Kafka's name of an error code; the number as text if it is unknown."""
     try:
         return ErrorCode(code).name
     except ValueError:
@@ -54,7 +54,7 @@ def error_name(code: int) -> str:
 
 
 class Gathering:
-    """What is read at every scrape."""
+    """The sources that every scrape reads."""
 
     def __init__(
         self,
@@ -68,7 +68,8 @@ class Gathering:
         groups: GroupCoordinator | None = None,
         watching: Callable[[], Watching | None] = lambda: None,
     ) -> None:
-        """Without `network` or `groups` their series are left out; those of lags while there is no `watching` yet."""
+        """Without `network` or `groups`, their series are left out; so are the lag series while `watching` returns
+        None."""
         self.engine = engine
         self.partitions = partitions
         self.loop_delay = loop_delay
@@ -80,7 +81,7 @@ class Gathering:
         self._shown: set[bytes] = set()
 
     async def gather(self) -> list[Series]:
-        """All series, as they are now. Nothing in them changes afterwards."""
+        """All series, as they are now. They do not change afterwards, so a thread may read them."""
         series = [
             Series(metrics.BUILD_INFO, [((version("odradek"), platform.python_version()), 1)]),
             *self._network(),
@@ -151,7 +152,7 @@ class Gathering:
         yield _one(metrics.RETENTION_GUARD_REFUSED_BATCHES, counters.guard_refusals)
 
     def disk(self) -> list[Series]:
-        """The disk's space. Asks the operating system: not for the event loop."""
+        """The series of disk space. It asks the operating system, so it must not be called on the event loop."""
         _, total, usable = self.engine.usage()
         if total < 0:
             return []
@@ -166,7 +167,7 @@ class Gathering:
     # --- topics --------------------------------------------------------------------------------------------------
 
     def _choose_topics(self, topics: list[Topic]) -> set[bytes]:
-        """The topics with series of their own: those that have them, then others in order, while there is room."""
+        """The ids of the topics with series of their own: those that have them already, then others up to the limit."""
         shown = self._shown & {topic.topic_id for topic in topics}
         others = [topic.topic_id for topic in topics if topic.topic_id not in shown]
         shown.update(others[: max(0, self.topics_max - len(shown))])
