@@ -1,10 +1,10 @@
 """AddPartitionsToTxn (API key 24), versions 0-5.
 
-Card: 0-3 are a producer's (2: PRODUCER_FENCED where it was INVALID_PRODUCER_EPOCH); 4 and 5 a broker's, for several
-transactions, and to verify only (KIP-890); 5 a producer of transactions version 2 never sends: its writes say it.
-One partition that does not exist, or a producer's of an internal topic (TOPIC_AUTHORIZATION_FAILED), keeps all others
-of the request out: OPERATION_NOT_ATTEMPTED. What a producer names twice is answered twice, what a broker names twice
-once, as in Kafka.
+Card: 0-3 are sent by producers (2: PRODUCER_FENCED instead of INVALID_PRODUCER_EPOCH); 4 and 5 by brokers, for several
+transactions, or only to verify (KIP-890). A producer of transactions version 2 does not send it: its Produce requests
+add partitions implicitly. If one partition does not exist, or a producer names one of an internal topic
+(TOPIC_AUTHORIZATION_FAILED), none is added; the others get OPERATION_NOT_ATTEMPTED. A partition that a producer names
+twice is answered twice, one that a broker names twice is answered once, as in Kafka.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from odradek.protocol.messages.add_partitions_to_txn import (
 
 SEVERAL_SINCE = 4
 FENCED_SINCE = 2
-# Partitions that are looked at, and transactions that are added to, before others may have their turn.
+# Partitions that are checked, and transactions that are changed, between two yields.
 AT_ONCE = 200
 TRANSACTIONS_AT_ONCE = 16
 
 
 def handle(request: AddPartitionsToTxnRequest, context: RequestContext) -> Steps:
-    """Adds the partitions, or says whether they are there."""
+    """Adds the partitions to the transactions, or only verifies that they are in them."""
     if context.api_version < SEVERAL_SINCE:
         one = yield from _look_at(
             context,
@@ -77,22 +77,22 @@ def refused(request: AddPartitionsToTxnRequest, code: ErrorCode, version: int) -
 
 
 class _Wanted(NamedTuple):
-    """What a request wants of one transaction, and the answers so far."""
+    """The request for one transaction, and the answers so far."""
 
     asked: AddPartitionsToTxnTransaction
     places: list[TopicPartition]
-    """What is to be added; nothing where it has been answered."""
+    """The partitions to add; empty if they have been answered."""
     answers: list[AddPartitionsToTxnTopicResult]
 
     def answer(self, code: ErrorCode) -> None:
-        """Answers all of them with the same."""
+        """Answers all partitions with the same error code."""
         for topic in self.answers:
             for partition in topic.results_by_partition:
                 partition.partition_error_code = code
 
 
 def _merged(topics: Sequence[AddPartitionsToTxnTopic]) -> list[AddPartitionsToTxnTopic]:
-    """A broker's request is answered once for each partition."""
+    """The topics of a broker's request, with each partition named once."""
     by_name: dict[str, dict[int, None]] = {}
     for topic in topics:
         by_name.setdefault(topic.name, {}).update(dict.fromkeys(topic.partitions))
@@ -100,7 +100,7 @@ def _merged(topics: Sequence[AddPartitionsToTxnTopic]) -> list[AddPartitionsToTx
 
 
 def _look_at(context: RequestContext, asked: AddPartitionsToTxnTransaction, of_producer: bool) -> StepsTo[_Wanted]:
-    """Which partitions are refused; and where they are to be verified only, whether they are there."""
+    """Checks which partitions are refused, and for a verification whether they are in the transaction."""
     partitions = context.broker.partitions
     places: list[TopicPartition] = []
     answers: list[AddPartitionsToTxnTopicResult] = []

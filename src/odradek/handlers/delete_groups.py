@@ -18,7 +18,7 @@ from odradek.protocol.messages.delete_groups import DeletableGroupResult, Delete
 
 
 def handle(request: DeleteGroupsRequest, context: RequestContext) -> Steps:
-    """Deletes one group after the other; the answer waits for all of them together."""
+    """Deletes one group after the other; the answer waits until all deletions are durable."""
     deleted: list[Untold[DeletableGroupResult]] = []
     for group_id in dict.fromkeys(request.groups_names):
         result, durable = DeletableGroupResult(group_id=group_id), None

@@ -1,8 +1,8 @@
 """DescribeGroups (API key 15), versions 0-6.
 
-Card: 3 authorized operations (KIP-430; there is no authorizer, so all), 4 static members (KIP-345), 6 an error and a
-sentence for a group that does not exist or is of another type than classic, which earlier versions tell by its state,
-Dead. A group named twice is answered twice. What the response has no room for is INVALID_REQUEST.
+Card: 3 authorized operations (KIP-430; there is no authorizer, so all), 4 static members (KIP-345), 6 an error code and
+message for a group that does not exist or is not classic; earlier versions return it in the state Dead. A group named
+twice is answered twice. A group for which the response has no room gets INVALID_REQUEST.
 """
 
 from __future__ import annotations

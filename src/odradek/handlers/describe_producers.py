@@ -1,6 +1,7 @@
-"""DescribeProducers (API key 61), version 0: what each partition remembers of its idempotent producers (KIP-664).
+"""DescribeProducers (API key 61), version 0: each partition's state of its idempotent producers (KIP-664).
 
-Card: a partition that is named twice is answered twice. What the response has no room for is INVALID_REQUEST.
+Card: a partition that is named twice is answered twice. A partition for which the response has no room gets
+INVALID_REQUEST.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from odradek.protocol.messages.describe_producers import (
     TopicResponse,
 )
 
-# Producers that are answered before others may have their turn.
+# Producers that are answered between two yields.
 AT_ONCE = 200
 PARTITION_BYTES = 10
 PRODUCER_BYTES = 40
@@ -29,7 +30,7 @@ def handle(request: DescribeProducersRequest, context: RequestContext) -> Steps:
     """The active producers of each partition."""
     budget = ResponseBudget(context.broker.config)
     response = DescribeProducersResponse()
-    # Producers are many, however often their partition is named: they are one list in the response.
+    # A partition may have many producers: if it is named several times, they are one list in the response.
     described: dict[tuple[str, int], list[ProducerState]] = {}
     for topic in request.topics:
         answers = TopicResponse(name=topic.name)

@@ -1,6 +1,6 @@
-"""DescribeTransactions (API key 65), version 0: what the coordinator knows of transactional ids (KIP-664).
+"""DescribeTransactions (API key 65), version 0: the coordinator's state of transactional ids (KIP-664).
 
-Card: an id that is named twice is answered twice. What the response has no room for is INVALID_REQUEST.
+Card: an id that is named twice is answered twice. An id for which the response has no room gets INVALID_REQUEST.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from odradek.protocol.messages.describe_transactions import (
     TransactionState,
 )
 
-# Partitions of a transaction that are answered before others may have their turn.
+# Partitions of a transaction that are answered between two yields.
 AT_ONCE = 1000
-# Of an id without its name, and of a partition.
+# Estimated bytes of an id without its name, and of a partition.
 ID_BYTES = 48
 INDEX_BYTES = 4
 
@@ -53,7 +53,7 @@ def refused(request: DescribeTransactionsRequest, code: ErrorCode, version: int)
 
 
 def _describe(transactional_id: str, context: RequestContext) -> StepsTo[tuple[TransactionState, int]]:
-    """An id's transaction, and about how many bytes that is in a response."""
+    """The state of an id's transaction, and its estimated bytes in a response."""
     answer = TransactionState(transactional_id=transactional_id)
     size = ID_BYTES + len(transactional_id)
     try:

@@ -14,13 +14,13 @@ from odradek.handlers.context import RequestContext, Steps
 from odradek.handlers.turns import LATER
 from odradek.protocol.messages.list_groups import ListedGroup, ListGroupsRequest, ListGroupsResponse
 
-# Groups listed before others may have their turn, and in an answer that is encoded at once.
+# Groups that are listed between two yields, and at most in an answer that is encoded on the event loop.
 AT_ONCE = 100
 LONG_ANSWER_GROUPS = 2000
 
 
 def handle(request: ListGroupsRequest, context: RequestContext) -> Steps:
-    """All groups that fit."""
+    """Lists all groups that match the filters."""
     states = {name.lower() for name in request.states_filter}
     types = {name.lower() for name in request.types_filter}
     found: list[ListedGroup] = []
@@ -31,7 +31,7 @@ def handle(request: ListGroupsRequest, context: RequestContext) -> Steps:
             for number, group_id in enumerate(machine.names(), 1):
                 one = machine.listed(group_id)
                 if (
-                    one is not None  # it has not gone meanwhile
+                    one is not None  # it has not been deleted meanwhile
                     and (not states or one.group_state.lower() in states)
                     and (not types or one.group_type.lower() in types)
                 ):
@@ -39,7 +39,7 @@ def handle(request: ListGroupsRequest, context: RequestContext) -> Steps:
                 if number % AT_ONCE == 0:
                     yield
             yield
-            # What was read is true when the newest append is durable, and this is still the state that it was read of.
+            # The answer may leave when the shard's newest append is durable and its state has not been loaded again.
             last = shard.start(lambda now, outcome: now)
             if last.result is not machine:
                 raise KafkaError(ErrorCode.NOT_COORDINATOR)

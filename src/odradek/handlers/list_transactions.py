@@ -16,13 +16,13 @@ from odradek.protocol.messages.list_transactions import (
     TransactionState,
 )
 
-# So many are not encoded at once.
+# An answer with this many ids is not encoded on the event loop.
 LONG_ANSWER_IDS = 2000
 STATES = {state.shown: state for state in State}
 
 
 def handle(request: ListTransactionsRequest, context: RequestContext) -> Steps:
-    """Those that pass every filter."""
+    """Lists the transactional ids that pass every filter."""
     response = ListTransactionsResponse()
     response.unknown_state_filters = list(dict.fromkeys(name for name in request.state_filters if name not in STATES))
     states = {STATES[name] for name in request.state_filters if name in STATES}
@@ -30,7 +30,7 @@ def handle(request: ListTransactionsRequest, context: RequestContext) -> Steps:
     try:
         text = request.transactional_id_pattern
         matches = compile_pattern(text) if text else None
-        # As they are now: whatever becomes of them while the filters are asked.
+        # The transactions as they are now, even if they change while the filters are applied.
         known = context.broker.transactions.all()
     except KafkaError as error:
         return ListTransactionsResponse(error_code=error.code)

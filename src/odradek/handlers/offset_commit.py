@@ -4,8 +4,8 @@ Card: 2-4 a retention time in the request, 6 leader epochs (KIP-320), 7 static m
 group types (KIP-848), 10 topic ids. Answered when the commit is durable.
 - Only partitions that do not exist are refused with an error of theirs; if no other is left, the group is not asked.
 - Text longer than `offset.metadata.max.bytes` (UTF-16 units, as Kafka counts) is refused for its partition.
-- Very many partitions are committed in parts, between which others have their turn: where the group refuses one (it
-  rebalances meanwhile), it refuses all behind it, and what was committed before stays and is answered as such.
+- Very many partitions are committed in parts, and other requests run in between. If the group refuses a part (because
+  it has begun a rebalance), all later parts are refused; earlier ones stay committed and are answered so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """OffsetDelete (API key 47), version 0 (KIP-496).
 
-Card: forgets a group's offsets of partitions that no member subscribes to (GROUP_SUBSCRIBED_TO_TOPIC otherwise). A
-group with members that are no consumers is NON_EMPTY_GROUP. As in Kafka, a topic named twice is one in the answer, and
-a partition named twice is answered twice.
+Card: deletes a group's offsets of topics that no member subscribes to (else GROUP_SUBSCRIBED_TO_TOPIC). A group whose
+members are no consumers is refused with NON_EMPTY_GROUP. As in Kafka, a topic named twice has one entry in the answer,
+and a partition named twice is answered twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from odradek.protocol.messages.offset_delete import (
 
 
 def handle(request: OffsetDeleteRequest, context: RequestContext) -> Steps:
-    """Forgets the offsets, or says why not."""
+    """Deletes the offsets, or returns an error for each."""
     if not request.group_id:
         return OffsetDeleteResponse(error_code=ErrorCode.INVALID_GROUP_ID)
     topics: dict[str, OffsetDeleteResponseTopic] = {}

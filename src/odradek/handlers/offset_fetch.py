@@ -1,9 +1,10 @@
 """OffsetFetch (API key 9), versions 1-10.
 
-Card: 2 all topics, and an error for the group, 5 leader epochs (KIP-320), 7 stable offsets only (KIP-447: one that a
-transaction may yet change is UNSTABLE_OFFSET_COMMIT, and asked for again), 8 several groups (KIP-709), 9 member id and
-epoch of the newer groups (KIP-848), 10 topic ids. Where nothing was committed the offset is -1, also for topics that
-do not exist. What is named twice is answered twice; a group that the response has no room for is INVALID_REQUEST.
+Card: 2 all topics, and an error for the group, 5 leader epochs (KIP-320), 7 stable offsets only (KIP-447: an offset
+that an open transaction may change gets UNSTABLE_OFFSET_COMMIT, and the client retries), 8 several groups (KIP-709), 9
+member id and epoch of the newer group types (KIP-848), 10 topic ids. If nothing was committed the offset is -1, also
+for topics that do not exist. Groups and partitions named twice are answered twice; a group for which the response has
+no room gets INVALID_REQUEST.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ GROUP_ERROR_SINCE = 2
 SEVERAL_GROUPS_SINCE = 8
 BY_ID_SINCE = 10
 NO_EPOCH = -1
-# Partitions that are answered before others may have their turn: less than half a ms.
+# Partitions that are answered between two yields: less than half a ms.
 AT_ONCE = 200
-# Of a topic, and of a partition, beside the text that comes with a commit.
+# Estimated bytes of a topic, and of a partition without its metadata text.
 TOPIC_BYTES = 32
 PARTITION_BYTES = 20
 P = TypeVar("P", OffsetFetchResponsePartition, OffsetFetchResponsePartitions)
@@ -47,15 +48,15 @@ NOTHING = Committed(offset=-1, leader_epoch=-1, metadata="", commit_ms=-1)
 
 
 class _Offsets(NamedTuple):
-    """A group's offsets at one moment: of the topics asked for."""
+    """A group's offsets of the requested topics, at one moment."""
 
     topics: Mapping[str, Mapping[int, Committed]]
     unstable: frozenset[tuple[str, int]]
-    """Topic and partition of those that may change by transactions that have not ended, if that matters."""
+    """Topic and partition of the offsets that open transactions may change; empty without `require_stable`."""
 
 
 _Asked = Sequence[tuple[str, Sequence[int]]]
-"""Topics by name, and of each which partitions."""
+"""The requested topics by name, each with its partitions."""
 
 
 def handle(request: OffsetFetchRequest, context: RequestContext) -> Steps:
@@ -114,13 +115,13 @@ def refused(request: OffsetFetchRequest, code: ErrorCode, version: int) -> Offse
 # --- several groups --------------------------------------------------------------------------------------------------
 
 _Group = Untold[tuple[OffsetFetchResponseGroup, int]]
-"""What a group is answered, and about how many bytes that is."""
+"""The answer for a group, and its estimated bytes."""
 
 
 def _several(request: OffsetFetchRequest, context: RequestContext) -> Steps:
     budget = ResponseBudget(context.broker.config)
     groups: list[Untold[OffsetFetchResponseGroup]] = []
-    # All offsets of a group are many, however often they are asked for: they are one object in the response.
+    # All offsets of a group may be many: a group that is named several times is one object in the response.
     whole: dict[tuple[str, str | None, int], _Group] = {}
     for asked in request.groups:
         if not budget.is_over:
@@ -161,7 +162,7 @@ def _group(group: OffsetFetchRequestGroup, require_stable: bool, context: Reques
     response, size = OffsetFetchResponseGroup(group_id=group.group_id), LENGTH_BYTES + len(group.group_id)
     by_id = context.api_version >= BY_ID_SINCE
     partitions = context.broker.partitions
-    # The name, the id and the known name of each topic asked for; a topic that is not here has no known name.
+    # The name and id in the request, and the known name, of each topic; "" if the topic does not exist.
     named: list[tuple[str, bytes, str, Sequence[int]]] = []
     for asked in group.topics or ():
         if by_id:
@@ -200,7 +201,7 @@ def _offsets(
     require_stable: bool,
     context: RequestContext,
 ) -> Untold[_Offsets]:
-    """A group's offsets of the topics asked for, or of all. Raises `KafkaError`."""
+    """A group's offsets of the requested topics, or of all topics. Raises `KafkaError`."""
 
     def read(shard: GroupShard, outcome: Outcome) -> _Offsets:
         committed = shard.fetch_offsets(group_id, member_id, member_epoch)
@@ -224,8 +225,8 @@ def _all(found: _Offsets) -> _Asked:
 def _partitions(
     kind: type[P], topic: str, indexes: Sequence[int], found: _Offsets, code: ErrorCode = ErrorCode.NONE
 ) -> StepsTo[tuple[list[P], int]]:
-    """The answers for partitions of a topic, in the structure that the version has for them; and about how many bytes
-    they are with their topic."""
+    """The answers for partitions of a topic, as structures of the class `kind`, and their estimated bytes with the
+    topic's."""
     of = found.topics.get(topic, {})
     answers: list[P] = []
     size = TOPIC_BYTES + len(topic) + PARTITION_BYTES * len(indexes)

@@ -1,10 +1,10 @@
 """Shared by OffsetCommit and TxnOffsetCommit: finds the partitions, makes the offsets to commit, and fills refusals in.
 
-As in Kafka, a topic named twice is one in the answer, and a partition named twice is answered twice. A request with
-many partitions is committed in parts (`parts`): each at once or not at all.
+As in Kafka, a topic named twice has one entry in the answer, and a partition named twice is answered twice. A request
+with many partitions is committed in parts (`parts`), each of them atomically.
 
-The requests of both, and their answers, have the same fields. Whether a member may commit is the group's business
-(`coordination/groups/shard.py`).
+The requests and answers of both APIs have the same fields. Whether a member may commit is decided by its group
+(`coordination/groups/committing.py`).
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _Answer = OffsetCommitResponsePartition | TxnOffsetCommitResponsePartition
 ToCommit = tuple[_Asked, Topic, _Answer]
 _AskedTopic = OffsetCommitRequestTopic | TxnOffsetCommitRequestTopic
 Answers = dict[str | bytes, Any]
-"""What is answered for each topic, by its name or id."""
+"""The answer for each topic, by its name or id."""
 
 
 def are_many(topics: Sequence[_AskedTopic]) -> bool:
-    """Whether these are more partitions than are committed at once."""
+    """Whether these are more partitions than one part may have."""
     if len(topics) == 1:
         return len(topics[0].partitions) > STEP_RECORDS
     return sum([len(topic.partitions) for topic in topics]) > STEP_RECORDS
 
 
 def parts(topics: Sequence[_AskedTopic]) -> Iterator[list[Any]]:
-    """The same topics and partitions in their order, as many at a time as are committed at once."""
+    """Splits the topics and partitions, in their order, into parts that are committed one after the other."""
     part: list[Any] = []
     room = STEP_RECORDS
     for topic in topics:

@@ -1,13 +1,13 @@
 """The bound on one response, counted while it is built (`odradek.response.max.bytes`).
 
-A few bytes of a request can ask for many of a response: all settings of the broker, all members of a group; and a
-request may name them thousands of times. A handler counts what it is about to put into its response; what the bound has
-no room for is refused beside its own name, where the response has an error field, or with the whole request.
+A small request can ask for a large response, such as all settings of the broker or all members of a group, and may name
+each thousands of times. A handler counts the bytes that it is about to add to its response. An item for which there is
+no room is refused in its own entry, if that has an error field, or else the whole request is refused.
 
-Invariant: once something was refused, everything behind it is, so that a client that takes the errors for the end of
-the answer has missed nothing.
+Invariant: after the first refused item all later items are refused, so that a client may take the first error as the
+end of the answer.
 
-Bytes are estimates: the version is not looked at, and the few bytes of lengths are rounded.
+Bytes are estimates: the API version is ignored, and the few bytes of lengths are rounded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from odradek.config.layers import BrokerConfig
 from odradek.errors import ErrorCode, KafkaError
 from odradek.protocol.fields import FORMATS, Struct, resolve_fields
 
-# Of a length, on the average.
+# Average bytes of an encoded length.
 LENGTH_BYTES = 2
 SETTING = "odradek.response.max.bytes"
 _WIDTHS = {kind: calcsize(f">{letter}") for kind, letter in FORMATS.items()}
@@ -31,10 +31,10 @@ class ResponseBudget:
         self.max_bytes = config.integer(SETTING)
         self.used_bytes = 0
         self.is_over = False
-        """Something was refused."""
+        """Whether an item has been refused."""
 
     def take(self, count: int) -> bool:
-        """Whether the response has room for so many bytes more; they are counted if it has."""
+        """Counts `count` more bytes and returns True if the response has room for them; else refuses them."""
         if self.is_over or self.used_bytes + count > self.max_bytes:
             self.is_over = True
             return False
@@ -43,17 +43,17 @@ class ResponseBudget:
 
     @property
     def message(self) -> str:
-        """What is said to a client of what was refused."""
+        """The error message of refused items."""
         return f"The response would be longer than {SETTING} ({self.max_bytes}) allows: ask for less in one request"
 
     def refusal(self) -> KafkaError:
-        """The error of what was refused."""
+        """The error of refused items."""
         return KafkaError(ErrorCode.INVALID_REQUEST, self.message)
 
 
 def estimated_bytes(structure: Struct) -> int:
-    """About how many bytes a structure has in a response. Takes about as long as encoding it: what stands in a response
-    many times is estimated once."""
+    """The estimated bytes of a structure in a response. Estimating takes about as long as encoding, so a structure that
+    is in a response many times should be estimated once."""
     size = 0
     for field in resolve_fields(type(structure)):
         value = getattr(structure, field.name)

@@ -23,10 +23,10 @@ R = TypeVar("R")
 TURN_S = 0.004
 # The length of a first turn while other requests are in turns, so that many long requests at once do not add up.
 CROWDED_TURN_S = 0.0005
-# What a handler yields whose answer will be long, however quickly it was made: it goes on in a later turn, and the
-# answer of what went through turns is encoded in a thread.
+# A handler yields this if its answer will be long, even if it was made quickly: the handler continues in a later turn,
+# and answers of handlers that continued in turns are encoded in a thread.
 LATER: Final = "later"
-# An answer with more bytes than this is long: so many take 2 to 4 ms to encode.
+# An answer with more bytes than this is long: encoding this many takes 2 to 4 ms.
 LONG_ANSWER_BYTES = 131_072
 Steps = Generator[Any, None, R]
 
@@ -44,7 +44,7 @@ class Turns:
         self._queue: deque[tuple[Steps[Any], InTurns[Any]]] = deque()
 
     def begin(self, steps: Steps[R]) -> R | InTurns[R]:
-        """Runs a request's first turn; returns its answer, or what becomes of it."""
+        """Runs a request's first turn; returns its answer, or the future of it."""
         until = self._now() + (CROWDED_TURN_S if self._queue else TURN_S)
         try:
             while True:
@@ -60,7 +60,7 @@ class Turns:
         return future
 
     async def run(self, steps: Steps[R]) -> R:
-        """Runs steps to their end, for a task that others wait for."""
+        """Runs steps to their end in turns, for a task, and returns their result."""
         begun = self.begin(steps)
         return await begun if isinstance(begun, InTurns) else begun
 

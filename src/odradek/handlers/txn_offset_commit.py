@@ -1,10 +1,10 @@
 """TxnOffsetCommit (API key 28), versions 0-6: commits offsets as part of a producer's transaction.
 
-Card: 2 leader epochs (KIP-320), 3 the member that read what they stand for, which fences others (KIP-447), 5
-transactions version 2: the commit itself makes the group part of the transaction (KIP-890), 6 topic ids, and a member
-of an unknown group is told GROUP_ID_NOT_FOUND, before ILLEGAL_GENERATION (KIP-1319). Answered when durable. Before 5
-the group must have been added by AddOffsetsToTxn. Very many partitions are committed in parts, as by OffsetCommit: a
-producer that is told of an error aborts them all.
+Card: 2 leader epochs (KIP-320), 3 the member id and generation, by which former members are fenced (KIP-447), 5
+transactions version 2: the request adds the group to the transaction (KIP-890); before 5, AddOffsetsToTxn must have
+added it. 6 topic ids, and GROUP_ID_NOT_FOUND for an unknown group instead of ILLEGAL_GENERATION (KIP-1319). Answered
+when durable. Very many partitions are committed in parts, as by OffsetCommit; a producer that gets an error aborts the
+transaction and with it all parts.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _commit(
     context: RequestContext,
     refuses: Callable[[list[ToCommit], ErrorCode], None],
 ) -> StepsTo[list[Untold[list[ToCommit]]]]:
-    """Commits part after part; where the group refuses one, all behind it are refused."""
+    """Commits one part after the other; if the group refuses one, all later parts are refused."""
     made: list[Untold[list[ToCommit]]] = []
     for first in range(0, len(offsets), STEP_RECORDS):
         part = offsets[first : first + STEP_RECORDS]

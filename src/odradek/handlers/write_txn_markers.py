@@ -1,8 +1,8 @@
 """WriteTxnMarkers (API key 27), versions 1 and 2: ends a producer's transaction in the given partitions.
 
-Card: 2 the transactions' version. An administrator's way to abort a hanging transaction (KIP-664): the coordinator here
-writes its markers without a request. Each marker is acknowledged when it is durable. A partition that one marker names
-several times gets it once, and is answered as often (Kafka does not answer such a request at all).
+Card: 2 the transaction version. Administrators use it to abort a hanging transaction (KIP-664); the coordinator of this
+broker writes its markers directly. Answered when every marker is durable. A partition that one marker names several
+times gets one marker, and is answered as often as it is named (Kafka does not answer such a request at all).
 """
 
 from __future__ import annotations

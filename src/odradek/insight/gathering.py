@@ -30,7 +30,7 @@ from odradek.protocol.registry import BY_KEY
 
 # Partitions that are read before yielding to the event loop: some 2 ms.
 AT_ONCE = 500
-# Lags of groups, likewise.
+# Lags of groups that are read before yielding to the event loop.
 LAGS_AT_ONCE = 200
 
 

@@ -41,9 +41,9 @@ log = get_logger("odradek.insight")
 
 # Offsets looked at before yielding to the event loop: a few ms.
 AT_ONCE = 100
-# Groups whose offsets are listed before others have their turn.
+# Groups whose offsets are listed before yielding to the event loop.
 GROUPS_AT_ONCE = 500
-# Headers read from disk side by side: not so many that they keep consumers waiting.
+# Batch headers read from disk concurrently; few, so that consumers do not wait for the disk.
 READS_AT_ONCE = 8
 EVENTS_KEPT = 1000
 # A hot key is named if at least this share of a partition's sampled records have it, and this many were sampled.
@@ -147,7 +147,7 @@ class Watching:
     # --- looking -------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Looks at every offset once."""
+        """Computes the lag of every committed offset once, and samples hot keys."""
         wanted = await self._offsets()
         room = self._config.integer("odradek.insight.offsets.max")
         self.passed_over = max(0, len(wanted) - room)
@@ -245,7 +245,7 @@ class Watching:
         return ((shard.machine, group_id) for shard in self._active() for group_id in shard.machine.offsets)
 
     async def _offsets(self) -> list[_Wanted]:
-        """Every offset there is."""
+        """Every committed offset of every group."""
         wanted: list[_Wanted] = []
         for number, (machine, group_id) in enumerate(list(self._all_groups())):
             if number % GROUPS_AT_ONCE == GROUPS_AT_ONCE - 1:
