@@ -12,10 +12,12 @@ is not known here does not stand in the way of others. Client metrics, groups an
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from odradek.config.bounds import INT_MAX
 from odradek.config.broker import BROKER_SETTINGS
 from odradek.config.layers import BrokerConfig, Source
 from odradek.config.setting import InvalidSetting, Kind, Setting, Update, format_value, parse_value
@@ -39,6 +41,7 @@ KNOWN_RESOURCES = frozenset(
 )
 ALL_BROKERS = ""
 """The broker resource whose settings are every broker's."""
+BROKER_ID = re.compile(r"([+-]?)(?=\d)0*(\d{0,10})")
 LISTENER_PREFIX = "listener.name."
 # Kafka changes keys and stores of TLS for one listener at a time, under its prefix.
 ONLY_WITH_LISTENER_PREFIX = frozenset(
@@ -160,11 +163,19 @@ def _check_resource(image: MetadataImage, resource: Resource, policy: Policy) ->
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")
 
 
+def parse_broker_id(name: str) -> int | None:
+    """The id that is a broker resource's name. Numbers are as Java reads them: with a sign, perhaps, of 32 bits."""
+    digits = BROKER_ID.fullmatch(name)
+    if digits is None:
+        return None
+    broker_id = int(f"{digits[1]}{digits[2] or 0}")
+    return broker_id if abs(broker_id) <= INT_MAX or broker_id == -INT_MAX - 1 else None
+
+
 def wrong_broker(word: str, name: str, expected: str) -> str:
     """What is said of a broker resource that is not this broker's."""
-    try:
-        received = int(name)
-    except ValueError:
+    received = parse_broker_id(name)
+    if received is None:
         return f"{word} id must be an integer, but it is: {name}"
     return f"Unexpected broker id, expected {expected}, but received {received}"
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from odradek.protocol.fields import FORMATS, NONE, Field, Message, Struct, check_version, default_of, resolve_fields
@@ -201,6 +202,9 @@ class _Encoder:
             s.add(f"{self.w}({short}[{n}](*{value}) if {n} < {SHORT} else pack(f'>{{{n}}}{letter}', *{value}))")
             return
         item = s.variable("m")
+        if f.shared:
+            self.shared_array(f, item, value)
+            return
         s.add(f"for {item} in {value}:")
         s.depth += 1
         if f.struct is not None:
@@ -211,6 +215,27 @@ class _Encoder:
             self.sized(f.element, item, flexible)
         self.flush()
         s.add("pass")
+        s.depth -= 1
+
+    def shared_array(self, f: Field, item: str, value: str) -> None:
+        """Encodes each structure when it is first met: as long as the message is there, it is known by its id."""
+        assert f.struct is not None
+        s = self.source
+        encoded, out, w = s.variable("encoded"), s.variable("out"), s.variable("w")
+        s.lines.insert(0, f"    {encoded} = {{}}")
+        s.add(f"for {item} in {value}:")
+        s.depth += 1
+        s.add(f"if id({item}) not in {encoded}:")
+        s.depth += 1
+        s.add(f"{out} = []")
+        s.add(f"{w} = {out}.append")
+        outer, self.w = self.w, w
+        self.structure(f.struct, item)
+        self.flush()
+        self.w = outer
+        s.add(f"{encoded}[id({item})] = b''.join({out})")
+        s.depth -= 1
+        s.add(f"{self.w}({encoded}[id({item})])")
         s.depth -= 1
 
 
@@ -224,6 +249,12 @@ def differs(f: Field, value: str) -> str:
         parts = [differs(g, f"{value}.{g.name}") for g in resolve_fields(type(default))]
         return " or ".join([f"{value} is None", *parts] if f.nullable != NONE else parts) or "False"
     return f"{value} != {default!r}"
+
+
+@cache
+def has_records(cls: type[Struct]) -> bool:
+    """Whether there are record batches among the pieces of such a structure."""
+    return any(f.element == "records" or (f.struct is not None and has_records(f.struct)) for f in resolve_fields(cls))
 
 
 def encoder(cls: type[Message], version: int) -> Callable[[Any, Callable[[Any], None]], None]:
