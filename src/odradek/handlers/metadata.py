@@ -21,8 +21,8 @@ from odradek.handlers.topics import (
     why_unknown,
 )
 from odradek.internal_topics import INTERNAL_TOPICS, check_create
-from odradek.metadata.changes import create_topics, default_topic
-from odradek.metadata.image import MetadataImage, MetadataRecord, TopicImage
+from odradek.metadata.changes import Change, create_topics, default_topic
+from odradek.metadata.image import MetadataImage, TopicImage
 from odradek.protocol.fields import ZERO_UUID
 from odradek.protocol.messages.metadata import (
     MetadataRequest,
@@ -97,14 +97,18 @@ async def _create_then_answer(names: list[str], request: MetadataRequest, contex
     broker = context.broker
     failed: dict[str, ErrorCode] = {}
 
-    def create(image: MetadataImage) -> tuple[list[MetadataRecord], None]:
+    def create(image: MetadataImage) -> Change:
         rules = broker.metadata.policy
-        asked = [default_topic(name, rules) for name in names if name not in image.topics]
-        records, outcomes = create_topics(image, asked, rules)
+        asked = []
+        for name in names:
+            yield
+            if name not in image.topics:
+                asked.append(default_topic(name, rules))
+        records, outcomes = yield from create_topics(image, asked, rules)
         if records:
             broker.partitions.space.check()
         failed.update({outcome.name or "": outcome.error for outcome in outcomes if outcome.error})
-        return records, None
+        return records, outcomes
 
     try:
         await broker.metadata.change(create)

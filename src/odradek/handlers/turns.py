@@ -54,6 +54,11 @@ class Turns:
             loop.call_soon(self._take_turn)
         return future
 
+    async def run(self, steps: Generator[None, None, R]) -> R:
+        """For a handler that is a coroutine: runs a part of it in turns."""
+        begun = self.begin(steps)
+        return await begun if isinstance(begun, InTurns) else begun
+
     def _take_turn(self) -> None:
         steps, future = self._queue[0]
         try:

@@ -1,6 +1,7 @@
 """Changes of settings: what a request asks, checked against the image, becomes records or an error for each resource.
 
-Pure functions: (image, what is asked, policy) -> (records, outcomes in the order of the request). A change replaces all
+Pure functions: (image, what is asked, policy) -> (records, outcomes in the order of the request). They are generators
+that yield after each resource, as those of `changes.py`. A change replaces all
 of a resource's own settings (AlterConfigs) or some of them (IncrementalAlterConfigs, KIP-339); either way it is first
 turned into the settings wanted, then checked, then written as the difference. A resource changes whole or not at all.
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from odradek.config.bounds import INT_MAX
@@ -69,10 +70,11 @@ class Resource(Protocol):
 
 R = TypeVar("R", bound=Resource)
 Wanted = dict[str, str]
-Result = tuple[list[MetadataRecord], list[ResourceOutcome]]
+Change = Generator[None, None, tuple[list[MetadataRecord], list[ResourceOutcome]]]
+"""What a change returns, when it has been worked out."""
 
 
-def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResource], policy: Policy) -> Result:
+def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResource], policy: Policy) -> Change:
     """The records that leave each resource with exactly the settings asked for."""
 
     def want(resource: alter_configs.AlterConfigsResource) -> Wanted:
@@ -84,7 +86,7 @@ def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResour
 
 def incremental_alter(
     image: MetadataImage, asked: Sequence[incremental_alter_configs.AlterConfigsResource], policy: Policy
-) -> Result:
+) -> Change:
     """The records that set, delete, or change by some elements, the settings asked for."""
 
     def want(resource: incremental_alter_configs.AlterConfigsResource) -> Wanted:
@@ -108,11 +110,15 @@ def incremental_alter(
     return _change(image, asked, policy, want)
 
 
-def _change(image: MetadataImage, asked: Sequence[R], policy: Policy, want: Callable[[R], Wanted]) -> Result:
-    counts = Counter((resource.resource_type, resource.resource_name) for resource in asked)
+def _change(image: MetadataImage, asked: Sequence[R], policy: Policy, want: Callable[[R], Wanted]) -> Change:
+    counts: Counter[tuple[int, str]] = Counter()
+    for resource in asked:
+        yield
+        counts[resource.resource_type, resource.resource_name] += 1
     records: list[MetadataRecord] = []
     outcomes: list[ResourceOutcome] = []
     for resource in asked:
+        yield
         key = (resource.resource_type, resource.resource_name)
         try:
             if counts[key] > 1:

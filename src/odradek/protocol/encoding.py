@@ -218,25 +218,36 @@ class _Encoder:
         s.depth -= 1
 
     def shared_array(self, f: Field, item: str, value: str) -> None:
-        """Encodes each structure when it is first met: as long as the message is there, it is known by its id."""
+        """Encodes each structure when it is first met, and an array that is met again for the last time: as long as the
+        message is there, they are known by their ids. (Arrays that are met once are most, and not kept.)"""
         assert f.struct is not None
         s = self.source
-        encoded, out, w = s.variable("encoded"), s.variable("out"), s.variable("w")
-        s.lines.insert(0, f"    {encoded} = {{}}")
+        encoded, met, found = s.variable("encoded"), s.variable("met"), s.variable("found")
+        array, one = s.variable("out"), s.variable("out")
+        outer = self.w
+        s.lines.insert(0, f"    {encoded} = {{}}; {met} = set()")
+        s.add(f"{found} = {encoded}.get(id({value}))")
+        s.add(f"if {found} is None:")
+        s.depth += 1
+        s.add(f"{array} = []")
         s.add(f"for {item} in {value}:")
         s.depth += 1
         s.add(f"if id({item}) not in {encoded}:")
         s.depth += 1
-        s.add(f"{out} = []")
-        s.add(f"{w} = {out}.append")
-        outer, self.w = self.w, w
+        s.add(f"{one} = []")
+        self.w = f"{one}.append"
         self.structure(f.struct, item)
         self.flush()
         self.w = outer
-        s.add(f"{encoded}[id({item})] = b''.join({out})")
+        s.add(f"{encoded}[id({item})] = b''.join({one})")
         s.depth -= 1
-        s.add(f"{self.w}({encoded}[id({item})])")
+        s.add(f"{array}.append({encoded}[id({item})])")
         s.depth -= 1
+        s.add(f"{found} = b''.join({array})")
+        s.add(f"if id({value}) in {met}: {encoded}[id({value})] = {found}")
+        s.add(f"{met}.add(id({value}))")
+        s.depth -= 1
+        s.add(f"{self.w}({found})")
 
 
 def differs(f: Field, value: str) -> str:

@@ -166,8 +166,8 @@ def field(
     """Declares a field: the versions that carry it, its default, the versions in which it may be null, its tag and
     (if not all of `versions`) the versions in which it is tagged. `flexible=False` keeps the old encoding in flexible
     versions (only the request header's client id needs it). `entity_type` (in requests): what the string is the name
-    of. `shared` (of an array of structures, in responses): one structure may be in several arrays of a message, and is
-    encoded once."""
+    of. `shared` (of an array of structures, in responses): one structure may be in several arrays of a message, or
+    one array in several places, and is not encoded each time."""
     own = Versions.parse(versions)
     tagged_versions = NONE if tag is None else Versions.parse(tagged or versions)
     return Field(own, default, Versions.parse(nullable), tag, tagged_versions, flexible, entity_type, shared)
