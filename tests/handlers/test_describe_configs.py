@@ -10,6 +10,7 @@ import pytest
 from odradek.errors import ErrorCode
 from odradek.handlers import describe_configs
 from odradek.handlers.context import RequestContext
+from odradek.handlers.turns import LATER
 from odradek.protocol.encoding import encode
 from odradek.protocol.messages.create_topics import (
     CreatableTopic,
@@ -155,6 +156,15 @@ def test_others_have_their_turn_after_each_resource_and_setting(
         return found
 
     assert broker.look(most) <= 3
+
+
+def test_a_long_answer_is_not_encoded_at_once(broker: Serving) -> None:
+    def yields(*resources: tuple[int, str, list[str] | None]) -> list[object]:
+        context = RequestContext(broker.shared.dispatch.broker, "PLAINTEXT", "127.0.0.1", "c", 4)
+        return broker.look(lambda: list(describe_configs.handle(ask(*resources), context)))
+
+    assert yields(*[(BROKER, "1", None)] * 10)[-1] == LATER
+    assert LATER not in yields((TOPIC, "plain-0", None))
 
 
 def test_a_response_is_bounded(broker: Serving) -> None:

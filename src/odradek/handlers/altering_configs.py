@@ -1,7 +1,7 @@
-"""What AlterConfigs and IncrementalAlterConfigs share: a change of settings, and an answer for each resource.
+"""Shared by AlterConfigs and IncrementalAlterConfigs: changes settings, and makes an answer for each resource.
 
-Role: put the change into force, and turn what became of each resource into the API's own answer. The two differ in
-what they ask for, which `metadata/config_changes.py` turns into records, and in the classes of their answers.
+Role: apply the change, and turn the result for each resource into the API's own class of answers. The two APIs differ
+in their requests, which `metadata/config_changes.py` turns into records, and in the classes of their answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ A = TypeVar("A")
 
 
 class Request(Protocol[R]):
-    """What both requests say."""
+    """The fields that both requests have."""
 
     resources: list[R]
     validate_only: bool
@@ -32,7 +32,7 @@ async def change_settings(
     alter: Callable[[MetadataImage, Sequence[R], Policy], Change],
     answer: Callable[..., A],
 ) -> list[A]:
-    """An answer for each resource, when the change is durable and in force."""
+    """Changes the settings; returns an answer for each resource when the change is durable and in force."""
     metadata = context.broker.metadata
 
     def change(image: MetadataImage) -> Change:

@@ -1,7 +1,7 @@
 """CreatePartitions (API key 37), versions 0-3.
 
-Card: 2 flexible, 3 throttling. Adds partitions to topics; their number never falls. Answered when they are durable and
-open.
+Card: 2 flexible, 3 throttling. Adds partitions to topics; their number cannot be reduced. Answered when the change is
+durable and the partitions are open.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from odradek.protocol.messages.create_partitions import (
 
 
 async def handle(request: CreatePartitionsRequest, context: RequestContext) -> CreatePartitionsResponse:
-    """Enlarges the topics, or says whether they could be enlarged."""
+    """Adds partitions, or with `validate_only` checks whether they could be added."""
     broker = context.broker
 
     def create(image: MetadataImage) -> Change:

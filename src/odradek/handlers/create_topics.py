@@ -1,8 +1,8 @@
 """CreateTopics (API key 19), versions 2-7.
 
 Card: 4 defaults for partitions and replication factor (KIP-464), 5 the topic's settings in the answer (KIP-525), 7 its
-id. Answered when the topic is durable and its partitions are open: the next request can use it. A replication factor
-above 1 is refused on an engine that keeps one copy, unless `odradek.replication.factor.accept` says otherwise.
+id. Answered when the topic is durable and its partitions are open, so that the next request can use it. A replication
+factor above 1 is refused on an engine that stores one copy, unless `odradek.replication.factor.accept` is set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIGS_SINCE = 5
 
 
 async def handle(request: CreateTopicsRequest, context: RequestContext) -> CreateTopicsResponse:
-    """Makes the topics, or says whether they could be made."""
+    """Creates the topics, or with `validate_only` checks whether they could be created."""
     broker = context.broker
 
     def create(image: MetadataImage) -> Change:

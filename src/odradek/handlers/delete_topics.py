@@ -1,7 +1,7 @@
 """DeleteTopics (API key 20), versions 1-6.
 
-Card: 3 TOPIC_DELETION_DISABLED is known to clients, 5 error messages, 6 by topic id (KIP-516). Answered when the
-deletion is durable: the topic does not come back, also after a crash; its files go in the background.
+Card: 3 clients know TOPIC_DELETION_DISABLED, 5 error messages, 6 by topic id (KIP-516). Answered when the deletion is
+durable, so that a crash does not bring the topic back; its files are removed in the background.
 """
 
 from __future__ import annotations

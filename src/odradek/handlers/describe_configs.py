@@ -1,8 +1,8 @@
 """DescribeConfigs (API key 32), versions 1-4.
 
-Card: 1 where values come from and their synonyms (KIP-226), 3 types and documentation (KIP-569).
-- Chosen names that are not known are left out; an empty list of names means all, as in Kafka.
-- Sensitive values are never told. Nor are those of settings that are not known, for they may be.
+Card: 1 the sources of values and their synonyms (KIP-226), 3 types and documentation (KIP-569).
+- Requested names that are unknown are left out; an empty list of names means all, as in Kafka.
+- Sensitive values are never returned, nor are values of unknown settings, which may be sensitive.
 - A topic's value that comes from a coarser unit (`log.retention.hours`) names that as its source; Kafka calls it the
   default.
 - A resource of an unknown type refuses the whole request with INVALID_REQUEST, as in Kafka.
@@ -24,6 +24,7 @@ from odradek.config.topic import TOPIC_SETTINGS
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import BrokerParts, RequestContext, Steps
 from odradek.handlers.response_budget import ResponseBudget, estimated_bytes
+from odradek.handlers.turns import LATER, LONG_ANSWER_BYTES
 from odradek.metadata.changes import check_name
 from odradek.metadata.config_changes import ALL_BROKERS, KNOWN_RESOURCES, parse_broker_id, wrong_broker
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
@@ -62,6 +63,8 @@ def handle(request: DescribeConfigsRequest, context: RequestContext) -> Steps:
             result.error_code, result.error_message = error.code, error.message
         else:
             result.configs = described.configs
+    if budget.used_bytes > LONG_ANSWER_BYTES:
+        yield LATER
     return DescribeConfigsResponse(results=results)
 
 
@@ -202,7 +205,7 @@ def _of_broker(config: BrokerConfig) -> Iterator[DescribeConfigsResourceResult]:
 
 
 def _of_all_brokers(settings: Mapping[str, str]) -> Iterator[DescribeConfigsResourceResult]:
-    """What was set for all brokers, and nothing else."""
+    """Only the settings that were set for all brokers."""
     source = Source.DYNAMIC_DEFAULT_BROKER
     for name, text in sorted(settings.items()):
         setting = BROKER_SETTINGS.get(name)
@@ -251,7 +254,7 @@ def _synonym(name: str, text: str | None, source: Source, setting: Setting) -> D
 
 
 def _layered(config: BrokerConfig, names: list[str]) -> Synonyms:
-    """Where these broker settings are set, the one in force first: by layer, and by name within a layer."""
+    """The layers in which these broker settings have values, the value in force first: by layer, then by name."""
     set_at = [(source, name, text) for name in names for source, text in config.layers(name)]
     set_at += [
         (Source.DEFAULT, name, format_value(BROKER_SETTINGS[name].default))
@@ -263,7 +266,7 @@ def _layered(config: BrokerConfig, names: list[str]) -> Synonyms:
 
 
 def _synonyms_of_broker(config: BrokerConfig, name: str) -> Synonyms:
-    """Leaves out synonyms that come before the setting itself is met, as Kafka does."""
+    """The synonyms of a broker's setting, without those before the setting's own name, as in Kafka."""
     found = _layered(config, broker_synonyms(name))
     while found and found[0].name != name:
         found.pop(0)
@@ -271,7 +274,8 @@ def _synonyms_of_broker(config: BrokerConfig, name: str) -> Synonyms:
 
 
 def _synonyms_of_topic(config: BrokerConfig, setting: Setting) -> Synonyms:
-    """A coarser unit that only has its default is not told, unless something was set."""
+    """The synonyms of a topic's setting. Settings in coarser units (`log.retention.hours`) that only have their default
+    are left out, unless something was set."""
     names = [name for name, _ in setting.synonyms]
     found = _layered(config, names)
     return [] if found and found[0].source == Source.DEFAULT and found[0].name != names[0] else found

@@ -46,7 +46,7 @@ def handle(request: DescribeLogDirsRequest, context: RequestContext) -> Steps:
 
 
 def refused(request: DescribeLogDirsRequest, code: ErrorCode, version: int) -> DescribeLogDirsResponse:
-    """The answer that refuses the whole request; before 3 it cannot say so."""
+    """The answer that refuses the whole request; before version 3 it has no field for the error."""
     return DescribeLogDirsResponse(error_code=code)
 
 

@@ -1,7 +1,7 @@
 """DescribeTopicPartitions (API key 75), version 0 (KIP-966).
 
 Card: topics in the order of their names, partitions up to `response_partition_limit` (at most
-`max.request.partition.size.limit`), and a cursor where to go on. No topics means all of them.
+`max.request.partition.size.limit`), and a cursor for the next request. An empty list of topics means all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """ListConfigResources (API key 74), versions 0-1.
 
-Card: 0 lists client metrics subscriptions only (KIP-1000), 1 the types asked for, or all (KIP-1142).
-- Topics and brokers are listed, whether or not something was set for them, as in Kafka.
+Card: 0 lists client metrics subscriptions only (KIP-1000), 1 the requested types, or all (KIP-1142).
+- All topics and brokers are listed, whether or not they have settings of their own, as in Kafka.
 - Client metrics and groups have no settings here yet: their lists are empty. Broker loggers cannot be changed, and are
   not listed (Kafka lists one for each broker).
 - An unknown type refuses the whole request with UNSUPPORTED_VERSION.

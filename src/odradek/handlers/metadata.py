@@ -2,9 +2,9 @@
 
 Card: 0 an empty list means all topics, later null does; 4 auto creation on request, 7 leader epochs, 8 authorized
 operations (KIP-430; there is no authorizer, so all), 10 topic ids, 12 topics by id (KIP-516), 13 a top-level error.
-- A topic that does not exist is made when the client allows it and `auto.create.topics.enable` does. The answer comes
-  when it can be used, so that a client need not ask again (Kafka answers UNKNOWN_TOPIC_OR_PARTITION first).
-- This broker is always there and always the controller.
+- A topic that does not exist is created if the client allows it and `auto.create.topics.enable` is true. The answer
+  waits until the topic can be used, so that a client need not retry (Kafka first answers UNKNOWN_TOPIC_OR_PARTITION).
+- This broker is the only one, and the controller.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def handle(request: MetadataRequest, context: RequestContext) -> Steps:
 
 
 def refused(request: MetadataRequest, code: ErrorCode, version: int) -> MetadataResponse:
-    """The answer that refuses the whole request. Before 13 a request for all topics cannot be told its error."""
+    """The answer that refuses the whole request. Before version 13 the answer for all topics has no field for it."""
     return MetadataResponse(
         error_code=code,
         topics=[
@@ -79,7 +79,7 @@ def refused(request: MetadataRequest, code: ErrorCode, version: int) -> Metadata
 
 
 def _by_wrong_id(topic: MetadataRequestTopic, version: int) -> bool:
-    """Before version 12 a topic must have a name and no id; later one of the two."""
+    """Whether a topic lacks its identification: before version 12 it must have a name and no id, later one of both."""
     if version < BY_ID_SINCE:
         return topic.name is None or topic.topic_id != ZERO_UUID
     return topic.name is None and topic.topic_id == ZERO_UUID
@@ -132,7 +132,7 @@ async def _create_then_answer(names: list[str], request: MetadataRequest, contex
     try:
         await broker.metadata.change(create)
     except KafkaError:
-        # The clients' word for "ask again soon".
+        # The error on which clients retry soon.
         failed.update(dict.fromkeys(names, ErrorCode.LEADER_NOT_AVAILABLE))
     return await broker.turns.run(_answer(request, context, failed))
 

@@ -3,27 +3,28 @@
 Card: 2 all topics, and an error for the group, 5 leader epochs (KIP-320), 7 stable offsets only (KIP-447: one that a
 transaction may yet change is UNSTABLE_OFFSET_COMMIT, and asked for again), 8 several groups (KIP-709), 9 member id and
 epoch of the newer groups (KIP-848), 10 topic ids. Where nothing was committed the offset is -1, also for topics that
-do not exist.
+do not exist. What is named twice is answered twice; a group that the response has no room for is INVALID_REQUEST.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
-from odradek.coordination.groups.offsets import Topics
-from odradek.coordination.groups.records import Committed
+from odradek.coordination.groups.records import Committed, OffsetKey
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome
+from odradek.coordination.replies import Untold, settled
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import RequestContext
+from odradek.handlers.context import RequestContext, Steps
+from odradek.handlers.response_budget import LENGTH_BYTES, ResponseBudget
 from odradek.handlers.topics import find_topic
+from odradek.handlers.turns import LATER, LONG_ANSWER_BYTES
+from odradek.handlers.turns import Steps as StepsTo
 from odradek.protocol.fields import ZERO_UUID
 from odradek.protocol.messages.offset_fetch import (
     OffsetFetchRequest,
     OffsetFetchRequestGroup,
-    OffsetFetchRequestTopic,
     OffsetFetchResponse,
     OffsetFetchResponseGroup,
     OffsetFetchResponsePartition,
@@ -36,27 +37,54 @@ GROUP_ERROR_SINCE = 2
 SEVERAL_GROUPS_SINCE = 8
 BY_ID_SINCE = 10
 NO_EPOCH = -1
-# Topic and partition of offsets that may change.
-Unstable = frozenset[tuple[str, int]]
+# Partitions that are answered before others may have their turn: less than half a ms.
+AT_ONCE = 200
+# Of a topic, and of a partition, beside the text that comes with a commit.
+TOPIC_BYTES = 32
+PARTITION_BYTES = 20
 P = TypeVar("P", OffsetFetchResponsePartition, OffsetFetchResponsePartitions)
 NOTHING = Committed(offset=-1, leader_epoch=-1, metadata="", commit_ms=-1)
 
 
-async def handle(request: OffsetFetchRequest, context: RequestContext) -> OffsetFetchResponse:
+class _Offsets(NamedTuple):
+    """A group's offsets at one moment: of the topics asked for."""
+
+    topics: Mapping[str, Mapping[int, Committed]]
+    unstable: frozenset[tuple[str, int]]
+    """Topic and partition of those that may change by transactions that have not ended, if that matters."""
+
+
+_Asked = Sequence[tuple[str, Sequence[int]]]
+"""Topics by name, and of each which partitions."""
+
+
+def handle(request: OffsetFetchRequest, context: RequestContext) -> Steps:
     """The committed offsets."""
     if context.api_version >= SEVERAL_GROUPS_SINCE:
-        groups = await asyncio.gather(*(_group(group, request.require_stable, context) for group in request.groups))
-        return OffsetFetchResponse(groups=list(groups))
+        return (yield from _several(request, context))
+    asked = None if request.topics is None else [(topic.name, topic.partition_indexes) for topic in request.topics]
     try:
-        found, unstable = await _offsets(request.group_id, None, NO_EPOCH, request.require_stable, context)
+        found = _offsets(request.group_id, None, NO_EPOCH, asked, request.require_stable, context)
     except KafkaError as error:
-        if context.api_version >= GROUP_ERROR_SINCE:
-            return OffsetFetchResponse(error_code=error.code)
-        return OffsetFetchResponse(topics=_old_topics(request.topics or [], {}, error.code, frozenset()))
-    if request.topics is not None:
-        return OffsetFetchResponse(topics=_old_topics(request.topics, found, ErrorCode.NONE, unstable))
-    every = [OffsetFetchRequestTopic(name=name, partition_indexes=list(of)) for name, of in found.items()]
-    return OffsetFetchResponse(topics=_old_topics(every, found, ErrorCode.NONE, unstable))
+        return refused(request, error.code, context.api_version)
+    response, size = OffsetFetchResponse(), 0
+    for name, indexes in asked if asked is not None else _all(found.result):
+        partitions, added = yield from _partitions(OffsetFetchResponsePartition, name, indexes, found.result)
+        response.topics.append(OffsetFetchResponseTopic(name=name, partitions=partitions))
+        size += added
+        yield
+    if size > LONG_ANSWER_BYTES:
+        yield LATER
+    return (
+        response if not (found.is_open or found.is_lost) else _told_old(request, context.api_version, response, found)
+    )
+
+
+async def _told_old(
+    request: OffsetFetchRequest, version: int, response: OffsetFetchResponse, found: Untold[_Offsets]
+) -> OffsetFetchResponse:
+    await settled((found,))
+    return refused(request, ErrorCode.NOT_COORDINATOR, version) if found.is_lost else response
 
 
 def refused(request: OffsetFetchRequest, code: ErrorCode, version: int) -> OffsetFetchResponse:
@@ -67,79 +95,144 @@ def refused(request: OffsetFetchRequest, code: ErrorCode, version: int) -> Offse
         )
     if version >= GROUP_ERROR_SINCE:
         return OffsetFetchResponse(error_code=code)
-    return OffsetFetchResponse(topics=_old_topics(request.topics or [], {}, code, frozenset()))
+    return OffsetFetchResponse(
+        topics=[
+            OffsetFetchResponseTopic(
+                name=topic.name,
+                partitions=[
+                    OffsetFetchResponsePartition(
+                        partition_index=index, committed_offset=-1, metadata="", error_code=code
+                    )
+                    for index in topic.partition_indexes
+                ],
+            )
+            for topic in request.topics or ()
+        ]
+    )
 
 
-async def _offsets(
-    group_id: str, member_id: str | None, member_epoch: int, require_stable: bool, context: RequestContext
-) -> tuple[Topics, Unstable]:
-    """A group's offsets; and where transactions that have not ended may change them, if that matters."""
+# --- several groups --------------------------------------------------------------------------------------------------
 
-    def read(shard: GroupShard, outcome: Outcome) -> tuple[Topics, Unstable]:
-        committed = shard.fetch_offsets(group_id, member_id, member_epoch)
-        found = {topic: dict(partitions) for topic, partitions in committed.items()}
-        pending = shard.pending.keys_of(group_id) if require_stable else ()
-        return found, frozenset((key.topic, key.partition) for key in pending)
-
-    return await context.broker.groups.call(group_id, read)
+_Group = Untold[tuple[OffsetFetchResponseGroup, int]]
+"""What a group is answered, and about how many bytes that is."""
 
 
-def _old_topics(
-    topics: Sequence[OffsetFetchRequestTopic], found: Topics, code: ErrorCode, unstable: Unstable
-) -> list[OffsetFetchResponseTopic]:
-    return [
-        OffsetFetchResponseTopic(
-            name=topic.name,
-            partitions=_partitions(
-                OffsetFetchResponsePartition, topic.name, topic.partition_indexes, found, unstable, code
-            ),
-        )
-        for topic in topics
-    ]
+def _several(request: OffsetFetchRequest, context: RequestContext) -> Steps:
+    budget = ResponseBudget(context.broker.config)
+    groups: list[Untold[OffsetFetchResponseGroup]] = []
+    # All offsets of a group are many, however often they are asked for: they are one object in the response.
+    whole: dict[tuple[str, str | None, int], _Group] = {}
+    for asked in request.groups:
+        if not budget.is_over:
+            key = asked.group_id, asked.member_id, asked.member_epoch
+            found = whole.get(key) if asked.topics is None else None
+            if found is None:
+                found = yield from _group(asked, request.require_stable, context)
+                if asked.topics is None:
+                    whole[key] = found
+            group, size = found.result
+            if budget.take(size):
+                groups.append(Untold(group, found.durable))
+                yield
+                continue
+        refusal = OffsetFetchResponseGroup(group_id=asked.group_id, error_code=ErrorCode.INVALID_REQUEST)
+        groups.append(Untold(refusal, None))
+        yield
+    if budget.used_bytes > LONG_ANSWER_BYTES:
+        yield LATER
+    if any(one.is_open or one.is_lost for one in groups):
+        return _told(groups)
+    return OffsetFetchResponse(groups=[one.result for one in groups])
 
 
-async def _group(
-    group: OffsetFetchRequestGroup, require_stable: bool, context: RequestContext
-) -> OffsetFetchResponseGroup:
-    response = OffsetFetchResponseGroup(group_id=group.group_id)
-    partitions = context.broker.partitions
+async def _told(groups: Sequence[Untold[OffsetFetchResponseGroup]]) -> OffsetFetchResponse:
+    await settled(groups)
+    return OffsetFetchResponse(
+        groups=[
+            OffsetFetchResponseGroup(group_id=one.result.group_id, error_code=ErrorCode.NOT_COORDINATOR)
+            if one.is_lost
+            else one.result
+            for one in groups
+        ]
+    )
+
+
+def _group(group: OffsetFetchRequestGroup, require_stable: bool, context: RequestContext) -> StepsTo[_Group]:
+    response, size = OffsetFetchResponseGroup(group_id=group.group_id), LENGTH_BYTES + len(group.group_id)
     by_id = context.api_version >= BY_ID_SINCE
+    partitions = context.broker.partitions
+    # The name, the id and the known name of each topic asked for; a topic that is not here has no known name.
+    named: list[tuple[str, bytes, str, Sequence[int]]] = []
+    for asked in group.topics or ():
+        if by_id:
+            topic = find_topic(partitions, asked.name, asked.topic_id, by_id)
+            named.append(("", asked.topic_id, "" if topic is None else topic.name, asked.partition_indexes))
+        else:
+            named.append((asked.name, ZERO_UUID, asked.name, asked.partition_indexes))
+    wanted = None if group.topics is None else [(known, indexes) for _, _, known, indexes in named]
     try:
-        member = group.member_id, group.member_epoch
-        found, unstable = await _offsets(group.group_id, *member, require_stable, context)
+        found, durable = _offsets(group.group_id, group.member_id, group.member_epoch, wanted, require_stable, context)
     except KafkaError as error:
         response.error_code = error.code
-        return response
-
-    def add(name: str, topic_id: bytes, known: str, indexes: Iterable[int], code: ErrorCode) -> None:
-        answers = _partitions(OffsetFetchResponsePartitions, known, indexes, found, unstable, code)
-        response.topics.append(OffsetFetchResponseTopics(name=name, topic_id=topic_id, partitions=answers))
-
+        return Untold((response, size), None)
     if group.topics is None:
-        for name, of in found.items():
-            topic = partitions.topics.get(name)
-            if topic is not None or not by_id:
-                add(name, ZERO_UUID if topic is None else topic.topic_id, name, of, ErrorCode.NONE)
-        return response
-    for asked in group.topics:
-        if not by_id:
-            add(asked.name, ZERO_UUID, asked.name, asked.partition_indexes, ErrorCode.NONE)
-            continue
-        topic = find_topic(partitions, asked.name, asked.topic_id, by_id)
-        code = ErrorCode.UNKNOWN_TOPIC_ID if topic is None else ErrorCode.NONE
-        add("", asked.topic_id, "" if topic is None else topic.name, asked.partition_indexes, code)
-    return response
+        for name, indexes in _all(found):
+            here = partitions.topics.get(name)
+            if here is not None or not by_id:
+                named.append((name, ZERO_UUID if here is None else here.topic_id, name, indexes))
+    for name, topic_id, known, indexes in named:
+        code = ErrorCode.UNKNOWN_TOPIC_ID if by_id and not known else ErrorCode.NONE
+        answers, added = yield from _partitions(OffsetFetchResponsePartitions, known, indexes, found, code)
+        response.topics.append(OffsetFetchResponseTopics(name=name, topic_id=topic_id, partitions=answers))
+        size += added
+        yield
+    return Untold((response, size), durable)
+
+
+# --- one group -------------------------------------------------------------------------------------------------------
+
+
+def _offsets(
+    group_id: str,
+    member_id: str | None,
+    member_epoch: int,
+    asked: _Asked | None,
+    require_stable: bool,
+    context: RequestContext,
+) -> Untold[_Offsets]:
+    """A group's offsets of the topics asked for, or of all. Raises `KafkaError`."""
+
+    def read(shard: GroupShard, outcome: Outcome) -> _Offsets:
+        committed = shard.fetch_offsets(group_id, member_id, member_epoch)
+        names = committed if asked is None else [name for name, _ in asked if name in committed]
+        topics = {name: dict(committed[name]) for name in names}
+        pending = shard.pending.keys_of(group_id) if require_stable else ()
+        if not pending:
+            return _Offsets(topics, frozenset())
+        if asked is None:
+            return _Offsets(topics, frozenset((key.topic, key.partition) for key in pending))
+        places = ((name, index) for name, indexes in asked for index in indexes)
+        return _Offsets(topics, frozenset(place for place in places if OffsetKey(group_id, *place) in pending))
+
+    return context.broker.groups.start(group_id, read)
+
+
+def _all(found: _Offsets) -> _Asked:
+    return [(name, list(of)) for name, of in found.topics.items()]
 
 
 def _partitions(
-    kind: type[P], topic: str, indexes: Iterable[int], found: Topics, unstable: Unstable, code: ErrorCode
-) -> list[P]:
-    """The answers for partitions of a topic, in the structure that the version has for them."""
-    of = found.get(topic, {})
-    answers = []
-    for index in indexes:
-        is_unstable = (topic, index) in unstable
+    kind: type[P], topic: str, indexes: Sequence[int], found: _Offsets, code: ErrorCode = ErrorCode.NONE
+) -> StepsTo[tuple[list[P], int]]:
+    """The answers for partitions of a topic, in the structure that the version has for them; and about how many bytes
+    they are with their topic."""
+    of = found.topics.get(topic, {})
+    answers: list[P] = []
+    size = TOPIC_BYTES + len(topic) + PARTITION_BYTES * len(indexes)
+    for number, index in enumerate(indexes, 1):
+        is_unstable = (topic, index) in found.unstable
         committed = NOTHING if is_unstable else of.get(index, NOTHING)
+        size += len(committed.metadata)
         answers.append(
             kind(
                 partition_index=index,
@@ -149,4 +242,6 @@ def _partitions(
                 error_code=ErrorCode.UNSTABLE_OFFSET_COMMIT if is_unstable else code,
             )
         )
-    return answers
+        if number % AT_ONCE == 0:
+            yield
+    return answers, size

@@ -1,7 +1,7 @@
 """OffsetForLeaderEpoch (API key 23), versions 2-4.
 
-Card: 2 current leader epoch (KIP-320), 3 replica id, 4 flexible. Tells a consumer where the epoch of its last record
-ends here, so that it notices records that were taken back. -1 and -1 where no such epoch is known.
+Card: 2 current leader epoch (KIP-320), 3 replica id, 4 flexible. Returns the end offset of a leader epoch, by which a
+consumer detects that records it has read were truncated; epoch -1 and offset -1 if the epoch is unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from odradek.protocol.messages.offset_for_leader_epoch import (
 
 
 def handle(request: OffsetForLeaderEpochRequest, context: RequestContext) -> OffsetForLeaderEpochResponse:
-    """The end offset of each epoch asked for."""
+    """Returns the end offset of each requested epoch."""
     response = OffsetForLeaderEpochResponse()
     for topic in request.topics:
         answers = OffsetForLeaderTopicResult(topic=topic.topic)

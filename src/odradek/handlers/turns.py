@@ -1,13 +1,13 @@
-"""Long requests give way: a handler that works through many elements does so in turns.
+"""Long requests yield to others: a handler that processes many elements works in turns of a few milliseconds.
 
 Role: the contract of such a handler, and who runs it. It is a generator function: it yields wherever others may have
 their turn, at best after each element, and returns its answer. `Turns` runs it until it has taken `TURN_S`; most are
 done by then, and nothing is different for them. The others go on in later turns of the event loop, one of them a turn,
 so that everybody else's requests are served between them.
 
-Invariants: a request that is in turns has not been carried out yet: its connection starts no other. What must happen
-at once (one batch of records, one change of metadata) has no `yield` in it. What a handler has read before a `yield`
-may have changed behind it. A request whose connection is lost ends at its last `yield`.
+Invariants: while a request is in turns, its connection starts no other. Work that must be atomic (one batch of records,
+one change of metadata) has no `yield` inside. State that a handler has read before a `yield` may have changed after it.
+If the connection is lost, the handler is closed at its current `yield`.
 """
 
 from __future__ import annotations
@@ -15,35 +15,40 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 R = TypeVar("R")
 
-# One turn of a long request. Everybody else waits so long at most, and a little longer where one element takes long.
+# The length of one turn. Other requests wait at most so long, or a little longer if one element takes long.
 TURN_S = 0.004
-# The first turn, while others are in turns already: many long requests that come together take no turn each at once.
+# The length of a first turn while other requests are in turns, so that many long requests at once do not add up.
 CROWDED_TURN_S = 0.0005
+# What a handler yields whose answer will be long, however quickly it was made: it goes on in a later turn, and the
+# answer of what went through turns is encoded in a thread.
+LATER: Final = "later"
+# An answer with more bytes than this is long: so many take 2 to 4 ms to encode.
+LONG_ANSWER_BYTES = 131_072
+Steps = Generator[Any, None, R]
 
 
 class InTurns(asyncio.Future[R]):
-    """What becomes of a request that goes on in turns."""
+    """The future answer of a request that continues in turns."""
 
 
 class Turns:
     """The long requests of one broker."""
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """`now`: monotonic seconds."""
+        """`now` returns monotonic seconds."""
         self._now = now
-        self._queue: deque[tuple[Generator[None, None, Any], InTurns[Any]]] = deque()
+        self._queue: deque[tuple[Steps[Any], InTurns[Any]]] = deque()
 
-    def begin(self, steps: Generator[None, None, R]) -> R | InTurns[R]:
+    def begin(self, steps: Steps[R]) -> R | InTurns[R]:
         """Runs a request's first turn; returns its answer, or what becomes of it."""
         until = self._now() + (CROWDED_TURN_S if self._queue else TURN_S)
         try:
             while True:
-                next(steps)
-                if self._now() >= until:
+                if next(steps) is LATER or self._now() >= until:
                     break
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
@@ -54,8 +59,8 @@ class Turns:
             loop.call_soon(self._take_turn)
         return future
 
-    async def run(self, steps: Generator[None, None, R]) -> R:
-        """For a handler that is a coroutine: runs a part of it in turns."""
+    async def run(self, steps: Steps[R]) -> R:
+        """Runs steps to their end, for a task that others wait for."""
         begun = self.begin(steps)
         return await begun if isinstance(begun, InTurns) else begun
 
