@@ -156,7 +156,7 @@ _DECLARED_HERE = (
         "(Of a Fetch, fetch.max.bytes.)",
         minimum=1_048_576,
     ),
-    # logs: those that give topics their defaults, in several units
+    # logs: defaults of topic settings that exist in several units
     Setting("log.roll.ms", Kind.LONG, None, "Age at which a segment is rolled.", minimum=1, update=Update.CLUSTER_WIDE),
     Setting("log.roll.hours", Kind.INT, 168, "Age at which a segment is rolled, without log.roll.ms.", minimum=1),
     Setting(

@@ -6,6 +6,8 @@ durable, so that a crash does not bring the topic back; its files are removed in
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
+
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.metadata.changes import TopicOutcome, delete_topics
@@ -31,14 +33,19 @@ async def handle(request: DeleteTopicsRequest, context: RequestContext) -> Delet
         )
     except KafkaError as error:
         outcomes = [TopicOutcome(state.name, error.code, error.message, state.topic_id) for state in asked]
-    return DeleteTopicsResponse(
-        responses=[
+    return await broker.turns.run(_answer(outcomes))
+
+
+def _answer(outcomes: Sequence[TopicOutcome]) -> Generator[None, None, DeleteTopicsResponse]:
+    response = DeleteTopicsResponse()
+    for outcome in outcomes:
+        yield
+        response.responses.append(
             DeletableTopicResult(
                 name=outcome.name, topic_id=outcome.topic_id, error_code=outcome.error, error_message=outcome.message
             )
-            for outcome in outcomes
-        ]
-    )
+        )
+    return response
 
 
 def refused(request: DeleteTopicsRequest, code: ErrorCode, version: int) -> DeleteTopicsResponse:

@@ -13,8 +13,8 @@ from typing import Protocol
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import BrokerParts
-from odradek.metadata.changes import TopicOutcome, check_name
-from odradek.metadata.image import MetadataImage, MetadataRecord
+from odradek.metadata.changes import Change, TopicOutcome, check_name
+from odradek.metadata.image import MetadataImage
 from odradek.partitions.registry import Partitions, Topic
 
 # Kafka's bits of what an authorizer would allow; without one, everything (KIP-430).
@@ -71,14 +71,14 @@ class Named(Protocol):
 async def add_partitions(
     broker: BrokerParts,
     topics: Sequence[Named],
-    change: Callable[[MetadataImage], tuple[list[MetadataRecord], list[TopicOutcome]]],
+    change: Callable[[MetadataImage], Change],
     validate_only: bool,
 ) -> list[TopicOutcome]:
     """Carries out a change that needs room on the disk, or with `validate_only` only checks it; returns the outcome for
     each topic."""
 
-    def checked(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
-        records, outcomes = change(image)
+    def checked(image: MetadataImage) -> Change:
+        records, outcomes = yield from change(image)
         if validate_only or not records:
             return [], outcomes
         broker.partitions.space.check()

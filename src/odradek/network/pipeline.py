@@ -36,7 +36,7 @@ from odradek.network.open_requests import HeldRequest, OpenRequest
 from odradek.network.shared import Shared
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Buffer, Message
-from odradek.protocol.framing import encode_response, peek_api
+from odradek.protocol.framing import encode_large_response, encode_response, peek_api
 
 log = get_logger("odradek.network")
 
@@ -440,7 +440,7 @@ class Pipeline:
 
         def encode() -> list[Buffer]:
             counters.count_errors(answer, errors)
-            return encode_response(answer, version, correlation_id)
+            return encode_large_response(answer, version, correlation_id)
 
         def encoded(done: asyncio.Future[list[Buffer]]) -> None:
             for code, count in errors.items():
