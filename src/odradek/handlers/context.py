@@ -11,11 +11,12 @@ that named a topic looks for its error beside that topic.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from odradek.errors import ErrorCode
+from odradek.handlers import turns
 from odradek.protocol.fields import Message
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class NoResponse:
 NO_RESPONSE = NoResponse(close=False)
 CLOSE_CONNECTION = NoResponse(close=True)
 Answer = Message | NoResponse
-Steps = Generator[None, None, Answer | Awaitable[Answer]]
+Steps = turns.Steps[Answer | Awaitable[Answer]]
 """A request that is carried out in turns: see `turns.py`."""
 Handler = Callable[[Any, RequestContext], Answer | Awaitable[Answer] | Steps]
 Refusal = Callable[[Any, ErrorCode, int], Answer]

@@ -28,6 +28,8 @@ warn = get_logger("odradek.engine").warning
 # The flushed offsets are written at most this often: written after each flush they were 8 % of the instructions of a
 # request that waits for it. What a kill leaves unknown was flushed less than this before.
 WRITE_EVERY_S = 0.1
+# Logs whose flushed ends are taken over, and written, in one turn of the loop: 2 to 4 ms.
+LOGS_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -141,17 +143,27 @@ class LogStates:
         if self.timer is None:
             wait_s = self._written_at + WRITE_EVERY_S - self._clock.monotonic()
             if wait_s > 0:
-                self.timer = self._scheduler.call_later(wait_s, self.write_flushed)
+                self.timer = self._scheduler.call_later(wait_s, self._write_some)
             else:
-                self.write_flushed()
+                self._write_some()
+
+    def _write_some(self) -> None:
+        """Writes the flushed offsets of some logs, and those of the others in the next turns."""
+        self.write_flushed(LOGS_AT_ONCE)
+        if self._flushed_logs:
+            self.timer = self._scheduler.call_later(0, self._write_some)
 
     def forget_unknown(self) -> None:
         """Forgets what the file says of logs that there are none of."""
         self._flushed.keep({(one.identity.topic_id, one.identity.partition) for one in self.all.values()})
 
-    def take_flushed(self) -> None:
-        """Notes how far logs have been flushed since the last time."""
-        logs, self._flushed_logs = self._flushed_logs, set()
+    def take_flushed(self, most: int | None = None) -> None:
+        """Notes how far logs have been flushed since the last time; `most` of them where it is given."""
+        logs = self._flushed_logs
+        if most is None or len(logs) <= most:
+            self._flushed_logs = set()
+        else:
+            logs = {logs.pop() for _ in range(most)}
         for log in logs:
             key = (log.identity.topic, log.identity.partition)
             if self.open.get(key) is log:
@@ -159,13 +171,13 @@ class LogStates:
                 state.recovery_point, state.epochs_crc = log.flushed_end, log.epochs.written_crc
                 self.note_flushed(state)
 
-    def write_flushed(self) -> None:
-        """Writes the flushed offsets now, into memory only."""
+    def write_flushed(self, most: int | None = None) -> None:
+        """Writes the flushed offsets now, of `most` logs where that is given, into memory only."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
         self._written_at = self._clock.monotonic()
-        self.take_flushed()
+        self.take_flushed(most)
         try:
             self._flushed.write()
         except OSError as error:
