@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # The broker is imported by those who use it: the command's other parts start without.
+    # Imported on first use, so that commands that need no broker start quickly.
     if name in ("Broker", "BrokerFailed"):
         from odradek import inprocess
 

@@ -1,14 +1,14 @@
-"""What time it is for what grows old: retention, committed offsets, silent producers.
+"""The time by which data expires: retention, committed offsets, states of silent producers.
 
-Role: wall time that does not believe a leap ahead at once. A clock set wrong by a year makes all that is kept look a
-year older: what a mistake of a minute deletes does not come back. So where wall time leaps ahead of the clock's ageing
-time by more than `LEAP_MS`, ages go on by that for `odradek.clock.leap.grace.ms`; a line in the log says so. Then the
-leap counts, unless the clock has come back. A machine that was suspended looks the same: there things expire later, by
-the grace at most.
+Role: wall time that does not follow a leap ahead at once. A clock that is set a year ahead for a minute makes all data
+look a year older, and what is deleted in that minute is lost. So if wall time leaps ahead of the clock's ageing time by
+more than `LEAP_MS`, this time goes on by ageing time for `odradek.clock.leap.grace.ms`, which is logged. After that it
+follows the leap, unless the clock was set back before. A machine that was suspended shows the same leap: there, data
+expires later, by the grace at most.
 
-A leap back makes everything look younger. That deletes nothing, and is followed at once.
+A leap back makes all data look younger. This deletes nothing, so it is followed at once.
 
-What this cannot know: that the clock was wrong when the broker started.
+A clock that was already wrong when the broker started cannot be recognized.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from odradek.logs import get_logger
 
 log = get_logger("odradek.clock")
 
-# More than clocks drift between two looks, which are minutes apart.
+# More than clocks drift between two calls of `now_ms`, which are minutes apart.
 LEAP_MS = 60_000
 
 
 class Ages:
-    """Asked every few minutes by whoever deletes what is old."""
+    """The time by which data expires; read every few minutes by the tasks that delete expired data."""
 
     def __init__(self, clock: Clock, config: BrokerConfig | None = None) -> None:
         self._clock = clock
         self._grace_ms = 0 if config is None else config.integer("odradek.clock.leap.grace.ms")
         self._ahead_ms = clock.now_ms() - self._ageing_ms()
-        """Wall time is this much ahead of ageing time, as far as it is believed."""
+        """How far wall time is ahead of ageing time, without a leap that is not followed yet."""
         self._leapt_at_ms = -1
-        """When the leap was seen that is not believed yet, ageing time."""
+        """The ageing time at which a leap was seen that is not followed yet; -1 without one."""
 
     def _ageing_ms(self) -> int:
         return int(self._clock.ageing() * 1000)
@@ -47,17 +47,17 @@ class Ages:
                 self._leapt_at_ms = ageing_ms
                 if self._grace_ms:
                     log.error(
-                        "the clock leapt ahead: what grows old does so by the time before, until the grace is over",
+                        "the clock leapt ahead: data expires by the time before the leap until the grace is over",
                         ahead_s=leap_ms // 1000,
                         grace_s=self._grace_ms // 1000,
                     )
             if ageing_ms - self._leapt_at_ms < self._grace_ms:
                 return expected_ms
-            log.warning("the clock's leap counts now", ahead_s=leap_ms // 1000)
+            log.warning("the grace is over: data expires by the clock's new time", ahead_s=leap_ms // 1000)
         elif self._leapt_at_ms >= 0:
             log.warning("the clock is back", ahead_s=leap_ms // 1000)
         elif leap_ms < -LEAP_MS:
-            log.warning("the clock leapt back: what grows old does so later", back_s=-leap_ms // 1000)
+            log.warning("the clock leapt back: data expires later", back_s=-leap_ms // 1000)
         self._leapt_at_ms = -1
         self._ahead_ms = wall_ms - ageing_ms
         return wall_ms

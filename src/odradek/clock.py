@@ -1,9 +1,9 @@
 """Time: the only module of the package that imports `time`.
 
-Pure modules take a `Clock` as an argument, those that wait a `Scheduler` (`loop_scheduler.py` has that of a broker that
-runs), so that the simulation can run the real code on virtual time. Wall time (`now_ms`) goes into records; machine
-time (`monotonic`) into what others measure with clocks of their own: sessions, timeouts, waits. What grows old
-(retention, histories, expiry) does so by a time of its own (`ageing`), which only a test hurries.
+Pure modules take a `Clock` as an argument, modules that wait take a `Scheduler` (`loop_scheduler.py` has the one of a
+real broker), so that the simulation can run the same code on virtual time. There are three times: wall time (`now_ms`)
+for records; monotonic time (`monotonic`) for sessions, timeouts and waits, which clients measure with their own clocks;
+ageing time (`ageing`) for retention and other expiry, which is monotonic and which tests may run faster.
 """
 
 from __future__ import annotations
@@ -23,44 +23,45 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds since an arbitrary start, as everybody's go by. Never goes back."""
+        """Seconds of real time since an arbitrary start. Never goes back."""
         ...
 
     def ageing(self) -> float:
-        """Seconds since an arbitrary start, of what grows old: as fast as `now_ms` where that does not leap. Never
-        goes back."""
+        """Seconds of ageing time since an arbitrary start: as fast as `now_ms`, but without its leaps. Never goes
+        back."""
         ...
 
 
 class Timer(Protocol):
     def cancel(self) -> None:
-        """It does not come, unless it has."""
+        """Prevents the call, unless it has been made."""
         ...
 
 
 class Scheduler(Protocol):
-    """A clock, and who wakes by it, and threads."""
+    """A clock, timers on the event loop, and threads."""
 
     @property
     def clock(self) -> Clock:
-        """For those who only look at it: the clock itself, since requests do so."""
+        """The clock itself, so that each request reads it without a further call."""
         ...
 
     @property
     def executor(self) -> Executor:
-        """Threads for what takes CPU or may wait."""
+        """Threads for work that takes CPU or blocks."""
         ...
 
     def call_later(self, delay_s: float, work: Callable[..., object], *arguments: object) -> Timer:
-        """Calls `work` on the event loop when that much machine time has passed; a little sooner or later."""
+        """Calls `work` on the event loop after about this much monotonic time."""
         ...
 
     async def sleep(self, delay_s: float) -> None:
-        """Waits for that much machine time."""
+        """Waits for this much monotonic time."""
         ...
 
     async def wait(self, future: Future[Any], limit_s: float) -> bool:
-        """Waits until the future is done, that much machine time at most; whether it is. It goes on if it is not."""
+        """Waits until the future is done, for this much monotonic time at most; returns whether it is done. Does not
+        cancel it."""
         ...
 
 
@@ -71,17 +72,17 @@ class SystemClock:
     def now_ms() -> int:
         return time.time_ns() // 1_000_000
 
-    # The function itself: connections read it twice a request, and a method around it costs as much again.
+    # `time.monotonic` itself: connections call it twice per request, and a method around it would double the cost.
     monotonic = staticmethod(time.monotonic)
     ageing = staticmethod(time.monotonic)
 
 
 class FastClock:
-    """A clock by which things grow old so many times as fast as by the machine's, from the machine's time on.
+    """A clock that starts at the machine's time and by which data ages `times` as fast.
 
     For tests of what takes hours or days: retention, and the warnings before it. Give topics
-    `message.timestamp.type=LogAppendTime`, so that records are as old as this clock says. How often the broker looks
-    (settings that end with `interval.ms`), and sessions and timeouts, which clients measure themselves, stay the
+    `message.timestamp.type=LogAppendTime`, so that records get their timestamps from this clock. The periods of checks
+    (settings that end with `interval.ms`), and sessions and timeouts, which clients measure themselves, stay in the
     machine's time."""
 
     def __init__(self, times: float) -> None:

@@ -1,10 +1,10 @@
-"""File descriptors: how many the process may have, and what they are for.
+"""File descriptors: the limit of the process, and its division among the parts of the broker.
 
-Role: raise the limit (`raise_limit`, for a process that is a broker and nothing else) and divide what there is
-(`divide`): segment files, connections, the rest. Each part is kept to by whoever uses it: the engine closes files, the
-listeners refuse connections. So connections can run out, and files, threads and checkpoints still find descriptors.
+Role: raise the limit (`raise_limit`, for a process that only runs a broker) and divide the free descriptors (`divide`)
+among segment files, connections and other uses. Each part enforces its share: the engine closes files, the listeners
+refuse connections. So even when connections have used up theirs, files, threads and checkpoints still get descriptors.
 
-Inside another program the limit is left as it is, and half of what is free stays that program's.
+Inside another program the limit stays as it is, and half of the free descriptors are left to that program.
 """
 
 from __future__ import annotations
@@ -19,46 +19,49 @@ from odradek.logs import get_logger
 
 log = get_logger("odradek.descriptors")
 
-# Where the system sets no limit.
+# The limit that is assumed if the system sets none.
 DESCRIPTORS_MAX = 1 << 20
-# The event loop, listeners, locks, checkpoints, io_uring, connections not looked at yet; threads come on top.
+# For the event loop, listeners, locks, checkpoints, io_uring and connections not accepted yet; threads come on top.
 OTHER = 96
-# Of what there is, for bytes of files that are on their way to a socket (`FileSpan`); without one they are copied.
+# The share (one in `SPANS_PART`) for file bytes that are being sent to a socket (`FileSpan`); without a descriptor the
+# bytes are copied.
 SPANS_PART, SPANS_MAX = 16, 1024
+# The share (one in `HTTP_PART`) for connections to the HTTP port.
 HTTP_PART = 16
-# Parts below which there is no going, whatever the limit is.
+# The broker needs at least these, whatever the limit is.
 SEGMENT_FILES_MIN, CONNECTIONS_MIN = 18, 8
-# With so many connections nobody needs to hear of a bound.
+# If at least so many connections are possible, the bound is not logged.
 CONNECTIONS_PLENTY = 10_000
 
 
 class Descriptors(NamedTuple):
-    """The parts of one broker."""
+    """How many descriptors each part of one broker may use."""
 
     limit: int
-    """How many the process may have."""
+    """Of the whole process."""
     segment_files: int
-    """Open at one time, those included that cannot be closed just then (`OpenFiles`)."""
+    """Open segment files, including those that are in use and cannot be closed (`OpenFiles`)."""
     connections: int
     spans: int
+    """File bytes that are being sent to a socket."""
     http: int
     """Connections to the HTTP port."""
     other: int
 
 
 def raise_limit() -> None:
-    """Raises the soft limit to the hard one. Soft limits are low for programs that `select`, which we do not."""
+    """Raises the soft limit to the hard one. Soft limits are low for programs that use `select`; a broker does not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        # Some systems have a lower limit of their own, and do not tell it.
+        # Some systems have a lower limit that they do not report.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def divide(config: BrokerConfig, *, files: bool, alone: bool) -> Descriptors:
-    """Divides the descriptors that are free now. `files`: there are segment files; `alone`: the process is a broker and
-    nothing else. Says so in a line where that bounds anything."""
+    """Divides the descriptors that are free now, and logs the parts if a setting's value exceeds its part. `files`: the
+    engine has segment files; `alone`: the process only runs this broker."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         limit = DESCRIPTORS_MAX
@@ -92,7 +95,8 @@ def divide(config: BrokerConfig, *, files: bool, alone: bool) -> Descriptors:
 
 
 def with_surplus(open_files: int) -> int:
-    """So many files may be open where at most `open_files` should: some cannot be closed just then."""
+    """The descriptors that `odradek.open.files.max` files need: more may be open for a moment, because files in use
+    cannot be closed."""
     return open_files + open_files // 8
 
 
@@ -102,7 +106,7 @@ def without_surplus(segment_files: int) -> int:
 
 
 def _used() -> int:
-    """How many descriptors the process has open."""
+    """The number of descriptors that the process has open."""
     try:
         return len(os.listdir("/dev/fd"))
     except OSError:

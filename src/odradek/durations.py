@@ -1,7 +1,7 @@
-"""How long things took, as plain ints in a handful of buckets: what a histogram is made of when somebody asks.
+"""Durations counted in a few buckets of plain ints, from which metrics make histograms.
 
-The bounds are the same everywhere, so that durations can be compared, and so few that every API can have its own.
-A hot path adds to the fields itself (0.24 us with the two readings of the clock); others call `add`.
+The bounds are the same everywhere, so that durations can be compared, and few, so that every API can have its own
+buckets. A hot path updates the fields itself (0.24 us with the two readings of the clock); other code calls `add`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from bisect import bisect_left
 
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0)
-"""Upper bounds in seconds, included; what took longer is in one bucket more."""
+"""Upper bounds in seconds, inclusive; one more bucket counts longer durations."""
 
 
 class Durations:
-    """The durations of one kind of thing."""
+    """The durations of one kind of event, such as the requests of one API."""
 
     __slots__ = ("buckets", "sum_s")
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(BOUNDS_S) + 1)
-        """How many were in each bucket, and in no lower one."""
+        """The number of durations in each bucket, not cumulative."""
         self.sum_s = 0.0
 
     def add(self, seconds: float) -> None:

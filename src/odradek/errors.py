@@ -1,7 +1,7 @@
 """Kafka's error codes, and the exception that carries one through the broker.
 
-A peer's mistake becomes one of these codes. The environment's faults (a failing disk, say) are typed exceptions of
-the room that meets them; our own mistakes are assertions. Imports nothing of the project.
+A client's mistake becomes one of these codes. A fault of the environment (such as a failing disk) is a typed exception
+of the package that meets it; a bug in the broker fails an assertion. Imports nothing of the project.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from enum import IntEnum
 
 
 class ErrorCode(IntEnum):
-    """Kafka's error codes, as they stand in responses (int16): the code, whether a client that meets it tries again by
-    itself, and what it means."""
+    """Kafka's error codes, as in responses (int16), each with two attributes: whether clients retry the request by
+    themselves, and what the code means."""
 
     retriable: bool
     meaning: str
@@ -164,7 +164,7 @@ class ErrorCode(IntEnum):
 
 
 class KafkaError(Exception):
-    """A request, or a part of one, that gets an error code and (where the response has room) a sentence."""
+    """A request, or a part of one, gets an error code and, if the response has a field for it, a message."""
 
     def __init__(self, code: ErrorCode, message: str = "") -> None:
         super().__init__(message or code.name)

@@ -1,13 +1,13 @@
-"""A broker inside a Python process, on an event loop and a thread of its own: `odradek.Broker`.
+"""A broker inside a Python process, with its own thread and event loop: `odradek.Broker`.
 
     with odradek.Broker() as broker:
         Producer({"bootstrap.servers": broker.bootstrap_servers})
 
-Role: what tests and small programs use; the same server as `odradek serve`, in memory unless a data directory is given.
+Role: run the same server as `odradek serve` for tests and small programs, in memory unless a data directory is given.
 Settings are keywords with Kafka's names, dots as underscores (`num_partitions=3`).
 
-Invariants: after `with` clients can connect; after the end of `with` nothing is left: no thread, no socket, no file
-descriptor. Methods may be called from any thread; none blocks for longer than what it does on the broker's loop.
+Invariants: inside the `with` block clients can connect; after it no thread, socket or file descriptor is left. Methods
+may be called from any thread; each blocks only while its work runs on the broker's loop.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ LISTENER = "PLAINTEXT"
 
 
 class BrokerFailed(RuntimeError):
-    """The broker could not do what was asked, in a sentence."""
+    """The broker could not carry out a call; the message says why."""
 
 
 def settings_of(keywords: dict[str, Any]) -> dict[str, str]:
-    """Settings by Kafka's names, from keywords. Raises `InvalidSetting` for a name that there is not."""
+    """The settings by Kafka's names, from keywords. Raises `InvalidSetting` for an unknown name."""
     settings = {}
     for keyword, value in keywords.items():
         name = keyword if "." in keyword else keyword.replace("_", ".")
@@ -54,11 +54,11 @@ def settings_of(keywords: dict[str, Any]) -> dict[str, str]:
 class Broker:
     """A broker in this process.
 
-    `data_dir` keeps its data there, else they are in memory and go with it. `host` and `port` are where it listens;
-    port 0 takes a free one, which stays the same if the same object is started again. `clock` is what time it is for
-    the broker, such as an `odradek.clock.FastClock`. Keywords are settings, such as
-    `num_partitions=3` or `auto_create_topics_enable=False`; settings whose names do not go as keywords come as
-    `**{"name": value}`. Raises `InvalidSetting` for one that cannot be.
+    With `data_dir` the broker keeps its data in that directory; otherwise the data is in memory and is lost when it
+    stops. It listens on `host` and `port`; port 0 takes a free port, which stays the same if the same object is started
+    again. `clock` is the broker's clock, such as an `odradek.clock.FastClock`. Other keywords are settings, such as
+    `num_partitions=3` or `auto_create_topics_enable=False`; pass settings whose names cannot be keywords as
+    `**{"name": value}`. Raises `InvalidSetting` for an unknown setting or an invalid value.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class Broker:
         self._host = host
         self._port = port
         self._clock = clock
-        # Mistakes are told where they were made.
+        # Raises `InvalidSetting` here rather than in `start`.
         BrokerConfig(self._all_settings())
         self.faults = Faults()
-        """What the broker does wrong on request; see `Faults`."""
+        """Rules for faults that the broker injects; see `Faults`."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: Server | None = None
@@ -95,7 +95,7 @@ class Broker:
     # --- start and stop ------------------------------------------------------------------------------------------
 
     def start(self) -> Broker:
-        """Returns when clients can connect. Raises what kept it from starting."""
+        """Starts the broker; returns when clients can connect. Raises the exception that the start failed with."""
         ready = threading.Event()
         self._begin(ready.set, ready.set)
         ready.wait()
@@ -104,7 +104,7 @@ class Broker:
         return self
 
     def stop(self) -> None:
-        """Returns when everything is given back. Idempotent."""
+        """Stops the broker; returns when all its resources are freed. Idempotent."""
         if self._thread is not None:
             self._ask_to_stop()
             self._end()
@@ -151,7 +151,7 @@ class Broker:
         self._thread.start()
 
     def _run(self, tell_ready: Callable[[], None], tell_ended: Callable[[], None]) -> None:
-        """The broker's thread."""
+        """Runs the broker; the target of its thread."""
         try:
             with asyncio.Runner(loop_factory=_new_event_loop) as runner:
                 runner.run(self._serve(tell_ready))
@@ -177,12 +177,12 @@ class Broker:
     def _ask_to_stop(self) -> None:
         loop, stopping = self._loop, self._stopping
         if loop is not None and stopping is not None:
-            # A broker that has ended by a failure has closed its loop.
+            # The loop is closed already if the broker has failed.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(stopping.set)
 
     def _end(self) -> None:
-        """The thread has nothing more to do: forgets it, and raises what it failed by."""
+        """Joins the thread, which is ending, and raises the exception that it failed with, if any."""
         assert self._thread is not None
         self._thread.join()
         self._thread = self._loop = self._server = self._stopping = None
@@ -190,7 +190,7 @@ class Broker:
         if failure is not None:
             raise failure
 
-    # --- what others need to know --------------------------------------------------------------------------------
+    # --- addresses -----------------------------------------------------------------------------------------------
 
     @property
     def is_running(self) -> bool:
@@ -198,19 +198,20 @@ class Broker:
 
     @property
     def port(self) -> int:
-        """Where it listens; 0 until it was started first."""
+        """The port that the broker listens on; with `port=0`, 0 until the first start."""
         return self._port
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients connect to: `host:port`."""
+        """The address that clients connect to: `host:port`."""
         if not self.is_running:
             raise RuntimeError("the broker is not running: use `with odradek.Broker() as broker:`")
         return f"{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
     @property
     def http_url(self) -> str | None:
-        """Where `/metrics`, `/live` and `/ready` are, if it runs with `odradek_http_listen="127.0.0.1:0"`."""
+        """The URL of the HTTP port with `/metrics`, `/live` and `/ready`; None unless the broker runs with a setting
+        such as `odradek_http_listen="127.0.0.1:0"`."""
         if self._server is None or self._server.http_bound is None:
             return None
         host, port = self._server.http_bound
@@ -228,7 +229,7 @@ class Broker:
     # --- conveniences for tests ----------------------------------------------------------------------------------
 
     def create_topic(self, name: str, partitions: int | None = None, **configs: Any) -> str:
-        """Makes a topic, without a client; returns its name. `configs` are topic settings, dots as underscores
+        """Creates a topic without a client; returns its name. `configs` are topic settings, dots as underscores
         (`retention_ms=1000`). Raises `BrokerFailed`."""
         entries = [
             CreatableTopicConfig(name=key if "." in key else key.replace("_", "."), value=format_value(value))
@@ -257,7 +258,7 @@ class Broker:
         return name
 
     def topics(self) -> list[str]:
-        """The topics there are, but for the broker's own, sorted."""
+        """The names of all topics but the internal ones, sorted."""
 
         async def find() -> list[str]:
             assert self._server is not None
@@ -266,7 +267,7 @@ class Broker:
         return self._run_on_loop(find())
 
     def rebalance(self, group_id: str) -> None:
-        """Makes the members of a consumer group join again, now. Raises `BrokerFailed` where there are none."""
+        """Makes the members of a consumer group join again, now. Raises `BrokerFailed` if the group has none."""
 
         async def rebalance() -> bool:
             assert self._server is not None
@@ -283,6 +284,6 @@ class Broker:
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     try:
         import uvloop
-    except ImportError:  # it is not made for every platform
+    except ImportError:  # uvloop does not support every platform
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()

@@ -1,10 +1,10 @@
 """The broker's log lines: an event and its fields, through the standard library's logging.
 
-Role: loggers that take fields as keywords (`log.warning("connection refused", peer=peer)`), and how a line looks: JSON
-for programs, `event key=value` for people. Where lines go is for whoever runs the broker: `odradek serve` sends them
-to stderr; inside somebody else's process they go where its other logs go, below the logger `odradek`.
+Role: loggers that take fields as keywords (`log.warning("connection refused", peer=peer)`), and two formats of a line:
+JSON for programs, `event key=value` for people. `odradek serve` writes the lines to stderr; inside another program they
+go where its logging configuration sends the logger `odradek`.
 
-Imports nothing else of the project; JSON is imported when there is a line to write.
+Imports nothing else of the project, and JSON only when a line is written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = "odradek"
 
 
 class Log(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose keywords are the line's fields; the message is the event and is not formatted."""
+    """A logger that takes the line's fields as keywords. The message is the event; it is not a format string."""
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
@@ -27,7 +27,7 @@ class Log(logging.LoggerAdapter[logging.Logger]):
 
 
 class _Line:
-    """An event with its fields; text when somebody wants text."""
+    """An event with its fields, which becomes text only when a formatter needs it."""
 
     __slots__ = ("event", "fields")
 
@@ -40,7 +40,7 @@ class _Line:
 
 
 def get_logger(name: str) -> Log:
-    """The logger of a part of the broker; names begin with "odradek."."""
+    """The logger of a part of the broker. `name` begins with "odradek."."""
     return Log(logging.getLogger(name))
 
 
@@ -49,7 +49,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """A line as one JSON object: the fields, then `event`, `level`, `timestamp` and where there is one `exception`."""
+    """Formats a line as one JSON object: the fields, then `event`, `level`, `timestamp` and, if any, `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
         import json
@@ -63,7 +63,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for a person at a terminal."""
+    """Formats a line as text for people."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_time(record)[:23]}Z {record.levelname.lower():7} {record.getMessage()}"

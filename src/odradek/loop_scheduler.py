@@ -1,7 +1,7 @@
-"""The scheduler of a broker that runs: a clock, the event loop's timers, and threads.
+"""The scheduler of a real broker: a clock, the event loop's timers, and threads.
 
-What takes the time takes it from the clock, never from the loop: a loop reads its own once a turn, and a test's clock
-would be another one.
+Code that needs the time reads the clock, never `loop.time()`: a loop may read its own only once per iteration, and a
+test's clock differs from it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 from odradek.clock import Clock, SystemClock, Timer
 
-# Threads for what takes CPU or may wait: records looked at, snapshots, recovery's headers.
+# Threads for work that takes CPU or blocks: validation of records, snapshots, batch headers at recovery.
 WORK_THREADS = 4
 
 
 class LoopScheduler:
-    """`Scheduler` on whatever event loop runs when it is asked. Who uses it shuts its executor down."""
+    """The `Scheduler` of the running event loop. Its user must shut down the executor."""
 
     def __init__(self, clock: Clock | None = None, executor: Executor | None = None) -> None:
         self.clock: Clock = clock if clock is not None else SystemClock()

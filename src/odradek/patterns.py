@@ -1,11 +1,11 @@
-"""Regular expressions that clients send: matched in time that grows with the text alone, or refused.
+"""Regular expressions that clients send: matched in time linear in the text, or refused.
 
-Role: compile what a request asks for. Apache Kafka matches with RE2/J, which never goes back over a text. RE2 does not
-either, where `google-re2` is installed (the extra `patterns`). Python's own `re` does: without RE2 it gets only
-patterns that leave it one choice (`_choices`), and every other is refused.
+Role: compile a request's pattern. Apache Kafka matches with RE2/J, which never backtracks. Neither does RE2, which is
+used if `google-re2` is installed (the extra `patterns`). Python's `re` backtracks: without RE2 only patterns that leave
+it a single choice (`_choices`) are compiled, and all others are refused.
 
-Invariants: a pattern has at most `PATTERN_MAX_CHARS` characters, and its compiled form `PROGRAM_MAX_BYTES`. Whatever
-the pattern is, `KafkaError` is the only exception.
+Invariants: a pattern has at most `PATTERN_MAX_CHARS` characters, and its compiled form `PROGRAM_MAX_BYTES`. For any
+pattern, `KafkaError` is the only exception.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from odradek.errors import ErrorCode, KafkaError
 
 PATTERN_MAX_CHARS = 4096
 PROGRAM_MAX_BYTES = 1 << 20
-# Of one character, in a pattern for `re`: as RE2 has it.
+# The highest count in a repetition, such as `a{1000}`, in a pattern for `re`: RE2's limit.
 REPEATS_MAX = 1000
 
-# A repetition that RE2 takes for plain characters, since it cannot be a number, and RE2/J refuses.
+# A repetition with a count of too many digits: RE2 reads it as plain characters, RE2/J refuses it.
 _COUNTS_BEYOND = re.compile(r"\{(?:\d+,)?\d{9}")
 
 Matches = Callable[[str], bool]
-"""Whether a text matches, from its beginning to its end."""
+"""Tells whether a pattern matches a whole text."""
 
 _REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
 _CHARACTERS = (_constants.LITERAL, _constants.NOT_LITERAL, _constants.ANY, _constants.IN)
 
 
 def has_re2() -> bool:
-    """Whether every pattern can be served that Kafka serves."""
+    """Whether RE2 is installed, so that every pattern that Kafka accepts can be matched."""
     return find_spec("re2") is not None
 
 
 def compile_pattern(text: str) -> Matches:
-    """What tells whether a text matches. Raises `KafkaError` with INVALID_REGULAR_EXPRESSION, and why."""
+    """Compiles a pattern; returns its matcher. Raises `KafkaError` with INVALID_REGULAR_EXPRESSION and the reason."""
     if len(text) > PATTERN_MAX_CHARS:
         raise _invalid(f"a pattern of {len(text)} characters; {PATTERN_MAX_CHARS} is the most")
     return _compile_re2(text) if has_re2() else _compile_plain(text)
@@ -51,7 +51,7 @@ def _invalid(why: str) -> KafkaError:
 
 
 def _compile_re2(text: str) -> Matches:
-    # Imported late: it takes longer than most starts, and few ask for it.
+    # Imported on first use: the import takes longer than most starts, and few clients need it.
     module = importlib.import_module("re2")
     if _COUNTS_BEYOND.search(text):
         raise _invalid("a repetition of too many")
@@ -67,7 +67,7 @@ def _compile_re2(text: str) -> Matches:
 
 
 def _compile_plain(text: str) -> Matches:
-    """By `re`, where the pattern leaves it one choice."""
+    """Compiles with `re`, if matching needs a single choice at most."""
     try:
         items = _parser.parse(text)
         if _choices(items) > 1:
@@ -79,8 +79,8 @@ def _compile_plain(text: str) -> Matches:
 
 
 def _choices(items: Iterable[Any]) -> int:
-    """How many choices a matcher that goes back has to combine, at most: with one, the time grows with the length of
-    the text. Two stand for any number, and for what only `re` knows."""
+    """How many choices a backtracking matcher must combine at most. With one, the time is linear in the text. 2 means
+    two or more, or syntax that only `re` has."""
     found = 0
     for kind, argument in items:
         if kind in _REPEATS:

@@ -3,12 +3,12 @@
     def test_orders(odradek_topic, odradek_broker):
         producer = Producer({"bootstrap.servers": odradek_broker.bootstrap_servers})
 
-Fixtures: `odradek_broker` (one for the whole session), `odradek_topic` (a new topic of its own for each test),
-`clean_odradek_broker` (a broker of its own for each test). Settings come from `odradek_settings` in pytest's ini file,
-a NAME=VALUE a line, or from a fixture `odradek_settings` of the project's own.
+Fixtures: `odradek_broker` (one for the whole session), `odradek_topic` (a new topic for each test),
+`clean_odradek_broker` (a new broker for each test). Settings come from `odradek_settings` in pytest's ini file, one
+NAME=VALUE per line, or from a fixture `odradek_settings` in the project's tests.
 
-Nothing of the broker is imported until a test asks for it. Rules of `faults` that a test leaves in force on the
-session's broker are removed after it.
+The broker is imported only when a test needs it. Rules of `faults` that a test leaves on the session's broker are
+removed after the test.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def odradek_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The settings of the brokers that the fixtures start, by Kafka's names; may be overridden by the project."""
+    """The settings of the brokers that the fixtures start, by Kafka's names. A project may override this fixture."""
     settings: dict[str, Any] = {}
     for line in request.config.getini("odradek_settings"):
         name, separator, value = line.partition("=")
@@ -54,14 +54,14 @@ def _odradek_session_broker(odradek_settings: dict[str, Any]) -> Iterator[Broker
 
 @pytest.fixture
 def odradek_broker(_odradek_session_broker: Broker) -> Iterator[Broker]:
-    """The session's broker; what one test leaves there, another finds. `bootstrap_servers` is where clients connect."""
+    """The session's broker, with the topics and groups of earlier tests. Clients connect to its `bootstrap_servers`."""
     yield _odradek_session_broker
     _odradek_session_broker.faults.clear()
 
 
 @pytest.fixture
 def clean_odradek_broker(odradek_settings: dict[str, Any]) -> Iterator[Broker]:
-    """A broker of the test's own, with nothing in it."""
+    """A new, empty broker for this test."""
     from odradek import Broker
 
     with Broker(**odradek_settings) as broker:
@@ -70,7 +70,7 @@ def clean_odradek_broker(odradek_settings: dict[str, Any]) -> Iterator[Broker]:
 
 @pytest.fixture
 def odradek_topic(request: pytest.FixtureRequest, odradek_broker: Broker) -> str:
-    """The name of a new topic on the session's broker, made for this test. With
+    """The name of a new topic on the session's broker, created for this test. With
     `@pytest.mark.parametrize("odradek_topic", [3], indirect=True)` it has three partitions."""
     stem = re.sub(r"[^a-zA-Z0-9.-]+", "-", request.node.name).strip("-.")[:TOPIC_NAME_LENGTH]
     return odradek_broker.create_topic(f"{stem}-{next(_numbers)}", getattr(request, "param", None))

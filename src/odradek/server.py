@@ -1,8 +1,9 @@
 """The composition root: makes a broker from its settings, starts it and stops it, each in a fixed order.
 
-The only file that names a concrete engine (`compose`). Start: storage, metadata, partitions, sockets; so that the
-first client finds everything there. Stop is the reverse: no more requests, answers to those that have started,
-partitions, storage. The HTTP port, where asked for, is first and last: it tells how far the others are.
+This is the only file that names a concrete engine (`compose`). A start opens storage, metadata, partitions and sockets,
+in this order, so that the first client finds all data. A stop is the reverse: it refuses new requests, answers those
+that have started, and closes partitions and storage. The HTTP port, if configured, opens first and closes last, because
+it reports the progress of the others.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ if TYPE_CHECKING:
 
 log = get_logger("odradek.server")
 
-# How long a stop waits for requests that have started.
+# How long a stop waits for requests that are being handled.
 STOP_GRACE_S = 10.0
 
 
 def parse_endpoint(setting: str, text: str) -> tuple[str, str, int]:
-    """Reads "NAME://host:port" into its parts; an empty host is all addresses. Raises `InvalidSetting`."""
+    """Splits "NAME://host:port" into (name, host, port). An empty host means all addresses. Raises `InvalidSetting`."""
     name, separator, address = text.partition("://")
     read = _address(address)
     if not separator or read is None:
@@ -75,7 +76,7 @@ def _address(text: str) -> tuple[str, int] | None:
 
 
 class CannotListen(OSError):
-    """An address that the broker cannot listen on, in a sentence that says what to do."""
+    """The broker cannot listen on an address; the message says why and what to do."""
 
     def __init__(self, setting: str, host: str, port: int, error: OSError) -> None:
         shown = f"{f'[{host}]' if ':' in host else host}:{port}"
@@ -88,8 +89,8 @@ class CannotListen(OSError):
 
 
 def _is_known(identity: LogIdentity, image: MetadataImage) -> bool:
-    """Whether the metadata has a log's partition. A log that has lost its topic id, or whose id is damaged, goes by its
-    name: what is not known is deleted."""
+    """Whether the metadata has the partition of a log; if not, the log is deleted. If the log's topic id is missing or
+    damaged, the topic's name decides."""
     if identity.topic_id in image.topics_by_id:
         return True
     topic = image.topics.get(identity.topic)
@@ -106,8 +107,8 @@ def compose(
     clock: Clock | None = None,
     alone: bool = False,
 ) -> Server:
-    """A broker on the event loop that runs, with its data in `log.dirs` or in `memory`. `alone`: the process is this
-    broker and nothing else. Raises `InvalidSetting`."""
+    """A broker on the running event loop, with its data in `log.dirs` or, with `memory`, in memory. `alone`: the
+    process only runs this broker. Raises `InvalidSetting`."""
     scheduler = LoopScheduler(clock)
     descriptors = divide(config, files=not memory, alone=alone)
     engine = _engine(config, memory, scheduler, descriptors)
@@ -115,7 +116,7 @@ def compose(
 
 
 def _engine(config: BrokerConfig, memory: bool, scheduler: Scheduler, descriptors: Descriptors) -> Engine:
-    # Imported when it is known which: a start does not pay for the other.
+    # Only the engine that is used is imported, which makes the start quicker.
     if memory:
         from odradek.engines.memory.engine import MemoryEngine
 
@@ -142,20 +143,20 @@ class Server:
         choose: random.Random | None = None,
         types_of_groups: Callable[[BrokerConfig], Sequence[GroupType]] = group_types,
     ) -> None:
-        """On the event loop that it will run on. `scheduler`: time, and the executor, which ends with the broker.
-        `descriptors`: its part of the process's. `faults`: what it does wrong on request. `types_of_groups`: those that
-        it serves."""
+        """To be called on the broker's event loop. `stop` shuts down the executor of `scheduler`. `descriptors`: the
+        file descriptors that the broker may use. `faults`: rules of faults to inject. `types_of_groups`: the types of
+        groups that the broker serves."""
         choose = choose or random.SystemRandom()
         self.config = config
         self.engine = engine
         self.scheduler = scheduler
         self.clock = scheduler.clock
         self.bound: dict[str, tuple[str, int]] = {}
-        """For each listener's name, the host and port it is bound to, once started."""
+        """The bound host and port of each listener, by the listener's name, once started."""
         self.http_bound: tuple[str, int] | None = None
-        """Where the HTTP port is bound, if there is one."""
+        """The bound host and port of the HTTP port, if there is one."""
         self.not_ready: str | None = "The broker has not started."
-        """Why clients are not served, in a sentence; None while they are."""
+        """The reason why clients are not served, as a sentence; None while they are."""
         self.descriptors = descriptors
         space = StorageSpace(config, self.clock.monotonic)
         self.ages = Ages(self.clock, config)
@@ -170,7 +171,7 @@ class Server:
         )
         self.deadlines = Deadlines(scheduler)
         self._advertised: dict[str, tuple[str, int]] = {}
-        """For each listener's name, the host and port that clients are told, once it is bound."""
+        """The host and port of each listener that clients are told, by the listener's name, once it is bound."""
         broker = BrokerParts(
             config=config,
             clock=self.clock,
@@ -198,18 +199,18 @@ class Server:
         self.listeners = Listeners(shared, lambda: config, descriptors.connections)
         self._periodic: list[asyncio.Task[None]] = []
         self._stopped = False
-        # Of insight, which is imported where it is asked for: a start does not pay for it.
+        # Parts of `insight`, which is imported on first use so that the start is quicker.
         self._http: HttpPort | None = None
         self.watching: Watching | None = None
-        """The lags of groups, from the first look on."""
+        """The lags of groups; None until they are first computed."""
         self._events_topic: EventsTopic | None = None
         self._loop_delay: LoopDelay | None = None
 
     # --- start ---------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Returns when clients can connect. Raises `StorageError`, `InvalidSetting` or `CannotListen`; what was
-        started is stopped then."""
+        """Returns when clients can connect. Raises `StorageError`, `InvalidSetting` or `CannotListen`, after stopping
+        the parts that were started."""
         try:
             await self._start()
         except BaseException:
@@ -246,7 +247,7 @@ class Server:
         self._every("odradek.metadata.maintenance.interval.ms", self.metadata.maintain)
         self._every("odradek.insight.interval.ms", self._look_at_lags)
         if self._http is not None:
-            self._watch()  # what it needs is imported already
+            self._watch()  # its imports are loaded already
         self.not_ready = None
 
     async def _start_http(self) -> None:
@@ -256,7 +257,7 @@ class Server:
         address = _address(text)
         if address is None:
             raise InvalidSetting("odradek.http.listen", text, "expected HOST:PORT")
-        # Only here: a broker without it does not pay for the libraries' import.
+        # Imported here, so that a broker without the HTTP port does not import its libraries.
         from odradek.insight.gathering import Gathering
         from odradek.insight.http import HttpPort
         from odradek.insight.loop_delay import LoopDelay
@@ -298,14 +299,14 @@ class Server:
                     f"the data directory has a log of {identity}, but no metadata that knows it: "
                     "bring the metadata log back, or use another directory"
                 )
-            # Its topic was deleted just before a stop: the metadata is what counts.
-            log.warning("log of a deleted topic removed", partition=str(identity))
+            # The broker stopped before it had deleted the log of a deleted topic.
             await self.engine.delete(identity)
+            log.warning("log of a deleted topic removed", partition=str(identity))
         for topic in image.topics.values():
             await self.partitions.add(topic.name, topic.id, topic.partition_count, metadata.log_config(topic.name))
 
     async def _metadata_changed(self, delta: Delta) -> None:
-        """Follows a change of the metadata; the request that made it is answered afterwards."""
+        """Applies a change of the metadata to partitions and coordinators, before its request is answered."""
         for name in delta.deleted:
             await self.partitions.remove(name)
         for topic in (*delta.created.values(), *delta.enlarged.values()):
@@ -321,7 +322,7 @@ class Server:
             await self.groups.topics_deleted(frozenset(delta.deleted))
 
     async def _create_topic(self, name: str) -> None:
-        """Makes an internal topic. Raises `KafkaError`."""
+        """Creates an internal topic unless it exists. Raises `KafkaError`."""
         policy = self.metadata.policy
 
         def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
@@ -331,7 +332,7 @@ class Server:
         if outcome.error not in (ErrorCode.NONE, ErrorCode.TOPIC_ALREADY_EXISTS):
             raise KafkaError(outcome.error, outcome.message or "")
 
-    # --- work done now and then ----------------------------------------------------------------------------------
+    # --- periodic work -------------------------------------------------------------------------------------------
 
     def _every(self, setting: str, work: Callable[[], Awaitable[None]]) -> None:
         async def repeat() -> None:
@@ -339,7 +340,7 @@ class Server:
                 await self.scheduler.sleep(self.config.integer(setting) / 1000)
                 try:
                     await work()
-                except Exception as error:  # what failed once is tried again when it is due
+                except Exception as error:  # the next period tries again
                     log.error("periodic work failed", setting=setting, exc_info=error)
 
         self._periodic.append(asyncio.ensure_future(repeat()))
@@ -353,7 +354,7 @@ class Server:
 
     def _watch(self) -> Watching:
         if self.watching is None:
-            # Only now: a start does not pay for the import.
+            # Imported on first use, so that the start is quicker.
             from odradek.insight.events_topic import EventsTopic
             from odradek.insight.watching import Watching
 
@@ -369,7 +370,7 @@ class Server:
     # --- stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Answers what has started, closes every log cleanly, gives everything back. Idempotent."""
+        """Answers the requests that have started, closes every log cleanly, and frees all resources. Idempotent."""
         if self._stopped:
             return
         self._stopped = True

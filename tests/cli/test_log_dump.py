@@ -363,13 +363,13 @@ def test_what_stands_behind_a_wrong_checksum_is_read(run: Run, tmp_path: Path) -
 @pytest.mark.parametrize("position", range(0, 2 * SIZE, 5))
 def test_any_flipped_byte_ends_well(tmp_path: Path, position: int) -> None:
     from odradek.cli.log_dump.report import Report
-    from odradek.cli.log_dump.segments import Place, SegmentWalk, Wanted
+    from odradek.cli.log_dump.segments import RecordPosition, SegmentWalk, WantedPart
 
     data = bytearray(batch(0, 3, 3) + batch(3, 3, 3))
     data[position] ^= 0xA5
     (tmp_path / LOG).write_bytes(data)
     report = Report(as_json=False, details=False)
-    SegmentWalk(tmp_path / LOG, 0, "a segment", report, wanted=Wanted(records=True)).walk(Place())
+    SegmentWalk(tmp_path / LOG, 0, "a segment", report, wanted=WantedPart(records=True)).walk(RecordPosition())
     covered_elsewhere = position % SIZE in range(8) or position % SIZE in range(12, 16)  # what the CRC leaves out
     assert report.damages or covered_elsewhere
 

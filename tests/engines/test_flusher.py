@@ -136,12 +136,10 @@ async def test_who_asks_while_a_round_is_taken_or_told_is_in_the_next() -> None:
         await asyncio.sleep(0)
         one.flusher.request(late)
         one.flusher.request(again)
-        while not again.ended:
-            await asyncio.sleep(0)
+        await one.turns([again])
         assert not logs[-1].ended and not late.begun and again.begun == 1
         one.flusher.request(again)
-        while not late.ended:
-            await asyncio.sleep(0)
+        await one.turns([late])
         assert all(log.ended == [None] for log in logs[1:]) and again.ended == [None, None]
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odradek.insight.balance import ADVICE_MAX, Balance, Load, TopicPartition, balance_of
+from odradek.insight.balance import ADVICE_MAX, Balance, Load, balance_of
+from odradek.topic_partition import TopicPartition
 
 
 def partitions(topic: str, count: int) -> list[TopicPartition]:

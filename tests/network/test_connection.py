@@ -129,8 +129,8 @@ def test_a_client_that_leaves_while_it_waits_leaves_nothing_behind(broker: Servi
         gone.send(fetch_request("left", 600_000), 12)
         partition = broker.server.partitions.get("left", 0)
         assert partition is not None
-        until(lambda: bool(partition.progress.waiting), "the fetch is parked")
-    until(lambda: not partition.progress.waiting, "the fetch is given up")
+        until(lambda: bool(partition.progress.parking.fetches), "the fetch is parked")
+    until(lambda: not partition.progress.parking.fetches, "the fetch is given up")
 
 
 def test_acks_0_is_not_answered_and_an_error_closes_the_connection(broker: Serving, client: RawClient) -> None:

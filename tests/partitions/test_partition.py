@@ -15,7 +15,6 @@ from odradek.engines.memory.engine import MemoryLog
 from odradek.errors import ErrorCode, KafkaError
 from odradek.loop_scheduler import LoopScheduler
 from odradek.partitions import lookup
-from odradek.partitions.parked_fetches import ParkedFetch
 from odradek.partitions.partition import AppendResult, Partition
 from odradek.records.batch import RecordBatch, read_header, split_batches
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
@@ -216,39 +215,6 @@ def test_records_older_than_the_bound_are_refused_wherever_they_stand_in_the_bat
         times = [NOW_MS, NOW_MS - 1001, NOW_MS]
         refused = await partition.append(batch_bytes(build_batch([NewRecord(None, b"v", t) for t in times])))
         assert refused.error == ErrorCode.INVALID_TIMESTAMP and [index for index, _ in refused.record_errors] == [1]
-
-    run(work)
-
-
-def test_a_parked_fetch_wakes_when_enough_is_durable() -> None:
-    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
-        partition = await make()
-        size = len(batch(b"a"))
-        # Appended, but not durable, before the fetch parks: its flush must wake it all the same.
-        partition.append(batch(b"a"))
-        woken: list[bool] = []
-        ParkedFetch(LoopScheduler(clock), [partition], size * 2, 60.0, woken.append)
-        engine.flush()
-        await asyncio.sleep(0)
-        assert woken == []
-        partition.append(batch(b"a"))
-        engine.flush()
-        await asyncio.sleep(0)
-        assert woken == [False] and not partition.progress.waiting
-
-    run(work)
-
-
-def test_a_parked_fetch_ends_by_its_deadline_and_by_a_failure() -> None:
-    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
-        partition = await make()
-        woken: asyncio.Queue[bool] = asyncio.Queue()
-        ParkedFetch(LoopScheduler(clock), [partition], 1, 0.001, woken.put_nowait)
-        assert await woken.get() is True
-        ParkedFetch(LoopScheduler(clock), [partition], 1, 60.0, woken.put_nowait)
-        partition.append(batch(b"a"))
-        engine.fail()
-        assert await woken.get() is False
 
     run(work)
 

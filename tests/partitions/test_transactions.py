@@ -26,6 +26,7 @@ from odradek.partitions.transactions import Transactions
 from odradek.records.batch import BatchHeader, RecordBatch, split_batches
 from odradek.records.builder import NewRecord, batch_bytes, build_batch
 from tests.partitions.test_partition import HeldEngine, StillClock, now, run
+from tests.work_counted import counted
 
 
 def in_transaction(sequence: int, producer_id: int = 7, epoch: int = 0, transactional: bool = True) -> bytes:
@@ -96,6 +97,43 @@ def test_aborted_ones_are_found_by_what_is_read_of_them() -> None:
         assert known.aborted_between(first, upto) == wanted
     known.forget_before(offset // 2)
     assert known.aborted == [one for one in everything if one.last_offset >= offset // 2]
+
+
+def test_aborted_ones_that_overlap_are_found_too() -> None:
+    chance = random.Random(6)
+    known, everything = Transactions(), []
+    for offset in range(2000):
+        producer_id = chance.randrange(20)
+        first_offset = known.open.get(producer_id)
+        if first_offset is None:
+            known.begin(producer_id, offset)
+        elif chance.random() < 0.3:
+            everything.append(AbortedTransaction(producer_id, first_offset, offset))
+            known.end(producer_id, offset, committed=False)
+        if offset == 1200:
+            known.forget_before(300)
+            aborted = known.aborted
+            known.restore(aborted)
+    everything = [one for one in everything if one.last_offset >= 300]
+    for _ in range(300):
+        first, upto = sorted(chance.sample(range(300, 2000), 2))
+        wanted = [one for one in everything if one.last_offset >= first and one.first_offset < upto]
+        assert known.aborted_between(first, upto) == sorted(wanted, key=lambda one: one.first_offset)
+
+
+def test_what_was_aborted_later_is_not_looked_at() -> None:
+    """A consumer that reads all of a log from its beginning asks again and again."""
+
+    def work_of(count: int) -> int:
+        known = Transactions()
+        for offset in range(0, count * 10, 10):
+            known.begin(1, offset)
+            known.end(1, offset + 5, committed=False)
+        with counted() as work:
+            assert len(known.aborted_between(11, 31)) == 3
+        return work.lines
+
+    assert work_of(10_000) < 2 * work_of(100)
 
 
 # --- writing ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from odradek.cli.failures import CommandFailed, WrongUse
 from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, OutputLine, OutputRows, Texts, Timeout
 from odradek.cli.output import print_json, print_rows
 
-Resource = Literal["topic", "broker", "group"]
+ConfigResource = Literal["topic", "broker", "group"]
 _TYPES = {"topic": 2, "broker": 4, "group": 32}
 _NAMES = {number: name for name, number in _TYPES.items()}
 # DescribeConfigs' sources (KIP-226), by what they mean to a person.
@@ -60,7 +60,7 @@ def list_configs(
 
 
 def describe(
-    resource: Resource,
+    resource: ConfigResource,
     name: Annotated[str | None, Parameter(completer=completers.resources)] = None,
     /,
     *,
@@ -122,7 +122,7 @@ def describe(
 
 
 def alter(
-    resource: Resource,
+    resource: ConfigResource,
     name: Annotated[str | None, Parameter(completer=completers.resources)] = None,
     /,
     *,
@@ -181,7 +181,7 @@ def alter(
         print(f"Settings of {_called(resource, name)} {'can be changed so' if dry_run else 'changed'}.")
 
 
-def _name(resource: Resource, name: str | None) -> str:
+def _name(resource: ConfigResource, name: str | None) -> str:
     if name is None and resource != "broker":
         raise WrongUse(f"say which {resource}: `odradek config ... {resource} NAME`.")
     if resource == "broker" and name is not None and not name.isdecimal():
@@ -189,11 +189,11 @@ def _name(resource: Resource, name: str | None) -> str:
     return name or ""
 
 
-def _called(resource: Resource, name: str | None) -> str:
+def _called(resource: ConfigResource, name: str | None) -> str:
     return f"{resource} {name!r}" if name is not None else "all brokers"
 
 
-def _ask(client: Any, resource: Resource, name: str | None, request: Any, response: Any) -> Any:
+def _ask(client: Any, resource: ConfigResource, name: str | None, request: Any, response: Any) -> Any:
     """A broker's own settings are asked of it; everything else of the controller, or of any."""
     if resource == "broker" and name is not None:
         client.metadata([])

@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from odradek.cli import completers
 from odradek.cli.bootstrap import open_client
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, Numbers, Texts, Topic
+from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, Numbers, Texts, TopicArgument
 from odradek.cli.output import note
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def consume(
-    topic: Topic,
+    topic: TopicArgument,
     /,
     *,
     from_: Annotated[str, Parameter(name="--from", allow_leading_hyphen=True)] = "earliest",
@@ -136,10 +136,10 @@ def consume(
         stops = ends if end is None else end(client, topic, ends)
         if group is not None:
             from odradek.cli.group_consume import GroupConsumption
-            from odradek.client.group_member import Member
+            from odradek.client.group_member import GroupMember
 
             with_group = GroupConsumption(client, topic, begin, line, left, None if follow else stops, note, wanted)
-            with_group.run(Member(client, group, topic, instance_id, note, with_group.is_stopping))
+            with_group.run(GroupMember(client, group, topic, instance_id, note, with_group.is_stopping))
             return
         positions = begin(client, topic, ends)
         consumer = Consumer(client, topic, positions, None if follow else stops, note=note)

@@ -14,15 +14,15 @@ from collections.abc import Callable, Sequence
 from odradek.cli.failures import WrongUse
 from odradek.records.iteration import Record
 
-Wanted = Callable[[Record], bool]
+RecordFilter = Callable[[Record], bool]
 _Search = Callable[[bytes | None], bool]
 
 
 def read_filters(
     grep: str | None, grep_key: str | None, grep_value: str | None, header: Sequence[str] = ()
-) -> Wanted | None:
+) -> RecordFilter | None:
     """The records that are wanted; None where all are. Raises `WrongUse`."""
-    conditions: list[Wanted] = []
+    conditions: list[RecordFilter] = []
     if grep is not None:
         anywhere = _search("--grep", grep)
         conditions.append(lambda record: anywhere(record.key) or anywhere(record.value))
@@ -46,7 +46,7 @@ def _search(option: str, expression: str) -> _Search:
     return lambda content: content is not None and search(content.decode("utf-8", "surrogateescape")) is not None
 
 
-def _header(text: str) -> Wanted:
+def _header(text: str) -> RecordFilter:
     name, equals, value = text.partition("=")
     if not name:
         raise WrongUse(f"--header {text!r} is neither NAME nor NAME=VALUE.")

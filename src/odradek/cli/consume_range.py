@@ -18,18 +18,18 @@ from odradek.cli.times import read_time
 if TYPE_CHECKING:
     from odradek.client.cluster import Client
 
-Place = Callable[["Client", str, dict[int, int]], dict[int, int]]
+ResolveOffsets = Callable[["Client", str, dict[int, int]], dict[int, int]]
 
 _FIRST = ("beginning", "earliest")
 _LAST = ("end", "latest")
 
 
-def read_begin(text: str, now_ms: int) -> Place:
+def read_begin(text: str, now_ms: int) -> ResolveOffsets:
     """What --from means. Raises `WrongUse`."""
     return _read("--from", text, now_ms, strict=True)
 
 
-def read_end(text: str, now_ms: int) -> Place:
+def read_end(text: str, now_ms: int) -> ResolveOffsets:
     """What --to means. Raises `WrongUse`."""
     return _read("--to", text, now_ms, strict=False)
 
@@ -40,7 +40,7 @@ def check_order(begin: str, end: str) -> None:
         raise WrongUse(f"--from {begin} is behind --to {end}.")
 
 
-def _read(option: str, text: str, now_ms: int, strict: bool) -> Place:
+def _read(option: str, text: str, now_ms: int, strict: bool) -> ResolveOffsets:
     if text in _LAST:
         return lambda client, topic, ends: dict(ends)
     if text in _FIRST:
@@ -60,7 +60,7 @@ def _firsts(client: Client, topic: str, ends: dict[int, int]) -> dict[int, int]:
     return client.offsets(topic, dict.fromkeys(ends, EARLIEST))
 
 
-def _at_offset(offset: int, strict: bool, from_end: bool) -> Place:
+def _at_offset(offset: int, strict: bool, from_end: bool) -> ResolveOffsets:
     def find(client: Client, topic: str, ends: dict[int, int]) -> dict[int, int]:
         firsts = _firsts(client, topic, ends)
         if from_end:
@@ -73,7 +73,7 @@ def _at_offset(offset: int, strict: bool, from_end: bool) -> Place:
     return find
 
 
-def _at_time(timestamp_ms: int) -> Place:
+def _at_time(timestamp_ms: int) -> ResolveOffsets:
     def find(client: Client, topic: str, ends: dict[int, int]) -> dict[int, int]:
         found = client.offsets(topic, dict.fromkeys(ends, timestamp_ms))
         return {p: ends[p] if offset < 0 else min(offset, ends[p]) for p, offset in found.items()}

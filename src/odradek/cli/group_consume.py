@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from odradek.cli.consume_filters import Wanted
+from odradek.cli.consume_filters import RecordFilter
 from odradek.cli.failures import FAILED, CommandFailed, told
 from odradek.cli.record_format import Line
 from odradek.cli.record_lines import print_round
 from odradek.client.cluster import LATEST, Client
 from odradek.client.consumer import Consumer
 from odradek.client.group_coordinator import NotYet
-from odradek.client.group_member import Member, Standing, Stopped
+from odradek.client.group_member import GroupMember, Standing, Stopped
 from odradek.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class GroupConsumption:
         left: int,
         ends: Mapping[int, int] | None,
         note: Callable[[str], None],
-        wanted: Wanted | None = None,
+        wanted: RecordFilter | None = None,
     ) -> None:
         self._client = client
         self._topic = topic
@@ -76,7 +76,7 @@ class GroupConsumption:
         """The user has asked to end."""
         return self._signal != 0
 
-    def run(self, member: Member) -> None:
+    def run(self, member: GroupMember) -> None:
         """Joins, reads and leaves. Raises `CommandFailed`, `BrokenPipeError`; `KeyboardInterrupt` or `SystemExit`
         after a signal."""
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
@@ -106,7 +106,7 @@ class GroupConsumption:
             raise KeyboardInterrupt
         self._signal = number
 
-    def _read(self, member: Member) -> None:
+    def _read(self, member: GroupMember) -> None:
         while self._left:
             self._take_over(member, member.join())
             if self._read_generation(member):
@@ -117,7 +117,7 @@ class GroupConsumption:
                 self._note("the group has gone on without this member; it joins again")
                 self._note_uncommitted()
 
-    def _take_over(self, member: Member, partitions: list[int]) -> None:
+    def _take_over(self, member: GroupMember, partitions: list[int]) -> None:
         """Begins to read what the group assigned."""
         self._standing = Standing.STABLE
         self._printed, self._committed = {}, {}
@@ -142,7 +142,7 @@ class GroupConsumption:
         what = f"reads partition{'s' * (len(partitions) > 1)} {names}" if partitions else "has no partition to read"
         self._note(f"this member {what} of {self._topic} (generation {member.generation})")
 
-    def _read_generation(self, member: Member) -> bool:
+    def _read_generation(self, member: GroupMember) -> bool:
         """Reads until there is nothing more to do (True), or the group changes (False)."""
         while self._left and not self._signal:
             if self._ends is not None and self._consumer.is_done:
@@ -164,12 +164,12 @@ class GroupConsumption:
             if self._wanted is None or self._wanted(record):
                 yield found
 
-    def _on_written(self, member: Member) -> bool:
+    def _on_written(self, member: GroupMember) -> bool:
         self._printed = self._consumer.positions
         self._look_after(member)
         return self._standing is Standing.STABLE and not self._signal
 
-    def _look_after(self, member: Member) -> None:
+    def _look_after(self, member: GroupMember) -> None:
         """Heartbeat and commit, if they are due."""
         self._standing = member.check()
         now = _clock.monotonic()
@@ -181,12 +181,12 @@ class GroupConsumption:
         except NotYet:
             self._commit_at = now + COMMIT_RETRY_S
 
-    def _commit(self, member: Member) -> None:
+    def _commit(self, member: GroupMember) -> None:
         """Commits before partitions are given back; what cannot be committed is said."""
         if self._commit_once(member, retry=True) is not Standing.STABLE:
             self._note_uncommitted()
 
-    def _commit_once(self, member: Member, retry: bool) -> Standing:
+    def _commit_once(self, member: GroupMember, retry: bool) -> Standing:
         new = self._uncommitted()
         standing = Standing.STABLE
         if new:
@@ -207,7 +207,7 @@ class GroupConsumption:
                 )
         self._printed = {}
 
-    def _end(self, member: Member) -> None:
+    def _end(self, member: GroupMember) -> None:
         """Commits and leaves."""
         if member.is_in_generation:
             self._commit(member)

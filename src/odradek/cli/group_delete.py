@@ -18,7 +18,7 @@ from odradek.cli.options import (
     TOPIC_PARTITIONS,
     Bootstrap,
     Flag,
-    Group,
+    GroupArgument,
     OutputLines,
     OutputRows,
     Timeout,
@@ -28,7 +28,7 @@ from odradek.cli.output import print_json, print_rows
 
 
 def delete(
-    *groups: Group,
+    *groups: GroupArgument,
     if_exists: Flag = False,
     output: OutputLines = "auto",
     timeout: Timeout = TIMEOUT_S,
@@ -71,7 +71,7 @@ def delete(
 
 
 def delete_offsets(
-    group: Group,
+    group: GroupArgument,
     /,
     *,
     topic: Annotated[list[str], TOPIC_PARTITIONS],

@@ -15,9 +15,19 @@ from cyclopts import Parameter
 
 from odradek.cli.bootstrap import connect
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.groups import Partition, partition_counts
-from odradek.cli.options import TIMEOUT_S, TOPIC_PARTITIONS, Bootstrap, Flag, Group, OutputRow, Timeout, read_topics
+from odradek.cli.groups import partition_counts
+from odradek.cli.options import (
+    TIMEOUT_S,
+    TOPIC_PARTITIONS,
+    Bootstrap,
+    Flag,
+    GroupArgument,
+    OutputRow,
+    Timeout,
+    read_topics,
+)
 from odradek.cli.output import note, print_json, print_rows
+from odradek.topic_partition import TopicPartition
 
 if TYPE_CHECKING:
     from odradek.client.cluster import Client
@@ -26,11 +36,11 @@ if TYPE_CHECKING:
 _COLUMNS = ("topic", "partition", "old_offset", "new_offset", "first_offset", "end_offset")
 _NO_MEMBERS = ("Empty", "Dead")
 
-Kind = Literal["earliest", "latest", "offset", "time", "shift"]
+ResetTo = Literal["earliest", "latest", "offset", "time", "shift"]
 
 
 def reset(
-    group: Group,
+    group: GroupArgument,
     /,
     *,
     topic: Annotated[list[str] | None, TOPIC_PARTITIONS] = None,
@@ -93,8 +103,8 @@ def reset(
 
 def _target(
     to_earliest: bool, to_latest: bool, to_offset: int | None, to_time: str | None, shift_by: int | None
-) -> tuple[Kind, int]:
-    given: list[tuple[Kind, int]] = []
+) -> tuple[ResetTo, int]:
+    given: list[tuple[ResetTo, int]] = []
     if to_earliest:
         given.append(("earliest", 0))
     if to_latest:
@@ -133,8 +143,8 @@ def _refuse_members(group_client: GroupClient) -> None:
 
 
 def _chosen(
-    client: Client, group: str, committed: dict[Partition, int], wanted: dict[str, list[int] | None] | None
-) -> list[Partition]:
+    client: Client, group: str, committed: dict[TopicPartition, int], wanted: dict[str, list[int] | None] | None
+) -> list[TopicPartition]:
     """The partitions to set, all of which exist."""
     if wanted is None:
         if not committed:
@@ -155,7 +165,7 @@ def _chosen(
 
 
 def _plan(
-    client: Client, chosen: list[Partition], committed: dict[Partition, int], kind: Kind, value: int
+    client: Client, chosen: list[TopicPartition], committed: dict[TopicPartition, int], kind: ResetTo, value: int
 ) -> list[dict[str, Any]]:
     from odradek.client.cluster import EARLIEST, LATEST
 

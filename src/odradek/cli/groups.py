@@ -21,7 +21,7 @@ from odradek.cli.options import (
     Bootstrap,
     Every,
     Flag,
-    Group,
+    GroupArgument,
     Http,
     OutputRows,
     OutputTables,
@@ -29,13 +29,13 @@ from odradek.cli.options import (
     Timeout,
 )
 from odradek.cli.output import Output, note, print_json, print_rows
+from odradek.topic_partition import TopicPartition
 
 if TYPE_CHECKING:
     from odradek.client.cluster import Client
     from odradek.client.group_coordinator import GroupClient
 
 R = TypeVar("R")
-Partition = tuple[str, int]
 
 # The states of classic groups, and of those of the newer protocol (KIP-848).
 _STATES = (
@@ -48,6 +48,7 @@ _STATES = (
     "Reconciling",
     "NotReady",
 )
+
 _GROUP_COLUMNS = ("group", "type", "protocol_type", "state", "assignor", "coordinator", "members")
 _MEMBER_COLUMNS = ("member_id", "instance_id", "client_id", "host", "assignment")
 _OFFSET_COLUMNS = ("topic", "partition", "committed_offset", "end_offset", "lag", "owner", "metadata")
@@ -121,7 +122,7 @@ def list_groups(
 
 
 def describe(
-    group: Group,
+    group: GroupArgument,
     /,
     *,
     watch: Flag = False,
@@ -277,7 +278,7 @@ def _member(member: Any) -> dict[str, Any]:
     }
 
 
-def _offsets(client: Client, group_client: GroupClient, owners: dict[Partition, str]) -> list[dict[str, Any]]:
+def _offsets(client: Client, group_client: GroupClient, owners: dict[TopicPartition, str]) -> list[dict[str, Any]]:
     committed = group_client.committed()
     partitions = sorted({*committed, *owners})
     ends = end_offsets(client, partitions)
@@ -300,14 +301,14 @@ def _offsets(client: Client, group_client: GroupClient, owners: dict[Partition, 
     return rows
 
 
-def end_offsets(client: Client, partitions: Iterable[Partition]) -> dict[Partition, int]:
+def end_offsets(client: Client, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
     """The ends of those partitions that exist and can be asked; a note says which cannot."""
     from odradek.client.cluster import LATEST
 
     topics: dict[str, list[int]] = {}
     for topic, partition in partitions:
         topics.setdefault(topic, []).append(partition)
-    found: dict[Partition, int] = {}
+    found: dict[TopicPartition, int] = {}
     counts = partition_counts(client, topics)
     for topic, indexes in topics.items():
         there = [partition for partition in indexes if partition < counts.get(topic, 0)]

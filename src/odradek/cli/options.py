@@ -21,8 +21,8 @@ Flag = Annotated[bool, Parameter(negative="")]
 Texts = Annotated[list[str] | None, Parameter(negative="")]
 Numbers = Annotated[list[int] | None, Parameter(negative="")]
 
-Topic = Annotated[str, Parameter(completer=completers.topics)]
-Group = Annotated[str, Parameter(completer=completers.groups)]
+TopicArgument = Annotated[str, Parameter(completer=completers.topics)]
+GroupArgument = Annotated[str, Parameter(completer=completers.groups)]
 TOPIC_PARTITIONS = Parameter(
     negative="", completer=completers.topics, help="TOPIC, or TOPIC:PARTITION,...; may be repeated."
 )

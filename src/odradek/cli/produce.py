@@ -22,7 +22,7 @@ from cyclopts import Parameter
 
 from odradek.cli.bootstrap import open_client
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, Texts, Topic
+from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, Texts, TopicArgument
 
 if TYPE_CHECKING:
     from odradek.client.producer import Producer
@@ -37,7 +37,7 @@ Parsed = tuple[bytes | None, bytes | None, int | None, "Headers"]
 
 
 def produce(
-    topic: Topic,
+    topic: TopicArgument,
     /,
     *,
     file: Path | None = None,

@@ -11,7 +11,17 @@ from uuid import UUID
 
 from odradek.cli.bootstrap import open_client
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.options import TIMEOUT_S, Bootstrap, Flag, OutputLine, OutputLines, OutputRows, Texts, Timeout, Topic
+from odradek.cli.options import (
+    TIMEOUT_S,
+    Bootstrap,
+    Flag,
+    OutputLine,
+    OutputLines,
+    OutputRows,
+    Texts,
+    Timeout,
+    TopicArgument,
+)
 from odradek.cli.output import print_json, print_rows
 
 if TYPE_CHECKING:
@@ -66,7 +76,7 @@ def list_topics(
 
 
 def create(
-    topic: Topic,
+    topic: TopicArgument,
     /,
     *,
     partitions: int | None = None,
@@ -137,7 +147,7 @@ def create(
 
 
 def describe(
-    *topics: Topic,
+    *topics: TopicArgument,
     output: OutputRows = "auto",
     timeout: Timeout = TIMEOUT_S,
     bootstrap_server: Bootstrap = None,
@@ -231,7 +241,7 @@ def _settings(client: Client, names: list[str]) -> dict[str, dict[str, str | Non
 
 
 def delete(
-    *topics: Topic,
+    *topics: TopicArgument,
     if_exists: Flag = False,
     output: OutputLines = "auto",
     timeout: Timeout = TIMEOUT_S,

@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from odradek.cli import completers
 from odradek.cli.bootstrap import connect
 from odradek.cli.failures import CommandFailed, WrongUse
-from odradek.cli.options import TIMEOUT_S, Bootstrap, Numbers, OutputRow, OutputRows, Texts, Timeout, Topic
+from odradek.cli.options import TIMEOUT_S, Bootstrap, Numbers, OutputRow, OutputRows, Texts, Timeout, TopicArgument
 from odradek.cli.output import print_json, print_rows
 from odradek.client.error_codes import sentence
 from odradek.clock import SystemClock
@@ -252,7 +252,7 @@ def find_hanging(
 
 
 def abort(
-    topic: Topic,
+    topic: TopicArgument,
     partition: int,
     start_offset: int,
     /,

@@ -1,4 +1,4 @@
-"""The address of a broker, as people write it."""
+"""Parses the address of a broker as a user writes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from odradek.client.failures import InvalidArgument
 
 
 def split_address(text: str, default_port: int = 9092) -> tuple[str, int]:
-    """HOST, HOST:PORT or [IPV6]:PORT. Raises `InvalidArgument`."""
+    """(host, port) of HOST, HOST:PORT or [IPV6]:PORT. Raises `InvalidArgument`."""
     host, colon, port = text.strip().rpartition(":")
     if not colon or port.endswith("]"):
         host, port = text.strip(), str(default_port)

@@ -1,11 +1,12 @@
-"""Who reads what in a consumer group: what members subscribe to, how the leader shares it out, and the bytes of both.
+"""The partition assignors of a consumer group, and the encoding of subscriptions and assignments.
 
-Role: the two assignors of which every client knows at least one, `range` (what most prefer) and `roundrobin` (the only
-one of some), computed as Kafka's own do, so that it makes no difference which member leads. Both take back everything
-at each rebalance (the eager protocol). SANS-IO; when to join and to share out is `group_member`'s.
+Role: the assignors `range` (which most clients prefer) and `roundrobin` (the only one of some clients): every client
+knows at least one of them. They compute the same assignments as Kafka's own, so that it makes no difference which
+member leads. Both use the eager protocol, in which members give up all partitions at each rebalance. Sans-IO;
+`group_member` decides when to join and to assign.
 
-Invariants: each partition of a topic that somebody subscribes to has exactly one owner, who subscribes to it; the
-result depends on nothing but the arguments.
+Invariants: each partition of a topic with subscribers is assigned to exactly one of them; the result depends only on
+the arguments.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from typing import NamedTuple
 from odradek.protocol.decoding import decode
 from odradek.protocol.encoding import encode
 from odradek.protocol.errors import DecodeError
-from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignment, TopicPartition
+from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignment
+from odradek.protocol.records.consumer_assignment import TopicPartition as AssignedTopic
 from odradek.protocol.records.consumer_subscription import ConsumerProtocolSubscription
+from odradek.topic_partition import TopicPartition
 
 PROTOCOL_TYPE = "consumer"
-# What both carry is in their first version already; later fields are for assignors that remember.
+# Version 0 of subscription and assignment has all that these assignors need; later fields are for sticky assignors.
 _VERSION = 0
 _VERSION_BYTES = 2
-
-Partition = tuple[str, int]
 
 
 class Subscriber(NamedTuple):
@@ -36,16 +37,17 @@ class Subscriber(NamedTuple):
 
     @property
     def rank(self) -> tuple[bool, str]:
-        # Kafka's order: static members first, whose names outlive their ids.
+        # Kafka's order: static members first, by instance id, which outlives their member ids.
         return (self.instance_id is None, self.instance_id or self.member_id)
 
 
-Shares = dict[str, list[Partition]]
+Shares = dict[str, list[TopicPartition]]
 Assignor = Callable[[Sequence[Subscriber], Mapping[str, int]], Shares]
 
 
 def by_range(members: Sequence[Subscriber], counts: Mapping[str, int]) -> Shares:
-    """Each topic by itself in runs of neighbours, the first members one longer; `counts` are partitions by topic."""
+    """The range assignor: divides each topic into runs of consecutive partitions, one a member; the first members get
+    one partition more where they do not divide evenly. `counts` are the numbers of partitions by topic."""
     shares: Shares = {member.member_id: [] for member in members}
     for topic in sorted(counts):
         readers = sorted((member for member in members if topic in member.topics), key=lambda member: member.rank)
@@ -61,7 +63,8 @@ def by_range(members: Sequence[Subscriber], counts: Mapping[str, int]) -> Shares
 
 
 def round_robin(members: Sequence[Subscriber], counts: Mapping[str, int]) -> Shares:
-    """All partitions in order dealt to the members in turn, over those who do not subscribe to the topic."""
+    """The round-robin assignor: assigns all partitions in order to the members in turn, and skips members that do not
+    subscribe to the topic."""
     shares: Shares = {member.member_id: [] for member in members}
     circle = sorted(members, key=lambda member: member.rank)
     position = 0
@@ -76,12 +79,12 @@ def round_robin(members: Sequence[Subscriber], counts: Mapping[str, int]) -> Sha
     return shares
 
 
-# In the order of preference; the coordinator takes one that all members know.
+# In the order of preference; the coordinator selects one that all members know.
 ASSIGNORS: dict[str, Assignor] = {"range": by_range, "roundrobin": round_robin}
 
 
 def encode_subscription(topics: Sequence[str]) -> bytes:
-    """What a member tells the leader."""
+    """The bytes of a member's subscription, which the leader reads."""
     return _with_version(encode(ConsumerProtocolSubscription(topics=list(topics), user_data=None), _VERSION))
 
 
@@ -91,17 +94,17 @@ def decode_subscription(data: bytes) -> frozenset[str]:
     return frozenset(subscription.topics)
 
 
-def encode_assignment(partitions: Sequence[Partition]) -> bytes:
-    """What the leader gives a member."""
+def encode_assignment(partitions: Sequence[TopicPartition]) -> bytes:
+    """The bytes of a member's assignment, which the leader sends."""
     topics: dict[str, list[int]] = {}
     for topic, partition in partitions:
         topics.setdefault(topic, []).append(partition)
-    assigned = [TopicPartition(topic=topic, partitions=indexes) for topic, indexes in topics.items()]
+    assigned = [AssignedTopic(topic=topic, partitions=indexes) for topic, indexes in topics.items()]
     return _with_version(encode(ConsumerProtocolAssignment(assigned_partitions=assigned, user_data=None), _VERSION))
 
 
-def decode_assignment(data: bytes) -> list[Partition]:
-    """The partitions of an assignment of any version; none in no bytes at all. Raises `DecodeError`."""
+def decode_assignment(data: bytes) -> list[TopicPartition]:
+    """The partitions of an assignment of any version; an empty list for empty bytes. Raises `DecodeError`."""
     if not data:
         return []
     assignment, _ = decode(ConsumerProtocolAssignment, _VERSION, _body(data), _VERSION_BYTES)

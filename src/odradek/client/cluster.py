@@ -1,10 +1,10 @@
-"""The cluster as a client sees it: brokers, who leads which partition, and requests to the right one of them.
+"""A client's view of the cluster: brokers and partition leaders, and requests to the right broker.
 
-Role: connections to brokers, opened when they are first asked; what Metadata and ListOffsets say. Batching records is
-`producer`'s, reading them `consumer`'s, groups `group_coordinator`'s and `group_member`'s.
+Role: connections to brokers, opened on first use; Metadata and ListOffsets. `producer` batches records, `consumer`
+reads them, `group_coordinator` and `group_member` use consumer groups.
 
-Invariants: every retry has a bound (the deadline, with a growing pause). Requests that a retry could do twice are
-retried only where the broker said that it did nothing, or where doing it twice is the same as once.
+Invariants: every retry is bounded by a deadline, with growing pauses. A request is retried only where the broker
+answered that it did nothing, or where the request is idempotent.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from odradek.client.address import split_address
-from odradek.client.connection import Connection
+from odradek.client.connection import BrokerConnection
 from odradek.client.deadline import Deadline
 from odradek.client.error_codes import RETRIED, sentence
 from odradek.client.failures import (
@@ -40,14 +40,14 @@ from odradek.protocol.messages.metadata import (
 )
 
 DEFAULT_TIMEOUT_S = 30.0
-# How long a topic that was not there may take to appear where the broker makes topics on first use.
+# How long a missing topic may take to appear on a broker that creates topics on first use.
 CREATION_WAIT_S = 5.0
 EARLIEST = -2
 LATEST = -1
 
 
 class Client:
-    """The cluster as a client sees it: brokers, leaders, and requests to either."""
+    """A client of one cluster."""
 
     def __init__(self, bootstrap: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self._bootstrap = [split_address(part) for part in bootstrap.split(",") if part.strip()]
@@ -57,8 +57,8 @@ class Client:
         self.brokers: dict[int, tuple[str, int]] = {}
         self.controller_id = -1
         self.cluster_id: str | None = None
-        self._first: Connection | None = None
-        self._connections: dict[int, Connection] = {}
+        self._first: BrokerConnection | None = None
+        self._connections: dict[int, BrokerConnection] = {}
         self._leaders: dict[tuple[str, int], int] = {}
 
     def __enter__(self) -> Client:
@@ -73,22 +73,22 @@ class Client:
         self._connections.clear()
         self._first = None
 
-    # --- whom to ask -------------------------------------------------------------------------------------------------
+    # --- connections and requests ------------------------------------------------------------------------------------
 
-    def _any_connection(self) -> Connection:
+    def _any_connection(self) -> BrokerConnection:
         if self._first is None:
             failures = []
             for host, port in [*self._bootstrap, *self.brokers.values()]:
                 try:
-                    self._first = Connection(host, port, self.timeout_s)
+                    self._first = BrokerConnection(host, port, self.timeout_s)
                     return self._first
                 except ConnectionLost as error:
                     failures.append(str(error))
             raise NoBrokerAnswers(failures[0])
         return self._first
 
-    def connection(self, node_id: int) -> Connection:
-        """The connection to a broker of the cluster, opened if need be. Raises `ConnectionLost`."""
+    def connection(self, node_id: int) -> BrokerConnection:
+        """The connection to a broker of the cluster; opens it if there is none. Raises `ConnectionLost`."""
         found = self._connections.get(node_id)
         if found is None:
             if node_id < 0:
@@ -97,15 +97,15 @@ class Client:
                 raise ConnectionLost(f"broker {node_id} is not in the cluster's metadata")
             host, port = self.brokers[node_id]
             try:
-                found = self._connections[node_id] = Connection(host, port, self.timeout_s)
+                found = self._connections[node_id] = BrokerConnection(host, port, self.timeout_s)
             except ConnectionLost as error:
                 raise AdvertisedAddressUnreachable(
                     f"{error}, where the cluster's metadata says that broker {node_id} is."
                 ) from None
         return found
 
-    def drop(self, connection: Connection) -> None:
-        """Forgets a connection that failed."""
+    def drop(self, connection: BrokerConnection) -> None:
+        """Closes and forgets a connection that failed."""
         connection.close()
         if self._first is connection:
             self._first = None
@@ -114,7 +114,8 @@ class Client:
                 del self._connections[node_id]
 
     def ask_any(self, request: Message, response: type[Message], at_most: int | None = None) -> Any:
-        """A request that any broker answers, once more on another connection if the first was stale."""
+        """Sends a request that any broker can answer; returns the response. Sends it once more on a new connection
+        where the first one is lost. Raises `ConnectionLost`."""
         for attempt in (1, 2):
             connection = self._any_connection()
             try:
@@ -127,7 +128,7 @@ class Client:
         raise AssertionError("unreachable")
 
     def ask(self, node_id: int, request: Message, response: type[Message], at_most: int | None = None) -> Any:
-        """A request to one broker, not repeated."""
+        """Sends a request to one broker, once; returns the response. Raises `ConnectionLost`."""
         connection = self.connection(node_id)
         try:
             connection.start(request, response, at_most)
@@ -137,7 +138,8 @@ class Client:
             raise
 
     def ask_controller(self, request: Message, response: type[Message], at_most: int | None = None) -> Any:
-        """A request for the controller; brokers of a KRaft cluster pass it on, so any will do where it is unknown."""
+        """Sends a request for the controller; returns the response. Where the controller is unknown it goes to any
+        broker: in a KRaft cluster brokers forward it."""
         if not self.brokers:
             self.metadata([])
         if self.controller_id in self.brokers:
@@ -145,20 +147,20 @@ class Client:
         return self.ask_any(request, response, at_most)
 
     def know_broker(self, node_id: int, host: str, port: int) -> None:
-        """Takes a broker's address from an answer that names it, as FindCoordinator's does."""
+        """Remembers a broker's address from another response than Metadata's, such as FindCoordinator's."""
         if self.brokers.get(node_id) != (host, port):
             if node_id in self._connections:
                 self._connections.pop(node_id).close()
             self.brokers[node_id] = (host, port)
 
     def features(self) -> dict[str, int]:
-        """The levels of the cluster's finalized features."""
+        """The levels of the cluster's finalized features, by feature name."""
         return dict(sorted(self._any_connection().features.items()))
 
-    # --- what the cluster looks like ---------------------------------------------------------------------------------
+    # --- metadata and offsets ----------------------------------------------------------------------------------------
 
     def metadata(self, topics: Sequence[str] | None, create: bool = False) -> MetadataResponse:
-        """Brokers, and these topics (None: all). Remembers addresses and leaders."""
+        """The cluster's brokers and these topics (None: all topics). Remembers addresses and leaders."""
         wanted = None if topics is None else [MetadataRequestTopic(name=name) for name in topics]
         request = MetadataRequest(topics=wanted, allow_auto_topic_creation=create)
         response: MetadataResponse = self.ask_any(request, MetadataResponse)
@@ -175,7 +177,7 @@ class Client:
         return response
 
     def topic(self, name: str, create: bool = False) -> MetadataResponseTopic:
-        """One topic whose partitions have leaders, waited for if need be. Raises `ClientFailed`."""
+        """The metadata of a topic; waits until its partitions have leaders. Raises `ClientFailed`."""
         deadline = Deadline(self.timeout_s)
         creation = Deadline(min(CREATION_WAIT_S, self.timeout_s))
         while True:
@@ -196,12 +198,13 @@ class Client:
                 raise ClientFailed(f"cannot use topic {name!r}: {sentence(code)}.")
 
     def leader(self, topic: str, partition: int) -> int:
-        """The broker id of a partition's leader as last heard, -1 where there is none."""
+        """The broker id of a partition's leader in the latest metadata, -1 where there is none."""
         return self._leaders.get((topic, partition), -1)
 
     def offsets(self, topic: str, timestamps: Mapping[int, int]) -> dict[int, int]:
-        """For each partition the offset of the first record at or after a timestamp in ms (-1 where there is none),
-        or of `EARLIEST` or `LATEST`. Raises `ClientFailed`."""
+        """For each partition, the offset of the first record at or after its timestamp in ms (-1 where there is none).
+        The timestamps `EARLIEST` and `LATEST` stand for its log start offset and high watermark. Raises
+        `ClientFailed`."""
         found: dict[int, int] = {}
 
         def ask(node_id: int, partitions: Sequence[int]) -> Iterable[tuple[int, int]]:
@@ -227,8 +230,8 @@ class Client:
         ask: Callable[[int, Sequence[int]], Iterable[tuple[int, int]]],
         doing: str,
     ) -> None:
-        """Calls `ask(leader, its partitions)` for (partition, error code)s, and again for partitions whose errors
-        pass by themselves, until the deadline. Raises `ClientFailed`."""
+        """Calls `ask(leader, its partitions)` for each leader, which returns (partition, error code) pairs; and again
+        for partitions with retriable errors, until the deadline. Raises `ClientFailed`."""
         deadline = Deadline(self.timeout_s)
         open_partitions = list(partitions)
         while True:

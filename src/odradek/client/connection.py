@@ -1,9 +1,9 @@
-"""One connection to one broker: connecting, versions, requests out and responses in.
+"""A connection to one broker: connects, agrees on versions, sends requests and receives responses.
 
-Role: a socket, the versions that both sides know (ApiVersions), and frames. Which broker to ask is `cluster`'s.
+Role: a socket, the versions that both sides know (ApiVersions), and frames. `cluster` decides which broker to ask.
 
-Invariants: every wait has a deadline, every response a largest size. A connection answers in order; whoever starts a
-request on it takes the answer before starting the next. One that failed is closed, and raises `ConnectionLost`.
+Invariants: every wait has a deadline, every response a maximum size. Responses come in order; a caller takes the
+response to its request before it starts the next one. A connection that fails is closed, and raises `ConnectionLost`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ CONNECT_TIMEOUT_S = 10.0
 _LENGTH = struct.Struct(">i")
 
 
-class Connection:
-    """One connection to one broker: requests out, responses in, in order."""
+class BrokerConnection:
+    """A connection to one broker. Raises `ConnectionLost` where it fails."""
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self.name = f"{host}:{port}"
@@ -40,7 +40,7 @@ class Connection:
         self._ranges: dict[int, tuple[int, int]] = {}
         self.features: dict[str, int] = {}
         self._socket = self._connected(host, port, timeout_s)
-        # Between the versions and the first request of a caller is the place of SASL, which has versions of its own.
+        # SASL, which is not implemented, would authenticate after this agreement: its requests have versions, too.
         try:
             self._agree_on_versions()
         except ConnectionLost:
@@ -48,7 +48,7 @@ class Connection:
             raise
 
     def _connected(self, host: str, port: int, timeout_s: float) -> socket.socket:
-        """The socket, before anything is sent: the place where an `ssl.SSLContext` would wrap it."""
+        """Connects and returns the socket. TLS, which is not implemented, would wrap it here."""
         try:
             connected = socket.create_connection((host, port), min(timeout_s, CONNECT_TIMEOUT_S))
         except OSError as error:
@@ -58,7 +58,7 @@ class Connection:
         return connected
 
     def _agree_on_versions(self) -> None:
-        # A broker that does not know our version answers in version 0, with its ranges and the error (KIP-511).
+        # A broker that does not know version 3 answers in version 0, with its ranges and UNSUPPORTED_VERSION (KIP-511).
         for version in (3, 0):
             request = ApiVersionsRequest(client_software_name="odradek", client_software_version=__version__)
             self._send(request, version, ApiVersionsResponse)
@@ -84,17 +84,17 @@ class Connection:
         return version
 
     def start(self, request: Message, response: type[Message], at_most: int | None = None) -> int:
-        """Sends a request whose answer `finish` takes; returns the version used."""
+        """Sends a request; `finish` returns its response. Returns the version used."""
         version = self.version_of(type(request), at_most)
         self._send(request, version, response)
         return version
 
     def start_unanswered(self, request: Message, at_most: int | None = None) -> None:
-        """Sends a request that has no answer: Produce with acks=0."""
+        """Sends a request that has no response: Produce with acks=0."""
         self._send(request, self.version_of(type(request), at_most), None)
 
     def finish(self) -> Any:
-        """The answer to the oldest open request."""
+        """The response to the oldest open request; waits for it."""
         correlation_id, request, version, response = self._waiting.pop(0)
         flexible = version in request.flexible_versions
         frame = self._receive_frame()
@@ -103,13 +103,9 @@ class Connection:
             raise self._lost("answered a request that was not asked")
         return self._decode(response, version, frame, position)
 
-    @property
-    def is_waiting(self) -> bool:
-        return bool(self._waiting)
-
     def is_answering(self, timeout_s: float) -> bool:
-        """Waits for the first bytes of an answer, or the connection's end; False where neither came in time."""
-        # Bytes that TLS has decrypted already would not show here: `SSLSocket.pending` tells of them.
+        """Waits for the first bytes of a response, or the connection's end; False where neither came in time."""
+        # With TLS, `SSLSocket.pending` would have to be checked as well: poll does not see bytes already decrypted.
         ready = select.poll()
         ready.register(self._socket, select.POLLIN)
         return bool(ready.poll(timeout_s * 1000))

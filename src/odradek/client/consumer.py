@@ -1,10 +1,10 @@
-"""The reading side: fetches from leaders, batches checked and parsed, positions kept.
+"""A consumer without a group: fetches from partition leaders, checks and parses batches, and keeps positions.
 
-Role: read chosen partitions of one topic from given positions, without a group. Where to begin is the caller's to find.
+Role: read given partitions of one topic from given offsets. The caller finds the offsets to begin at.
 
-Invariants: records of a partition come in offset order and once each; a batch whose checksum or inside does not hold
-ends the reading with a sentence that names it, and is never skipped silently. A fetch waits at most `MAX_WAIT_MS` at
-each broker, all brokers at once; without an answer for the client's timeout the reading fails. Memory is bounded by
+Invariants: the records of a partition come in offset order and once each. A batch with a wrong checksum or malformed
+records raises an error that names it, and is never skipped silently. A fetch waits at most `MAX_WAIT_MS` at each
+broker, at all brokers concurrently; without a response for the client's timeout, reading fails. Memory is bounded by
 one fetch a broker and one decompressed batch.
 """
 
@@ -17,7 +17,7 @@ from typing import cast
 from crc32c import crc32c
 
 from odradek.client.cluster import EARLIEST, LATEST, Client
-from odradek.client.connection import Connection
+from odradek.client.connection import BrokerConnection
 from odradek.client.deadline import Deadline
 from odradek.client.error_codes import RETRIED, sentence
 from odradek.client.failures import ClientFailed, ConnectionLost
@@ -29,18 +29,18 @@ from odradek.records.iteration import MalformedRecords, Record, iterate
 MAX_WAIT_MS = 500
 FETCH_BYTES = 33_554_432
 PARTITION_BYTES = 4_194_304
-# Versions from 13 on name topics by id; names serve every broker alike.
+# Versions from 13 on name topics by id; with names the same request serves older brokers.
 _FETCH_BY_NAME = 12
 _CRC_START = 21
 _MAGIC = 2
 _NO_END = 2**63 - 1
 
-Found = tuple[int, BatchHeader, Record]
+FoundRecord = tuple[int, BatchHeader, Record]
 
 
 class Consumer:
-    """Reads partitions of a topic. `positions` are the next offsets; with `ends` a partition is done at its end, and
-    what stands there or behind it is not given away."""
+    """Reads partitions of a topic. `positions` are the next offsets. With `ends`, records at or above a partition's end
+    are not returned, and the partition is done when it reaches its end."""
 
     def __init__(
         self,
@@ -66,18 +66,18 @@ class Consumer:
 
     @property
     def is_done(self) -> bool:
-        """Every partition was read to its end."""
+        """Whether every partition has been read to its end."""
         return not self._positions
 
     @property
     def positions(self) -> dict[int, int]:
-        """The offset after the last record given away (or skipped as none), for each partition."""
+        """The next offset of each partition: the one after the last record returned, or control batch skipped."""
         return {**self._reached, **self._positions}
 
-    def poll(self) -> Iterator[Found]:
-        """The records of one round of fetches, with their partition and batch; none where nothing came in time.
-        Raises `ClientFailed`."""
-        asked: list[Connection] = []
+    def poll(self) -> Iterator[FoundRecord]:
+        """Fetches once from every leader; yields the records with their partition and batch header, or none where
+        nothing came in time. Raises `ClientFailed`."""
+        asked: list[BrokerConnection] = []
         by_leader: dict[int, list[int]] = {}
         for partition in self._positions:
             by_leader.setdefault(self._client.leader(self._topic, partition), []).append(partition)
@@ -120,7 +120,7 @@ class Consumer:
             self._deadline = None
 
     def _request(self, partitions: list[int]) -> FetchRequest:
-        # The broker fills its answer in the order asked, so the order turns from round to round.
+        # The broker fills its response in the requested order, so the order rotates from fetch to fetch.
         first = partitions[0]
         self._positions[first] = self._positions.pop(first)
         return FetchRequest(
@@ -140,7 +140,7 @@ class Consumer:
             ],
         )
 
-    def _records(self, answer: PartitionData) -> Iterator[Found]:
+    def _records(self, answer: PartitionData) -> Iterator[FoundRecord]:
         partition = answer.partition_index
         if not answer.records:
             return
@@ -160,7 +160,7 @@ class Consumer:
                         if record.offset >= end:
                             break
                         if record.offset >= position:
-                            # Kept before the record is given away: who stops here and goes on sees none twice.
+                            # Updated before the yield: a caller that stops here and polls again gets no record twice.
                             self._positions[partition] = record.offset + 1
                             yield partition, header, record
                 except MalformedRecords as error:
@@ -185,5 +185,5 @@ class Consumer:
             self._deadline = Deadline(self._client.timeout_s)
         if not self._deadline.pause():
             raise ClientFailed(f"gave up after {self._client.timeout_s:g} s: {failure.rstrip('.')}.") from cause
-        with contextlib.suppress(ConnectionLost):  # the next attempt meets it again, and says so
+        with contextlib.suppress(ConnectionLost):  # the next attempt meets the failure again, and reports it
             self._client.metadata([self._topic])

@@ -1,4 +1,4 @@
-"""How long the client waits, and how it waits between attempts."""
+"""A deadline for retries, and the pauses between them."""
 
 from __future__ import annotations
 

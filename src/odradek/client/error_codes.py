@@ -1,15 +1,15 @@
-"""What the error codes of answers mean to a client: how they are told, and which of them pass by themselves."""
+"""Error codes in responses: the text that a client shows for them, and which of them are retried."""
 
 from __future__ import annotations
 
 from odradek.errors import ErrorCode
 
-# Errors that pass by themselves, or with newer metadata.
+# Errors that may not recur, possibly after new metadata.
 RETRIED = frozenset(code for code in ErrorCode if code.retriable)
 
 
 def sentence(code: int, message: str | None = None) -> str:
-    """An error code, and the broker's own words where it sent some."""
+    """The name of an error code, after the broker's message if it sent one."""
     try:
         name = ErrorCode(code).name
     except ValueError:

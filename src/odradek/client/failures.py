@@ -1,38 +1,38 @@
-"""How the client fails: with an exception whose text says what could not be done, and why.
+"""The client's exceptions. Their texts say what could not be done, and why.
 
-Role: the classes by which a caller tells failures apart, to go on or to say what helps. Which command or option helps
-is not known here. A failure that another one caused carries it as its `__cause__`.
+Role: the classes by which a caller distinguishes failures, to go on or to suggest a remedy. The texts name no command
+or option of the caller. A failure caused by another one has it as its `__cause__`.
 """
 
 from __future__ import annotations
 
 
 class ClientFailed(Exception):
-    """What was asked could not be done."""
+    """A request to the cluster could not be fulfilled."""
 
 
 class InvalidArgument(ClientFailed):
-    """The caller asked for what cannot be, whatever a broker says: an address that is none, a partition not there."""
+    """An argument of the caller is invalid, such as a malformed address or a partition that the topic does not have."""
 
 
 class NoAddress(InvalidArgument):
-    """No broker is named to begin with."""
+    """The caller gave no bootstrap address."""
 
 
 class ConnectionLost(ClientFailed):
-    """A broker that cannot be reached, hung up, or answered nonsense."""
+    """A broker cannot be reached, closed the connection, did not answer in time, or sent an invalid response."""
 
 
 class NoBrokerAnswers(ConnectionLost):
-    """None of the addresses to begin with, and none of the brokers known since, can be reached."""
+    """No bootstrap address and no broker in the metadata can be reached."""
 
 
 class AdvertisedAddressUnreachable(ConnectionLost):
-    """A broker cannot be reached where the cluster's metadata says that it is."""
+    """A broker cannot be reached at its advertised address, the one in the cluster's metadata."""
 
 
 class UnknownTopic(ClientFailed):
-    """There is no such topic."""
+    """The topic does not exist."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(f"topic {topic!r} does not exist.")
@@ -40,7 +40,7 @@ class UnknownTopic(ClientFailed):
 
 
 class UnknownGroup(ClientFailed):
-    """There is no such group."""
+    """The group does not exist."""
 
 
 class InstanceFenced(ClientFailed):
@@ -48,4 +48,4 @@ class InstanceFenced(ClientFailed):
 
 
 class NoProducerId(ClientFailed):
-    """The broker gives no producer id, without which a producer cannot be idempotent."""
+    """The broker gave no producer id, which an idempotent producer needs."""

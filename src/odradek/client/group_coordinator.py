@@ -1,11 +1,11 @@
-"""Requests to the coordinator of a consumer group: found, asked, and asked again where an error passes by itself.
+"""Requests to the coordinator of a consumer group: finds it, sends requests, and retries them.
 
-Role: what a client says to a coordinator about one group, in the words of the protocol; being a member of it is
-`group_member`'s, and what the answers mean to a user is the caller's.
+Role: a client's requests about one group. `group_member` is a member of a group; the caller explains responses to the
+user.
 
-Invariants: errors that pass by themselves (the coordinator moves, reads its log, or cannot be reached) are retried
-until the client's timeout, each time with the coordinator found anew. A request that is not the same when done twice
-is not sent again after its answer was lost. Topics go by name: the versions that name them by id are not used.
+Invariants: passing errors (the coordinator has moved, is loading its state, or cannot be reached) are retried until the
+client's timeout; where the coordinator has moved or cannot be reached, it is looked up again. A request that is not
+idempotent is not sent again after its response was lost. Requests name topics by name, in versions that allow this.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from odradek.client.cluster import Client
-from odradek.client.connection import Connection
+from odradek.client.connection import BrokerConnection
 from odradek.client.deadline import Deadline
 from odradek.client.error_codes import sentence
 from odradek.client.failures import ClientFailed, ConnectionLost, UnknownGroup
@@ -43,14 +43,15 @@ from odradek.protocol.messages.offset_fetch import (
     OffsetFetchRequestTopics,
     OffsetFetchResponse,
 )
+from odradek.topic_partition import TopicPartition
 
 DEAD = "Dead"
 _GROUP = 0  # FindCoordinator's type of key
-# Versions from 10 on name topics by id; names serve every broker alike, and topics that are gone.
+# Versions from 10 on name topics by id; names also serve older brokers, and topics that do not exist any more.
 _OFFSETS_BY_NAME = 9
 _NO_GENERATION = -1
 
-# Another try may find the coordinator elsewhere, or ready.
+# Errors after which the coordinator is looked up again: it may have moved, or be ready by then.
 MOVED = frozenset(
     {ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_NOT_AVAILABLE, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
 )
@@ -60,21 +61,20 @@ _PASSING = MOVED | {
     ErrorCode.NOT_ENOUGH_REPLICAS,
 }
 
-Partition = tuple[str, int]
 Codes = Callable[[Any], Iterable[int]]
 
 
 class NotYet(ClientFailed):
-    """The coordinator cannot answer at the moment; asking again may help."""
+    """The coordinator cannot answer at the moment; a retry may succeed."""
 
 
-class Committed(NamedTuple):
+class CommittedOffset(NamedTuple):
     offset: int
     metadata: str
 
 
 class GroupClient:
-    """The coordinator of one group, as a client sees it."""
+    """Sends requests about one group to its coordinator."""
 
     def __init__(self, client: Client, group: str) -> None:
         self.client = client
@@ -82,7 +82,7 @@ class GroupClient:
         self._coordinator: int | None = None
 
     def coordinator(self) -> int:
-        """The broker id of the coordinator, found if need be. Raises `NotYet`, `ClientFailed`."""
+        """The broker id of the coordinator; looks it up if it is not known. Raises `NotYet`, `ClientFailed`."""
         if self._coordinator is None:
             request = FindCoordinatorRequest(key=self.group, key_type=_GROUP, coordinator_keys=[self.group])
             try:
@@ -98,7 +98,7 @@ class GroupClient:
             self._coordinator = found.node_id
         return self._coordinator
 
-    def connection(self) -> Connection:
+    def connection(self) -> BrokerConnection:
         """The connection to the coordinator. Raises `NotYet`, `ClientFailed`."""
         node_id = self.coordinator()
         try:
@@ -108,14 +108,15 @@ class GroupClient:
             raise NotYet(str(error)) from error
 
     def moved(self) -> None:
-        """Forgets who the coordinator is."""
+        """Forgets the coordinator's broker id, so that it is looked up again."""
         self._coordinator = None
 
     def attempt(
         self, request: Message, response: type[Message], codes: Codes, at_most: int | None = None, twice: bool = True
     ) -> Any:
-        """One request to the coordinator. `codes` are the answer's error codes; one that passes by itself, or a lost
-        connection, raises `NotYet` (a lost answer `ConnectionLost`, where doing it `twice` is not as once)."""
+        """Sends one request to the coordinator; returns the response. `codes` extracts the response's error codes.
+        Raises `NotYet` for a passing error code or a lost connection. `twice` says whether the request may be sent
+        twice: where it may not, a connection lost while sending or waiting raises `ConnectionLost`."""
         connection = self.connection()
         try:
             connection.start(request, response, at_most)
@@ -142,7 +143,7 @@ class GroupClient:
         at_most: int | None = None,
         twice: bool = True,
     ) -> Any:
-        """`attempt`, repeated until the client's timeout. Raises `ClientFailed`."""
+        """`attempt`, repeated until it succeeds or the client's timeout is over. Raises `ClientFailed`."""
         deadline = Deadline(self.client.timeout_s)
         while True:
             try:
@@ -155,7 +156,7 @@ class GroupClient:
                     ) from error
 
     def refuse(self, code: int, doing: str, message: str | None = None) -> None:
-        """Raises `ClientFailed` where there is an error code."""
+        """Raises `ClientFailed` unless the error code is 0."""
         if code == ErrorCode.GROUP_ID_NOT_FOUND:
             raise UnknownGroup(f"{self._cannot(doing)}: there is no such group.")
         if code == ErrorCode.NON_EMPTY_GROUP:
@@ -166,10 +167,11 @@ class GroupClient:
     def _cannot(self, doing: str) -> str:
         return f"cannot {doing} group {self.group!r}"
 
-    # --- what there is -----------------------------------------------------------------------------------------------
+    # --- reading -----------------------------------------------------------------------------------------------------
 
     def listed(self) -> ListedGroup | None:
-        """The group as its coordinator lists it: also of types that DescribeGroups does not know."""
+        """The group's entry in ListGroups, which also has groups of types that DescribeGroups does not know; None where
+        it does not exist."""
         doing = "describe"
         response: ListGroupsResponse = self.ask(
             ListGroupsRequest(), ListGroupsResponse, lambda answer: (answer.error_code,), doing
@@ -178,7 +180,8 @@ class GroupClient:
         return next((group for group in response.groups if group.group_id == self.group), None)
 
     def described(self) -> DescribedGroup | None:
-        """The group with its members, None where it does not exist (or is of a type that has its own request)."""
+        """The group with its members; None where it does not exist, or is of a type with a describe request of its
+        own."""
         response: DescribeGroupsResponse = self.ask(
             DescribeGroupsRequest(groups=[self.group]),
             DescribeGroupsResponse,
@@ -191,8 +194,8 @@ class GroupClient:
         self.refuse(found.error_code, "describe", found.error_message)
         return found
 
-    def committed(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, Committed]:
-        """The committed offsets, of these partitions or of all; without those that have none."""
+    def committed(self, partitions: Iterable[TopicPartition] | None = None) -> dict[TopicPartition, CommittedOffset]:
+        """The committed offsets of these partitions, or of all; partitions without one are left out."""
         topics: dict[str, list[int]] | None = None
         if partitions is not None:
             topics = {}
@@ -216,29 +219,29 @@ class GroupClient:
         response: OffsetFetchResponse = self.ask(
             request, OffsetFetchResponse, _offset_fetch_codes, doing, _OFFSETS_BY_NAME
         )
-        found: dict[Partition, Committed] = {}
+        found: dict[TopicPartition, CommittedOffset] = {}
         for whole in _offsets_of(response):
-            # A group of which the coordinator knows nothing has no offsets; some versions call that an error.
+            # A group that does not exist has no offsets; some request versions answer with an error instead.
             if whole.error_code != ErrorCode.GROUP_ID_NOT_FOUND:
                 self.refuse(whole.error_code, doing)
             for topic in whole.topics:
                 for partition in topic.partitions:
                     self.refuse(partition.error_code, doing)
                     if partition.committed_offset >= 0:
-                        found[topic.name, partition.partition_index] = Committed(
+                        found[topic.name, partition.partition_index] = CommittedOffset(
                             partition.committed_offset, partition.metadata or ""
                         )
         return found
 
-    # --- what is changed ---------------------------------------------------------------------------------------------
+    # --- changing ----------------------------------------------------------------------------------------------------
 
-    def set_offsets(self, offsets: Mapping[Partition, int]) -> None:
+    def set_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commits offsets for a group without members."""
         request = commit_request(self.group, offsets)
         doing = "set offsets of"
         response: OffsetCommitResponse = self.ask(request, OffsetCommitResponse, commit_codes, doing, _OFFSETS_BY_NAME)
         for code in commit_codes(response):
-            # With members, a commit that is not theirs is one of a member that nobody knows.
+            # Where the group has members, the coordinator answers a commit from outside with one of these errors.
             self.refuse(
                 ErrorCode.NON_EMPTY_GROUP
                 if code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION, ErrorCode.REBALANCE_IN_PROGRESS)
@@ -247,7 +250,7 @@ class GroupClient:
             )
 
     def delete(self) -> int:
-        """Deletes the group; returns the error code of what the coordinator refused."""
+        """Deletes the group; returns the coordinator's error code, 0 for success."""
         response: DeleteGroupsResponse = self.ask(
             DeleteGroupsRequest(groups_names=[self.group]),
             DeleteGroupsResponse,
@@ -258,8 +261,8 @@ class GroupClient:
         [result] = response.results
         return result.error_code
 
-    def delete_offsets(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Deletes offsets; returns an error code, or 0, for each partition."""
+    def delete_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Deletes committed offsets; returns an error code for each partition, 0 for success."""
         topics: dict[str, list[int]] = {}
         for name, partition in partitions:
             topics.setdefault(name, []).append(partition)
@@ -281,7 +284,7 @@ class GroupClient:
 
 
 def list_groups(client: Client, states: list[str]) -> list[ListedGroup]:
-    """The groups of every broker, each told by its coordinator. Raises `ClientFailed`."""
+    """The groups of all brokers; each broker lists those that it coordinates. Raises `ClientFailed`."""
     client.metadata([])
     found: dict[str, ListedGroup] = {}
     for node_id in sorted(client.brokers):
@@ -294,7 +297,7 @@ def list_groups(client: Client, states: list[str]) -> list[ListedGroup]:
                 break
         if response.error_code:
             raise ClientFailed(f"cannot list the groups of broker {node_id}: {sentence(response.error_code)}.")
-        # Brokers before ListGroups 4 do not filter; they do not tell the state either.
+        # Brokers that know ListGroups only below version 4 neither filter by state nor return it.
         for group in response.groups:
             found[group.group_id] = group
     return [found[name] for name in sorted(found)]
@@ -302,13 +305,14 @@ def list_groups(client: Client, states: list[str]) -> list[ListedGroup]:
 
 def commit_request(
     group: str,
-    offsets: Mapping[Partition, int],
+    offsets: Mapping[TopicPartition, int],
     generation: int = _NO_GENERATION,
     member_id: str = "",
     instance_id: str | None = None,
-    leader_epochs: Mapping[Partition, int] | None = None,
+    leader_epochs: Mapping[TopicPartition, int] | None = None,
 ) -> OffsetCommitRequest:
-    """An OffsetCommit; without a generation one of a tool, which a group with members refuses."""
+    """An OffsetCommit request. Without a generation it comes from outside the group, which a group with members
+    refuses."""
     topics: dict[str, list[OffsetCommitRequestPartition]] = {}
     for (name, partition), offset in offsets.items():
         topics.setdefault(name, []).append(
@@ -329,7 +333,7 @@ def commit_request(
 
 
 def commit_codes(response: OffsetCommitResponse) -> list[int]:
-    """The error codes of an OffsetCommit's answer."""
+    """The error codes of an OffsetCommit response."""
     return [partition.error_code for topic in response.topics for partition in topic.partitions]
 
 
@@ -342,5 +346,5 @@ def _offset_fetch_codes(response: OffsetFetchResponse) -> list[int]:
 
 
 def _offsets_of(response: OffsetFetchResponse) -> list[Any]:
-    """Groups with topics; before version 8 the answer is itself the only group."""
+    """The groups in the response. Before version 8 the response itself holds the topics of the one group."""
     return [*response.groups] or [response]

@@ -1,12 +1,12 @@
 """A member of a consumer group: joins, learns its partitions, stays alive, commits, leaves.
 
-Role: the classic group protocol from the client's side, for one topic. Reading the partitions is `consumer`'s.
-The caller says when to do what, from one thread: a reader that stalls for the session's timeout loses its partitions,
-as it should.
+Role: the classic group protocol from the client's side, for one topic. `consumer` reads the partitions. The caller
+calls the methods from one thread, heartbeats included: a reader that stalls for the session timeout loses its
+partitions, as it should.
 
-Invariants: offsets are committed only in the generation that assigned their partitions; whoever is told to join again
-has none until `join` returns; a lost coordinator is looked for without giving up the membership until the session has
-run out. Every wait ends: at the deadline, or when the user wants to stop.
+Invariants: offsets are committed only in the generation that assigned their partitions; a member that joins again has
+no generation until `join` returns. When the coordinator is lost, the member keeps its generation and looks for the
+coordinator until the session timeout is over. Every wait ends at a deadline, or when the user wants to stop.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from odradek.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequ
 SESSION_TIMEOUT_S = 45.0
 REBALANCE_TIMEOUT_S = 300.0
 HEARTBEAT_INTERVAL_S = 3.0
-# A coordinator that was lost is looked for this often.
+# Seconds between two attempts to find a lost coordinator.
 RETRY_INTERVAL_S = 0.5
-# Beyond the others' time to join, as Kafka's consumer does.
+# Time to wait for a JoinGroup response beyond the rebalance timeout, as Kafka's consumer does.
 _JOIN_GRACE_S = 5.0
 _NOTE_AFTER_S = 3.0
 _LOOK_AROUND_S = 0.25
-# How often the leader looks whether topics have more partitions than it gave away.
+# How often the leader checks whether topics have more partitions than it assigned.
 METADATA_INTERVAL_S = 30.0
-# So often the group may begin anew while this member joins; each is an answer of the coordinator.
+# The most attempts to join that may end because the group rebalances again; the coordinator answers each of them.
 JOIN_ROUNDS = 1000
 _OFFSETS_BY_NAME = 9
 _NO_GENERATION = -1
@@ -60,15 +60,15 @@ _clock = SystemClock()
 
 
 class Standing(Enum):
-    """What the coordinator thinks of the member."""
+    """The member's state according to the coordinator."""
 
     STABLE = auto()
-    REBALANCING = auto()  # it should join again; until then its partitions are its own
-    EXPELLED = auto()  # its partitions may be others' already
+    REBALANCING = auto()  # it should join again; it keeps its partitions until then
+    EXPELLED = auto()  # its partitions may be assigned to other members already
 
 
 class Stopped(Exception):
-    """The user wants to stop, and the wait for others ended."""
+    """The user wants to stop, so a wait for the other members was ended."""
 
 
 _STANDINGS = {
@@ -79,8 +79,9 @@ _STANDINGS = {
 }
 
 
-class Member:
-    """One member, reading `topic`. `stopping` is asked during long waits; `note` tells the user what goes on."""
+class GroupMember:
+    """A member that subscribes to `topic`. During long waits `stopping` is called: where it returns True, the wait ends
+    with `Stopped`. `note` is called with messages for the user."""
 
     def __init__(
         self,
@@ -104,19 +105,19 @@ class Member:
         self._heartbeat_interval_s = heartbeat_interval_s
         self._heartbeat_at = 0.0
         self._answered_at = 0.0
-        self._given_away: dict[str, int] | None = None  # the leader's partitions by topic
+        self._given_away: dict[str, int] | None = None  # for the leader, the numbers of partitions assigned, by topic
         self._metadata_at = 0.0
 
     @property
     def is_in_generation(self) -> bool:
-        """What this member was assigned is its own, as far as it knows: it may commit."""
+        """Whether this member, as far as it knows, owns its assigned partitions and may commit."""
         return self.generation != _NO_GENERATION
 
     # --- joining -----------------------------------------------------------------------------------------------------
 
     def join(self) -> list[int]:
-        """Joins, or joins again; returns the topic's partitions that are this member's now. Raises `ClientFailed`,
-        `Stopped`."""
+        """Joins the group, or joins it again; returns the topic's partitions now assigned to this member. Raises
+        `ClientFailed`, `Stopped`."""
         self.generation = _NO_GENERATION
         deadline = Deadline(self._client.timeout_s)
         for _ in range(JOIN_ROUNDS):
@@ -137,7 +138,7 @@ class Member:
                 return sorted(partition for topic, partition in assigned if topic == self._topic)
             if self._stopping():
                 raise Stopped
-            # The coordinator answers: what takes time is the group, which may have its reasons.
+            # The coordinator has answered, so the timeout for it starts anew: rebalances may take long.
             deadline = Deadline(self._client.timeout_s)
         raise ClientFailed(f"cannot join group {self._group!r}: it formed anew {JOIN_ROUNDS} times in a row.")
 
@@ -154,7 +155,7 @@ class Member:
         )
         response: JoinGroupResponse = self._wait_for_others(request, JoinGroupResponse)
         code = response.error_code
-        if code == ErrorCode.MEMBER_ID_REQUIRED:  # KIP-394: the name first, so that a lost answer leaves no ghost
+        if code == ErrorCode.MEMBER_ID_REQUIRED:  # KIP-394: so that a lost response leaves no unknown member behind
             self.member_id = response.member_id
             return None
         if code == ErrorCode.UNKNOWN_MEMBER_ID:
@@ -225,7 +226,8 @@ class Member:
         return {topic.name or "": len(topic.partitions) for topic in found if topic.partitions}
 
     def _wait_for_others(self, request: Message, response: type[Message]) -> Any:
-        """A request that is answered when the other members have done their part. Raises `NotYet`, `Stopped`."""
+        """Sends a request that is answered only when the other members have joined or the leader has assigned; returns
+        the response. Raises `ClientFailed`, `NotYet`, `Stopped`."""
         connection = self.group_client.connection()
         deadline = Deadline(REBALANCE_TIMEOUT_S + _JOIN_GRACE_S)
         note_at = deadline.left_s() - _NOTE_AFTER_S
@@ -233,7 +235,7 @@ class Member:
             connection.start(request, response)
             while not connection.is_answering(_LOOK_AROUND_S):
                 if self._stopping():
-                    # The answer is not waited for, so the connection is of no more use.
+                    # Nothing takes the response, so the connection cannot be used for other requests.
                     self._client.drop(connection)
                     raise Stopped
                 if deadline.left_s() < note_at:
@@ -254,7 +256,7 @@ class Member:
     # --- staying -----------------------------------------------------------------------------------------------------
 
     def check(self) -> Standing:
-        """A heartbeat, if one is due. Raises `ClientFailed`."""
+        """Sends a heartbeat, if one is due; returns the member's state. Raises `ClientFailed`."""
         now = _clock.monotonic()
         if now < self._heartbeat_at:
             return Standing.STABLE
@@ -319,8 +321,8 @@ class Member:
     def commit(
         self, offsets: Mapping[int, int], leader_epochs: Mapping[int, int] | None = None, retry: bool = True
     ) -> Standing:
-        """Commits next offsets of the topic's partitions; only STABLE says that they are. Without `retry` one attempt,
-        which may raise `NotYet`. Raises `ClientFailed`."""
+        """Commits the next offsets of the topic's partitions; they are committed only if it returns STABLE. Raises
+        `ClientFailed`. Without `retry` it makes one attempt, which may raise `NotYet`."""
         request = commit_request(
             self._group,
             {(self._topic, partition): offset for partition, offset in offsets.items()},
@@ -336,12 +338,12 @@ class Member:
             )
         else:
             response = self.group_client.attempt(request, OffsetCommitResponse, commit_codes, _OFFSETS_BY_NAME)
-        # A refused commit concerns the member, or one of its partitions.
+        # The first error code stands for all: it concerns the whole member, or ends the commit with an error.
         return self._standing(next((code for code in commit_codes(response) if code), 0), "commit offsets to")
 
     def leave(self) -> None:
-        """Leaves, so that others need not wait for the session's end; one attempt. A member with an instance id stays:
-        it is expected back. Raises `ClientFailed`."""
+        """Leaves the group, in one attempt, so that the other members need not wait for the session timeout. A member
+        with an instance id does not leave, because it may come back. Raises `ClientFailed`."""
         if not self.member_id or self._instance_id is not None:
             return
         request = LeaveGroupRequest(

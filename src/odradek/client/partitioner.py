@@ -1,4 +1,4 @@
-"""Which partition a key goes to: the hash that Kafka's Java clients use, so that equal keys meet whoever wrote them."""
+"""The hash by which Kafka's Java clients choose a key's partition, so that equal keys of all clients go to the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _MASK = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """The 32-bit MurmurHash2 with the seed that Kafka's Java clients use to place keys; unsigned."""
+    """The 32-bit MurmurHash2, unsigned, with the seed of Kafka's Java clients."""
     length = len(data)
     h = 0x9747B28C ^ length
     whole = length & ~3

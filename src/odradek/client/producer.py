@@ -1,13 +1,13 @@
-"""The writing side: records into batches, batches to leaders, retries without doubles.
+"""A producer: collects records in batches, sends them to partition leaders, and retries without duplicates.
 
-Role: choose partitions as Java's producer does (murmur2 of the key; without a key one partition a batch), fill a batch
-for each partition, and send them with acks and, by default, idempotence (KIP-98): every batch carries producer id,
-epoch and sequence, so that one sent twice is kept once.
+Role: choose partitions as the Java producer does (murmur2 of the key; a record without a key goes to the partition of
+the present batch), fill a batch for each partition, and send them with acks and, by default, idempotence (KIP-98):
+every batch has a producer id, epoch and sequence, so that a batch sent twice is appended once.
 
-Invariants: one request is open a broker, and the next batches are built meanwhile; a partition's batches leave in
-order, and a batch that must be tried again goes before later ones. What is collected is bounded by `REQUEST_BYTES`
-and one batch a partition. `flush` returns when everything given is acknowledged, or raises `ClientFailed` saying how
-much was. A batch that the broker finds too large is halved, down to single records.
+Invariants: each broker has at most one open request, and the next batches are built meanwhile. A partition's batches
+are sent in order, and a batch that is retried goes before later ones. Collected records are bounded by `REQUEST_BYTES`
+and one batch a partition. `flush` returns when all records are acknowledged, or raises `ClientFailed` with the number
+acknowledged. A batch that the broker finds too large is halved, down to single records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from odradek.client.cluster import Client
-from odradek.client.connection import Connection
+from odradek.client.connection import BrokerConnection
 from odradek.client.deadline import Deadline
 from odradek.client.error_codes import RETRIED, sentence
 from odradek.client.failures import ClientFailed, ConnectionLost, InvalidArgument, NoProducerId
@@ -39,13 +39,13 @@ from odradek.records.iteration import iterate
 
 BATCH_BYTES = 262_144
 REQUEST_BYTES = 1_048_576
-# Versions from 13 on name topics by id; names serve every broker alike.
+# Versions from 13 on name topics by id; with names the same request serves older brokers.
 _PRODUCE_BY_NAME = 12
 _INT_MASK = 0x7FFFFFFF
 
 
 class _Batch:
-    """A batch on its way: what it holds, and where its sequence numbers begin."""
+    """A batch that is not acknowledged yet: its bytes, and its first sequence number."""
 
     __slots__ = ("batch", "data", "partition", "sequence")
 
@@ -90,8 +90,8 @@ class Producer:
         self._sequences: dict[int, int] = {}
         self._ready: deque[_Batch] = deque()
         self._ready_bytes = 0
-        self._open: dict[int, tuple[Connection, list[_Batch]]] = {}
-        """For each broker the batches of the one request that it has not answered."""
+        self._open: dict[int, tuple[BrokerConnection, list[_Batch]]] = {}
+        """By broker id: the connection and the batches of its open request."""
         self._deadline: Deadline | None = None
         self._producer_id, self._producer_epoch = NO_PRODUCER_ID, NO_PRODUCER_EPOCH
         if idempotent:
@@ -115,7 +115,7 @@ class Producer:
         headers: Headers = (),
         partition: int | None = None,
     ) -> None:
-        """Takes a record; sends when enough is collected. `timestamp` in ms. Raises `ClientFailed`."""
+        """Adds a record; sends batches when enough are collected. `timestamp` is in ms. Raises `ClientFailed`."""
         if partition is None:
             partition = self._sticky if key is None else self._partition_of(key)
         elif not 0 <= partition < self._partition_count:
@@ -132,7 +132,8 @@ class Producer:
                 self._send(REQUEST_BYTES)
 
     def flush(self) -> None:
-        """Returns when every record is acknowledged (with acks=0: sent). Raises `ClientFailed`."""
+        """Sends all collected records; returns when they are acknowledged (with acks=0: sent). Raises
+        `ClientFailed`."""
         for partition in list(self._building):
             self._close(partition)
         self._send(0)
@@ -179,7 +180,8 @@ class Producer:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _send(self, leave_bytes: int) -> None:
-        """Sends ready batches until at most `leave_bytes` of them wait, taking answers where a broker owes one."""
+        """Sends ready batches until fewer than `leave_bytes` of them wait (0: all). First takes the response of a
+        broker that still has an open request."""
         while self._ready and self._ready_bytes >= leave_bytes:
             by_leader: dict[int, list[_Batch]] = {}
             held_back: list[_Batch] = []
@@ -187,7 +189,7 @@ class Producer:
             partitions: set[int] = set()
             while self._ready:
                 batch = self._ready.popleft()
-                # One batch a partition and request: brokers take no more, and order is kept on a retry.
+                # One batch a partition in each request: brokers accept no more, and a retry keeps the order.
                 if batch.partition in partitions or (taken_bytes and taken_bytes + len(batch.data) > REQUEST_BYTES):
                     held_back.append(batch)
                     partitions.add(batch.partition)
@@ -197,8 +199,8 @@ class Producer:
                 by_leader.setdefault(self._client.leader(self._topic, batch.partition), []).append(batch)
             self._ready.extend(held_back)
             self._ready_bytes -= taken_bytes
-            # An earlier answer may bring batches back, which must go before these of their partitions. A partition
-            # may have moved, so the answer can be owed by another broker than the one asked next.
+            # An earlier response may return batches for a retry, which must go before these of their partitions. Where
+            # a partition's leader has moved, that response comes from another broker than the one asked next.
             waiting = len(self._ready)
             for node_id, (_, batches) in list(self._open.items()):
                 if node_id in by_leader or any(batch.partition in partitions for batch in batches):
@@ -211,13 +213,13 @@ class Producer:
                 self._start(node_id, batches)
 
     def _return(self, batches: list[_Batch]) -> None:
-        """Takes batches back that wait for another attempt, each partition's in the order of sequence numbers."""
+        """Queues batches for a retry, each partition's in the order of sequence numbers."""
         for batch in batches:
             self._queue(batch)
         self._ready = deque(sorted(self._ready, key=self._age))
 
     def _age(self, batch: _Batch) -> int:
-        # Distance back from the next sequence number, so that wrapping numbers compare as they should.
+        # The negative distance to the next sequence number, so that the order is right where numbers wrap to 0.
         return -((self._sequences[batch.partition] - batch.sequence) & _INT_MASK)
 
     def _start(self, node_id: int, batches: list[_Batch]) -> None:
@@ -231,7 +233,7 @@ class Producer:
                 )
             ],
         )
-        connection: Connection | None = None
+        connection: BrokerConnection | None = None
         try:
             connection = self._client.connection(node_id)
             if self._acks == 0:
@@ -250,7 +252,7 @@ class Producer:
             self._collect(node_id)
 
     def _collect(self, node_id: int) -> None:
-        """Takes a broker's answer to its open request; batches to be tried again come back."""
+        """Takes a broker's response to its open request, and queues the batches that must be retried."""
         connection, batches = self._open.pop(node_id)
         try:
             response: ProduceResponse = connection.finish()
@@ -295,14 +297,14 @@ class Producer:
         self._acknowledged(count)
 
     def _again(self, batches: list[_Batch], why: str, cause: ConnectionLost | None = None) -> None:
-        """Puts batches back after a passing error, pauses, and learns the leaders anew. The deadline runs from the
-        last success."""
+        """Queues batches again after a retriable error, pauses, and refreshes the metadata. Raises `ClientFailed` where
+        the client's timeout has passed since the first failure after the last success."""
         self._return(batches)
         if self._deadline is None:
             self._deadline = Deadline(self._client.timeout_s)
         if not self._deadline.pause():
             raise self._failed(f"gave up after {self._client.timeout_s:g} s: {why.rstrip('.')}") from cause
-        with contextlib.suppress(ConnectionLost):  # the next attempt meets it again, and says so
+        with contextlib.suppress(ConnectionLost):  # the next attempt meets the failure again, and reports it
             self._client.metadata([self._topic])
 
     def _failed(self, why: str) -> ClientFailed:

@@ -1,7 +1,7 @@
-"""Numbers that several settings, or several parts of the broker, are bounded by.
+"""Bounds and units that several settings, or several parts of the broker, share.
 
-Role: the ends of Kafka's number types, units of time, and limits of this process that no setting changes. The bound of
-a queue, buffer or cache is a setting of its own, in `broker.py` or `topic.py`.
+Role: the limits of Kafka's number types, units of time, and limits of this process that no setting changes. The bound
+of a queue, buffer or cache is a setting of its own, in `broker.py` or `topic.py`.
 """
 
 from __future__ import annotations
@@ -12,5 +12,6 @@ DOUBLE_MAX = 1.7976931348623157e308
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000
-# Containers allocated and not freed before Python searches for reference cycles: at most some MB of garbage wait.
+# Thresholds of Python's garbage collector (`gc.set_threshold`): containers allocated and not freed before it searches
+# for reference cycles. Until then some MB of garbage stay at most.
 COLLECTOR_THRESHOLDS = 50_000, 20, 10

@@ -1,9 +1,9 @@
 """The settings of the broker.
 
-Role: declare those that are not made from a topic's setting, and put all into `BROKER_SETTINGS`. Where a topic's
-setting has its default from one of the broker that is the same in all else (`segment.bytes` from `log.segment.bytes`),
-both are declared at once, in `topic.py`. Those of Kafka that do nothing here stand in `without_effect.py`. Which value
-is in force, `layers.py` says.
+Role: declare the broker settings that do not follow from a topic's setting, and collect all in `BROKER_SETTINGS`. A
+broker setting that gives the default of a topic's setting and is otherwise the same (`log.segment.bytes` for
+`segment.bytes`) is declared with it in `topic.py`. Kafka's settings that do nothing here are in `without_effect.py`.
+`layers.py` computes the effective value.
 """
 
 from __future__ import annotations
@@ -43,21 +43,22 @@ _DECLARED_HERE = (
         "odradek.insight.interval.ms",
         Kind.LONG,
         10_000,
-        "How often the lag of groups is looked at, in time and in what is left until a loss.",
+        "How often the lag of groups is computed, in time and as the time left until they lose records.",
         minimum=100,
     ),
     Setting(
         "odradek.insight.offsets.max",
         Kind.INT,
         20_000,
-        "Committed offsets whose lag is watched; those beyond are passed over.",
+        "Committed offsets whose lag is computed; further ones are skipped.",
         minimum=0,
     ),
     Setting(
         "odradek.insight.reads.max",
         Kind.INT,
         500,
-        "Batch headers that one look may read to say how old what is unread is; of the others the bytes are estimated.",
+        "Batch headers that one computation of the lag may read for the age and bytes of unread records; without its "
+        "header the bytes are estimated.",
         minimum=0,
     ),
     Setting(
@@ -147,7 +148,7 @@ _DECLARED_HERE = (
         "Array elements in one request; more are refused as malformed.",
         minimum=1000,
     ),
-    # logs: those that give topics their defaults, in several units
+    # logs: defaults of topic settings that exist in several units
     Setting("log.roll.ms", Kind.LONG, None, "Age at which a segment is rolled.", minimum=1, update=Update.CLUSTER_WIDE),
     Setting("log.roll.hours", Kind.INT, 168, "Age at which a segment is rolled, without log.roll.ms.", minimum=1),
     Setting(
@@ -178,7 +179,7 @@ _DECLARED_HERE = (
         "odradek.retention.guard.interval.ms",
         Kind.LONG,
         1000,
-        "How often it is looked whether a guard with odradek.retention.guard.on.limit=block has reached its limits.",
+        "How often guards with odradek.retention.guard.on.limit=block are checked against their limits.",
         minimum=10,
     ),
     Setting(
@@ -228,7 +229,8 @@ _DECLARED_HERE = (
         Kind.LONG,
         3_600_000,
         "When the machine's clock leaps ahead by more than a minute: how long retention, committed offsets and silent "
-        "producers still go by the time before, so that a clock set wrong can be set right. 0 for not at all.",
+        "producers still expire by the time before the leap, so that a clock set wrong can be set right. 0: not at "
+        "all.",
         minimum=0,
     ),
     Setting(
@@ -301,7 +303,11 @@ _DECLARED_HERE = (
     ),
     Setting("offset.metadata.max.bytes", Kind.INT, 4096, "Characters of the text committed with an offset."),
     Setting(
-        "offsets.retention.minutes", Kind.INT, 10_080, "How long offsets nobody reads on from are kept.", minimum=1
+        "offsets.retention.minutes",
+        Kind.INT,
+        10_080,
+        "How long offsets are kept once their group has no members, or no member subscribes to the topic.",
+        minimum=1,
     ),
     Setting(
         "offsets.retention.check.interval.ms", Kind.LONG, 600_000, "How often old offsets are looked for.", minimum=1
@@ -323,8 +329,8 @@ _DECLARED_HERE = (
         "transaction.partition.verification.enable",
         Kind.BOOLEAN,
         True,
-        "Whether producers of the first transactions' version are only believed to have added a partition to their "
-        "transaction when they have.",
+        "Whether the broker verifies, before it appends a transactional batch, that the partition was added to the "
+        "transaction.",
         update=Update.CLUSTER_WIDE,
     ),
     Setting(
@@ -353,15 +359,15 @@ _DECLARED_HERE = (
         "transactional.id.expiration.ms",
         Kind.INT,
         604_800_000,
-        "When a transactional id that nobody uses is forgotten.",
+        "How long a transactional id may be unused before it is removed.",
         minimum=1,
     ),
     Setting(
         "odradek.coordinator.snapshot.min.records",
         Kind.INT,
         2000,
-        "A coordinator's partition gets a snapshot after this many records, and as many more as its last one held: "
-        "what a start must replay stays about as much as there is to know.",
+        "A coordinator's partition gets a snapshot after this many records plus as many as its last one held, so that "
+        "the records a start must replay stay in proportion to the state.",
         minimum=1,
     ),
     # metadata

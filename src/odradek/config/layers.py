@@ -1,8 +1,8 @@
-"""Which value of a setting is in force.
+"""Computes the effective value of each setting from its layers.
 
-Role: put the layers over each other (KIP-226): defaults, what was given at the start, what was changed at run time for
-all brokers, and for this one; and over these, for a topic's setting, the topic's own. Says also where a value comes
-from, for DescribeConfigs. What is changed at run time is checked and kept by `odradek.metadata`.
+Role: apply the layers in order (KIP-226): the default, the value given at the start, the value changed at run time for
+all brokers, the one changed for this broker; for a topic's setting, the topic's own value comes last. Also tells, for
+DescribeConfigs, which layer a value comes from. `odradek.metadata` checks and stores changes at run time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from odradek.config.topic import TOPIC_SETTINGS
 
 
 class Source(IntEnum):
-    """Where a setting's value comes from, in the numbers of DescribeConfigs."""
+    """The layer that a setting's value comes from; the values are those of DescribeConfigs."""
 
     TOPIC = 1
     DYNAMIC_BROKER = 2
@@ -27,8 +27,8 @@ class Source(IntEnum):
 
 
 class BrokerConfig:
-    """The broker's settings, checked: those given at the start, over them what was changed for all brokers, over them
-    what was changed for this one (KIP-226). Unknown names are kept apart."""
+    """The broker's effective settings, checked. Values changed for this broker override those changed for all brokers,
+    which override those given at the start (KIP-226). `unknown` lists the given names that are no settings."""
 
     def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self.given: dict[str, str] = dict(given or {})
@@ -39,8 +39,8 @@ class BrokerConfig:
         self._compute()
 
     def set_dynamic(self, default: Mapping[str, str], broker: Mapping[str, str]) -> list[InvalidSetting]:
-        """Puts the settings changed at run time into force: for all brokers, and for this one. Leaves out, and
-        returns, those that cannot be (they are checked when they are changed, but another broker may have written
+        """Replaces the settings changed at run time: those for all brokers, and those for this one. Skips invalid ones
+        and returns their errors (changes are checked before they are stored, but another broker may have stored
         them)."""
         left_out: list[InvalidSetting] = []
         self.dynamic_default = self._usable(default, left_out)
@@ -72,7 +72,7 @@ class BrokerConfig:
         self._values = values
 
     def layers(self, name: str) -> list[tuple[Source, str]]:
-        """Where a broker setting is set and to what text, the one in force first; empty where it is nowhere."""
+        """The layers that set a broker setting, each with its text, the effective one first; empty if none does."""
         layers = (
             (Source.DYNAMIC_BROKER, self.dynamic),
             (Source.DYNAMIC_DEFAULT_BROKER, self.dynamic_default),
@@ -104,7 +104,7 @@ class BrokerConfig:
         return value
 
     def topic_value(self, name: str, overrides: Mapping[str, str]) -> Any:
-        """The effective value of a topic's setting: its override, else the broker's, else the default."""
+        """The effective value of a topic's setting: the topic's override, else the broker's, else the default."""
         setting = TOPIC_SETTINGS[name]
         if name in overrides:
             return parse_value(setting, overrides[name])
@@ -115,7 +115,7 @@ class BrokerConfig:
         return setting.default
 
     def topic_source(self, name: str, overrides: Mapping[str, str]) -> Source:
-        """Where a topic's effective value comes from."""
+        """The layer that the effective value of a topic's setting comes from."""
         if name in overrides:
             return Source.TOPIC
         for broker_name, _ in TOPIC_SETTINGS[name].synonyms:
@@ -126,10 +126,11 @@ class BrokerConfig:
 
 
 def _names_in_all_units() -> dict[str, list[str]]:
-    """For each broker setting that others stand in for: the names that say the same, the one that wins first.
+    """For each broker setting that exists in several units: all its names, in order of precedence.
 
-    Settings in different units are one setting under several names: any of them is explained with all of them. A
-    setting that only stands in for another (`log.flush.scheduler.interval.ms`) has a meaning of its own.
+    Such settings (`log.retention.ms`, `.minutes`, `.hours`) are one setting under several names, and DescribeConfigs
+    lists all of them as synonyms of each. A setting that is only a fallback for another
+    (`log.flush.scheduler.interval.ms`) has a meaning of its own and no such synonyms.
     """
     out: dict[str, list[str]] = {}
     for setting in TOPIC_SETTINGS.values():
@@ -144,5 +145,5 @@ _NAMES_IN_ALL_UNITS = _names_in_all_units()
 
 
 def broker_synonyms(name: str) -> list[str]:
-    """A broker setting's names, the one that wins first."""
+    """The names of a broker setting in all its units, in order of precedence."""
     return _NAMES_IN_ALL_UNITS.get(name, [name])

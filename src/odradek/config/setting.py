@@ -1,9 +1,9 @@
-"""What a setting is, and how its text becomes a value.
+"""The type of a setting's declaration, and the parsing and formatting of its values.
 
-Role: the type of a declaration, the checks of one value, and the way back from a value to text. Which settings there
-are, `topic.py`, `broker.py` and `without_effect.py` say; which of several values is in force, `layers.py`.
+Role: declare a setting, check one value by itself, and turn a value back into text. `topic.py`, `broker.py` and
+`without_effect.py` declare the settings; `layers.py` computes which value is effective.
 
-Invariant: what `parse_value` takes, `format_value` writes so that it is read again as the same value.
+Invariant: `parse_value` reads the text that `format_value` writes of a value as the same value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from odradek.config.bounds import DOUBLE_MAX
 
 
 class Kind(IntEnum):
-    """The types of settings, in the numbers of DescribeConfigs."""
+    """The types of settings; the values are those of DescribeConfigs."""
 
     BOOLEAN = 1
     STRING = 2
@@ -30,7 +30,7 @@ class Kind(IntEnum):
 
 
 class Update(IntEnum):
-    """When a broker setting may change (KIP-226)."""
+    """Whether a broker setting may change at run time, and for which brokers (KIP-226)."""
 
     READ_ONLY = 0
     PER_BROKER = 1
@@ -49,29 +49,30 @@ class Setting(NamedTuple):
     choices: tuple[str, ...] | None = None
     update: Update = Update.READ_ONLY
     effect: bool = True
-    """False where the setting is accepted for Kafka's sake and does nothing here."""
+    """False if the setting is accepted for compatibility with Kafka and does nothing here."""
     synonyms: tuple[tuple[str, int], ...] = ()
-    """Topic settings: broker settings that give the default, each with its factor, the one that wins first."""
+    """For a topic's setting, the broker settings that give its default, in order of precedence. Each has the factor
+    that converts its unit."""
 
     @property
     def sensitive(self) -> bool:
         return self.kind is Kind.PASSWORD
 
     def at_the_broker(self, name: str) -> Setting:
-        """The broker's setting of this name that gives a topic's setting its default: it is the same in all but its
-        name, and may change for all brokers while they run."""
+        """The broker setting `name` that gives this topic setting its default: the same declaration under another
+        name, which may change at run time for all brokers."""
         return self._replace(name=name, update=Update.CLUSTER_WIDE, synonyms=())
 
 
 class InvalidSetting(ValueError):
-    """A setting's value (or name) that cannot be used; the message names both and says why."""
+    """A setting has an invalid value or an unknown name; the message names both and the reason."""
 
     def __init__(self, name: str, value: object, why: str) -> None:
         super().__init__(f"Invalid value {value} for configuration {name}: {why}")
         self.name = name
 
 
-# Of the types that are whole numbers: bits beside the sign.
+# The bits of each integer type, without the sign.
 _BITS = {Kind.INT: 31, Kind.SHORT: 15, Kind.LONG: 63}
 
 
@@ -109,7 +110,7 @@ def parse_value(setting: Setting, text: str) -> Any:
 
 def _parse_number(setting: Setting, text: str, kind: Callable[[str], int | float]) -> Any:
     try:
-        if "_" in text:  # Python's own way to group digits.
+        if "_" in text:  # Python would accept underscores between digits.
             raise ValueError
         return kind(text)
     except ValueError:
@@ -117,7 +118,7 @@ def _parse_number(setting: Setting, text: str, kind: Callable[[str], int | float
 
 
 def format_value(value: Any) -> str:
-    """A parsed value or default as Kafka writes it."""
+    """The text of a parsed value or default, as Kafka writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
@@ -128,5 +129,5 @@ def format_value(value: Any) -> str:
 
 
 def table(settings: Iterable[Setting]) -> dict[str, Setting]:
-    """Settings by their names."""
+    """The settings by name."""
     return {setting.name: setting for setting in settings}

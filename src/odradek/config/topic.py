@@ -1,16 +1,16 @@
 """Each setting of a topic that has an effect here, declared once.
 
-Role: `LogConfig` holds what a partition and its log need of a topic's settings, parsed. Each of its attributes is a
-declaration: Kafka's name, type, default, bounds, documentation, and the broker's setting that gives a topic its default
-(KIP-226). All else is made from that: the attribute, the entry of `TOPIC_SETTINGS` (by which texts are parsed and
-checked, DescribeConfigs answers, and the page of all settings is written), and the broker's setting.
+Role: `LogConfig` holds the parsed topic settings that a partition and its log need. Each of its attributes is a
+declaration: Kafka's name, type, default, bounds, documentation, and the broker setting that gives the topic's default
+(KIP-226). The rest follows from the declaration: the attribute, the entry of `TOPIC_SETTINGS` (used to parse and check
+values, for DescribeConfigs, and for the page of all settings), and the broker setting.
 
-To add a setting, add an attribute. Settings of topics that Kafka has and that do nothing here stand in
-`without_effect.py`; give one an effect by moving it here. What settings must be together, `check_topic_settings` says;
-which value is in force, `layers.py`.
+To add a setting, add an attribute. Kafka's topic settings that do nothing here are in `without_effect.py`; to give one
+an effect, move it here. `check_topic_settings` checks settings that depend on each other; `layers.py` computes the
+effective value.
 
-Invariants: an attribute's default is the setting's. `LogConfig` is plain attributes in slots: it is read for every
-batch.
+Invariants: an attribute's default is the setting's. `LogConfig` has plain attributes in slots, because it is read for
+every batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMPRESSION_TYPES = ("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"
 
 
 class Values(Protocol):
-    """Where values come from: the broker's settings, and over them a topic's own (`BrokerConfig`)."""
+    """The source of effective values: the broker's settings and a topic's overrides (`BrokerConfig` implements it)."""
 
     def __getitem__(self, name: str) -> Any: ...
 
@@ -48,9 +48,9 @@ def _topic(
     choices: tuple[str, ...] | None = None,
     broker: str | Mapping[str, int],
 ) -> T:
-    """A topic's setting. `broker` names the broker's that gives its default and is the same in all else: it is made
-    from this declaration. Where there are several, in other units, they are declared in `broker.py` and named here with
-    their factors (`log.retention.hours` counts 3,600,000 ms): the first of them that is set wins."""
+    """Declares a topic's setting. `broker` names the broker setting that gives its default; it is made from this
+    declaration, too. If there are several, in different units, `broker` maps their names to factors
+    (`log.retention.hours`: 3,600,000 ms), in order of precedence, and `broker.py` declares them."""
     synonyms = ((broker, 1),) if isinstance(broker, str) else tuple(broker.items())
     setting = Setting(name, kind, _of_table(default), doc, minimum, maximum, choices, synonyms=synonyms)
     made = setting.at_the_broker(broker) if isinstance(broker, str) else None
@@ -58,24 +58,24 @@ def _topic(
 
 
 def _broker(name: str, kind: Kind, default: T, doc: str, *, minimum: float | None = None) -> T:
-    """A setting of the broker alone that logs need."""
+    """Declares a setting of the broker that logs need and topics cannot override."""
     return _declared(default, None, Setting(name, kind, _of_table(default), doc, minimum))
 
 
 def _declared(default: T, topic: Setting | None, broker: Setting | None) -> T:
-    """An attribute of `LogConfig`, whose default dataclasses and type checkers read; with the settings it declares."""
+    """An attribute of `LogConfig` with this default, which carries the settings it declares as metadata."""
     attribute: T = field(default=default, metadata={"topic": topic, "broker": broker})
     return attribute
 
 
 def _of_table(default: Any) -> Any:
-    """A list's default as values are parsed: a list. An attribute holds a tuple, which cannot change."""
+    """The default as `parse_value` returns it: a list, where the attribute holds an immutable tuple."""
     return list(default) if isinstance(default, tuple) else default
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """What a partition and its log need of the topic's settings, parsed. Times in ms, sizes in bytes."""
+    """The parsed topic settings that a partition and its log need. Times in ms, sizes in bytes."""
 
     cleanup_policy: tuple[str, ...] = _topic(
         "cleanup.policy",
@@ -170,7 +170,7 @@ class LogConfig:
         "message.timestamp.type",
         Kind.STRING,
         "CreateTime",
-        "Whose time a record carries.",
+        "Whether a record has the producer's timestamp (CreateTime) or the time of its append (LogAppendTime).",
         choices=("CreateTime", "LogAppendTime"),
         broker="log.message.timestamp.type",
     )
@@ -178,7 +178,7 @@ class LogConfig:
         "message.timestamp.before.max.ms",
         Kind.LONG,
         LONG_MAX,
-        "How old a record's time may be.",
+        "How far before the broker's time a record's timestamp may be.",
         minimum=0,
         broker="log.message.timestamp.before.max.ms",
     )
@@ -186,7 +186,7 @@ class LogConfig:
         "message.timestamp.after.max.ms",
         Kind.LONG,
         HOUR_MS,
-        "How far ahead a record's time may be.",
+        "How far ahead of the broker's time a record's timestamp may be.",
         minimum=0,
         broker="log.message.timestamp.after.max.ms",
     )
@@ -241,8 +241,8 @@ class LogConfig:
         "odradek.flush",
         Kind.STRING,
         "disk",
-        "`disk`: what acks=all acknowledges is on disk, and only that is readable. `os`: it is in the page cache, "
-        "Kafka's own bargain.",
+        "`disk`: records are acknowledged to acks=all, and readable, once they are on disk. `os`: once they are in the "
+        "page cache, as in Kafka.",
         choices=("disk", "os"),
         broker="odradek.flush",
     )
@@ -251,7 +251,7 @@ class LogConfig:
         Kind.LIST,
         (),
         "Groups for which retention waits until they have committed what it would delete: names, or patterns with * "
-        "and ?. A group without an offset of a partition does not hold it: it has gone, or never came.",
+        "and ?. A group without a committed offset in a partition does not hold back retention there.",
         broker="odradek.retention.guard.groups",
     )
     guard_max_bytes: int = _topic(
@@ -284,7 +284,7 @@ class LogConfig:
         "odradek.hot.keys.enable",
         Kind.BOOLEAN,
         False,
-        "Count which keys come most often, from samples: advice about hot partitions names them, the HTTP port shows "
+        "Count, from samples, which keys are the most frequent. Advice about hot partitions and the HTTP port show "
         "them.",
         broker="odradek.hot.keys.enable",
     )
@@ -305,13 +305,14 @@ _DECLARED: list[tuple[Setting | None, Setting | None]] = [
 TOPIC_SETTINGS: dict[str, Setting] = table(topic for topic, _ in _DECLARED if topic) | without_effect.OF_TOPICS
 """All settings of topics, those without effect last."""
 DEFAULTS_OF_TOPICS: dict[str, Setting] = table(broker for _, broker in _DECLARED if broker)
-"""The broker's settings that are declared here."""
-# The settings whose values the attributes hold, in their order.
+"""The broker settings that are declared here."""
+# The name of each attribute's setting, in the order of the attributes.
 _ATTRIBUTES = [setting.name for setting in (topic or broker for topic, broker in _DECLARED) if setting]
 
 
 def check_topic_settings(overrides: Mapping[str, str]) -> None:
-    """Checks what a topic's settings must be together; each by itself has been parsed. Raises `InvalidSetting`."""
+    """Checks a topic's settings that depend on each other or on this broker; each has been parsed by itself before.
+    Raises `InvalidSetting`."""
     if overrides.get("remote.storage.enable", "").strip().lower() == "true":
         raise InvalidSetting("remote.storage.enable", "true", "There is no tiered storage on this broker")
     least, most = overrides.get("min.compaction.lag.ms"), overrides.get("max.compaction.lag.ms")

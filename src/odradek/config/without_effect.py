@@ -1,12 +1,13 @@
-"""Kafka's settings that do nothing here: they are taken, kept and described, so that files and tools work as they are.
+"""Kafka's settings that do nothing here. They are accepted, stored and described, so that property files and tools work
+unchanged.
 
-A line (going on where the next is indented) is
+Each line, with its indented continuation lines, is
 
     NAME TYPE DEFAULT [BOUNDS] [WHEN IT MAY CHANGE] [=BROKER SETTING] : what it does in Kafka
 
 with `-` for no default, `""` for an empty one, and bounds as `1..`, `1..9` or `one|another`. A broker setting may
 change while the broker runs if the line says `per-broker` or `cluster-wide`. A topic's line names after `=` the
-broker's setting that gives its default: that one has no line of its own. Names, types, defaults and bounds are those of
+broker setting that gives its default, which has no line of its own. Names, types, defaults and bounds are those of
 Apache Kafka 4.4, except that this broker has no controller and one data directory. A setting that gets an effect moves
 from here to `topic.py` or `broker.py`.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping
 
 from odradek.config.setting import Kind, Setting, Update, parse_value, table
 
-# Of controllers, replicas and what brokers of a Kafka cluster say to each other: meaningless by design.
+# Settings of controllers, replicas and the traffic between brokers, which this broker does not have by design.
 _FOR_CONTROLLERS_AND_REPLICAS = """
 # What this broker is and listens on
 authorizer.class.name STRING "" : Class that holds ACLs.
@@ -46,48 +47,48 @@ controller.quorum.election.backoff.max.ms INT 1000 0.. : Longest pause between t
 controller.quorum.election.timeout.ms INT 1000 0.. : Time without a leader before an election.
 controller.quorum.fetch.max.bytes INT 1048576 1.. : Bytes fetched of the metadata log at once.
 controller.quorum.fetch.snapshot.max.bytes INT 1048576 1.. : Bytes fetched of a snapshot at once.
-controller.quorum.fetch.timeout.ms INT 2000 0.. : Time without a fetch that worked before a voter stands.
+controller.quorum.fetch.timeout.ms INT 2000 0.. : Time without a successful fetch before a voter becomes a candidate.
 controller.quorum.request.timeout.ms INT 2000 0.. : How long a request inside the quorum may take.
-controller.quorum.retry.backoff.ms INT 20 0.. : Pause before such a request is tried again.
+controller.quorum.retry.backoff.ms INT 20 0.. : Pause before a request inside the quorum is tried again.
 controller.quorum.voters LIST "" : The voters, as id@host:port.
 controller.quota.window.num INT 11 1.. : Samples kept for the quota of changes.
-controller.quota.window.size.seconds INT 1 1.. : Length of one of them.
+controller.quota.window.size.seconds INT 1 1.. : Length of a sample of the quota of changes.
 controller.socket.timeout.ms INT 30000 : Timeout of connections to the controller.
 initial.broker.registration.timeout.ms INT 60000 : How long registering may take at the start.
 leader.imbalance.check.interval.seconds LONG 300 1.. : How often the controller looks for leaders to move.
 metadata.log.dir STRING - : Directory of the metadata log.
 metadata.log.segment.bytes INT 1073741824 8388608.. : Bytes of a segment of the metadata log.
-metadata.log.segment.ms LONG 604800000 : Age at which such a segment is rolled.
+metadata.log.segment.ms LONG 604800000 : Age at which a segment of the metadata log is rolled.
 metadata.max.idle.interval.ms INT 500 0.. : How often an idle controller writes a record of no meaning.
 metadata.max.retention.bytes LONG 104857600 : Bytes of metadata log and snapshots kept.
-metadata.max.retention.ms LONG 604800000 : Age at which they are deleted.
+metadata.max.retention.ms LONG 604800000 : Age at which metadata log and snapshots are deleted.
 
 # Replicas
 alter.log.dirs.replication.quota.window.num INT 11 1.. : Samples kept for the quota of moves between directories.
-alter.log.dirs.replication.quota.window.size.seconds INT 1 1.. : Length of one of them.
+alter.log.dirs.replication.quota.window.size.seconds INT 1 1.. : Length of a sample of the quota of moves.
 cordoned.log.dirs LIST "" per-broker : Directories that take no new partitions.
 follower.fetch.last.tiered.offset.enable BOOLEAN false cluster-wide :
-    A new follower begins behind what is in tiered storage.
+    A new follower begins after the last offset in tiered storage.
 log.dir.failure.timeout.ms LONG 30000 1.. : How long a failed directory may go unreported.
 num.replica.alter.log.dirs.threads INT - : Threads that move replicas between directories.
 num.replica.fetchers INT 1 1.. cluster-wide : Threads that fetch from each other broker.
 replica.fetch.backoff.ms INT 1000 0.. : Pause after a fetch that failed.
 replica.fetch.max.bytes INT 1048576 0.. : Bytes a follower fetches of one partition.
-replica.fetch.min.bytes INT 1 : Bytes a follower waits for.
+replica.fetch.min.bytes INT 1 : Bytes that a follower's fetch waits for.
 replica.fetch.response.max.bytes INT 10485760 0.. : Bytes a follower fetches at once.
-replica.fetch.wait.max.ms INT 500 : How long a follower waits for them.
+replica.fetch.wait.max.ms INT 500 : How long a follower's fetch waits for replica.fetch.min.bytes.
 replica.high.watermark.checkpoint.interval.ms LONG 5000 : How often high watermarks are written to disk.
 replica.lag.time.max.ms LONG 30000 : When a follower that lags leaves the in-sync replicas.
 replica.selector.class STRING - : Class that chooses the replica a consumer reads from.
 replica.socket.receive.buffer.bytes INT 65536 : Receive buffer of a follower's connection.
 replica.socket.timeout.ms INT 30000 : Timeout of a follower's connection.
 replication.quota.window.num INT 11 1.. : Samples kept for the quota of replication.
-replication.quota.window.size.seconds INT 1 1.. : Length of one of them.
+replication.quota.window.size.seconds INT 1 1.. : Length of a sample of the quota of replication.
 sasl.mechanism.controller.protocol STRING GSSAPI : SASL mechanism towards controllers.
 sasl.mechanism.inter.broker.protocol STRING GSSAPI per-broker : SASL mechanism between brokers.
 """
 
-# Of parts of Kafka that this broker has not, or not yet, or does in a way that needs no such knob.
+# Settings of parts of Kafka that this broker lacks, or implements in a way that needs no such setting.
 _OF_OTHER_PARTS = """
 # Network and threads
 connection.failed.authentication.delay.ms INT 100 0.. : How long a refused connection stays open.
@@ -216,7 +217,7 @@ metrics.num.samples INT 2 1.. : Samples kept for a metric.
 metrics.recording.level STRING INFO : Which metrics are recorded.
 metrics.sample.window.ms LONG 30000 1.. : Length of a sample.
 quota.window.num INT 11 1.. : Samples kept for quotas of clients.
-quota.window.size.seconds INT 1 1.. : Length of one of them.
+quota.window.size.seconds INT 1 1.. : Length of a sample of the quotas of clients.
 telemetry.max.bytes INT 1048576 1.. : Bytes of metrics a client may push at once.
 
 # Tiered storage
@@ -225,27 +226,27 @@ remote.list.offsets.request.timeout.ms LONG 30000 1.. cluster-wide : How long Li
 remote.log.index.file.cache.total.size.bytes LONG 1073741824 1.. cluster-wide : Bytes of indexes kept locally.
 remote.log.manager.copier.thread.pool.size INT 10 1.. cluster-wide : Threads that copy segments.
 remote.log.manager.copy.max.bytes.per.second LONG 9223372036854775807 1.. cluster-wide : Bytes copied a second.
-remote.log.manager.copy.quota.window.num INT 11 1.. : Samples kept for that quota.
-remote.log.manager.copy.quota.window.size.seconds INT 1 1.. : Length of one of them.
+remote.log.manager.copy.quota.window.num INT 11 1.. : Samples kept for the quota of copies.
+remote.log.manager.copy.quota.window.size.seconds INT 1 1.. : Length of a sample of the quota of copies.
 remote.log.manager.expiration.thread.pool.size INT 10 1.. cluster-wide : Threads that delete segments.
 remote.log.manager.fetch.max.bytes.per.second LONG 9223372036854775807 1.. cluster-wide : Bytes fetched a second.
-remote.log.manager.fetch.quota.window.num INT 11 1.. : Samples kept for that quota.
-remote.log.manager.fetch.quota.window.size.seconds INT 1 1.. : Length of one of them.
+remote.log.manager.fetch.quota.window.num INT 11 1.. : Samples kept for the quota of fetches.
+remote.log.manager.fetch.quota.window.size.seconds INT 1 1.. : Length of a sample of the quota of fetches.
 remote.log.manager.follower.thread.pool.size INT 2 1.. cluster-wide : Threads of followers.
 remote.log.manager.task.interval.ms LONG 30000 1.. : How often segments to copy are looked for.
 remote.log.manager.thread.pool.size INT 2 1.. : Threads that schedule.
 remote.log.metadata.custom.metadata.max.bytes INT 128 0.. : Bytes a plug-in may keep about a segment.
 remote.log.metadata.manager.class.name STRING
     org.apache.kafka.server.log.remote.metadata.storage.TopicBasedRemoteLogMetadataManager :
-    Class that keeps what is known of segments.
-remote.log.metadata.manager.class.path STRING - : Where it is loaded from.
-remote.log.metadata.manager.impl.prefix STRING rlmm.config. : How names of its settings begin.
-remote.log.metadata.manager.listener.name STRING - : Listener through which it connects.
+    Class that keeps the metadata of segments in tiered storage.
+remote.log.metadata.manager.class.path STRING - : Where the metadata manager is loaded from.
+remote.log.metadata.manager.impl.prefix STRING rlmm.config. : Prefix of the names of the metadata manager's settings.
+remote.log.metadata.manager.listener.name STRING - : Listener through which the metadata manager connects.
 remote.log.reader.max.pending.tasks INT 100 1.. : Reads that wait for a thread.
 remote.log.reader.threads INT 10 1.. cluster-wide : Threads that read.
 remote.log.storage.manager.class.name STRING - : Class that stores segments.
-remote.log.storage.manager.class.path STRING - : Where it is loaded from.
-remote.log.storage.manager.impl.prefix STRING rsm.config. : How names of its settings begin.
+remote.log.storage.manager.class.path STRING - : Where the storage manager is loaded from.
+remote.log.storage.manager.impl.prefix STRING rsm.config. : Prefix of the names of the storage manager's settings.
 remote.log.storage.system.enable BOOLEAN false : Whether there is tiered storage.
 
 # TLS
@@ -261,8 +262,8 @@ ssl.keymanager.algorithm STRING SunX509 per-broker : Algorithm of the key manage
 ssl.keystore.certificate.chain PASSWORD - per-broker : Certificates, as PEM.
 ssl.keystore.key PASSWORD - per-broker : Key, as PEM.
 ssl.keystore.location STRING - per-broker : File of key and certificates.
-ssl.keystore.password PASSWORD - per-broker : Password of that file.
-ssl.keystore.type STRING JKS per-broker : Format of that file.
+ssl.keystore.password PASSWORD - per-broker : Password of the key store.
+ssl.keystore.type STRING JKS per-broker : Format of the key store.
 ssl.principal.mapping.rules STRING DEFAULT : How a certificate's name becomes a principal.
 ssl.protocol STRING TLSv1.3 per-broker : Version of TLS that is tried first.
 ssl.provider STRING - per-broker : Java security provider.
@@ -270,8 +271,8 @@ ssl.secure.random.implementation STRING - per-broker : Source of random numbers.
 ssl.trustmanager.algorithm STRING PKIX per-broker : Algorithm of the trust manager.
 ssl.truststore.certificates PASSWORD - per-broker : Certificates that are trusted, as PEM.
 ssl.truststore.location STRING - per-broker : File of certificates that are trusted.
-ssl.truststore.password PASSWORD - per-broker : Password of that file.
-ssl.truststore.type STRING JKS per-broker : Format of that file.
+ssl.truststore.password PASSWORD - per-broker : Password of the trust store.
+ssl.truststore.type STRING JKS per-broker : Format of the trust store.
 
 # SASL, principals, delegation tokens
 delegation.token.expiry.check.interval.ms LONG 3600000 1.. : How often expired tokens are looked for.
@@ -318,8 +319,8 @@ sasl.oauthbearer.clock.skew.seconds INT 30 : How far clocks may differ.
 sasl.oauthbearer.expected.audience LIST "" : Audiences that are taken.
 sasl.oauthbearer.expected.issuer STRING - : The issuer that is taken.
 sasl.oauthbearer.jwks.endpoint.refresh.ms LONG 3600000 : How often the provider's keys are fetched.
-sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms LONG 10000 : Longest pause before they are tried again.
-sasl.oauthbearer.jwks.endpoint.retry.backoff.ms LONG 100 : First pause before they are tried again.
+sasl.oauthbearer.jwks.endpoint.retry.backoff.max.ms LONG 10000 : Longest pause before the keys are fetched again.
+sasl.oauthbearer.jwks.endpoint.retry.backoff.ms LONG 100 : First pause before the keys are fetched again.
 sasl.oauthbearer.jwks.endpoint.url STRING - : Where the provider's keys are.
 sasl.oauthbearer.jwt.retriever.class CLASS org.apache.kafka.common.security.oauthbearer.DefaultJwtRetriever :
     Class that fetches tokens.
@@ -334,7 +335,7 @@ sasl.server.max.receive.size INT 524288 : Bytes of a message before authenticati
 security.providers STRING - : Java security providers.
 """
 
-# The same two kinds, of topics.
+# The settings of topics of the same two kinds.
 _OF_TOPICS_REPLICAS = """
 follower.replication.throttled.replicas LIST "" :
     Replicas whose followers are slowed, as partition:broker, or *.
@@ -345,7 +346,7 @@ unclean.leader.election.enable BOOLEAN false =unclean.leader.election.enable : L
 """
 
 _OF_TOPICS = """
-delete.retention.ms LONG 86400000 0.. =log.cleaner.delete.retention.ms : How long the mark of a deleted key stays.
+delete.retention.ms LONG 86400000 0.. =log.cleaner.delete.retention.ms : How long a tombstone is kept.
 errors.deadletterqueue.group.enable BOOLEAN false : Whether this is a dead letter topic of share groups.
 local.retention.bytes LONG -2 -2.. =log.local.retention.bytes :
     Bytes kept locally beside tiered storage; -2 as retention.bytes.
@@ -370,7 +371,7 @@ _UPDATES = {"per-broker": Update.PER_BROKER, "cluster-wide": Update.CLUSTER_WIDE
 
 
 def _read(text: str) -> Iterator[Setting]:
-    """The settings of one of the texts above."""
+    """Parses the lines of one of the texts above."""
     for line in text.replace("\n    ", " ").splitlines():
         if not line or line.startswith("#"):
             continue
@@ -395,12 +396,12 @@ def _read(text: str) -> Iterator[Setting]:
 
 
 def _at_the_broker(topics: Mapping[str, Setting]) -> Iterator[Setting]:
-    """The broker's settings that give these settings of topics their defaults."""
+    """The broker settings that give the defaults of these topic settings."""
     return (setting.at_the_broker(name) for setting in topics.values() for name, _ in setting.synonyms)
 
 
 _of_topics_replicas, _of_topics = table(_read(_OF_TOPICS_REPLICAS)), table(_read(_OF_TOPICS))
 OF_TOPICS = _of_topics_replicas | _of_topics
 CONTROLLER_AND_REPLICA_SETTINGS = table([*_read(_FOR_CONTROLLERS_AND_REPLICAS), *_at_the_broker(_of_topics_replicas)])
-"""Those of the broker without effect because there are no controllers and no replicas here."""
+"""Broker settings without effect because there are no controllers and no replicas here."""
 OTHERS_OF_THE_BROKER = table([*_read(_OF_OTHER_PARTS), *_at_the_broker(_of_topics)])

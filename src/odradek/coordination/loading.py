@@ -1,9 +1,9 @@
-"""What a shard's state is made from: the newest sound snapshot, and the records of the log behind it.
+"""Loads a shard's state from the newest sound snapshot and the records of the log after it.
 
-Role: replay both into a new state machine, and try again after growing delays where the log fails. When a shard is
-loaded, and what happens to who asks meanwhile, is the runtime's.
+Role: replay both into a new state machine, and try again after growing delays if the log fails. The runtime decides
+when to load, and refuses requests meanwhile.
 
-Invariant: the state that is returned is of the opening of the log that the partition has at that moment.
+Invariant: the returned state was loaded from the opening of the log that the partition has at that moment.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ S = TypeVar("S", bound=StateMachine)
 
 
 class Loaded(NamedTuple, Generic[S]):
-    """A state machine as the log of this opening makes it."""
+    """A loaded state machine, and the opening of the log that it was loaded from."""
 
     opening: Opening
     machine: S
     restored: int
     """Records of the snapshot."""
     replayed: int
-    """Those of the log behind it."""
+    """Records of the log after the snapshot."""
 
 
 async def load(partition: Partition, make: Callable[[], S], load_bytes: int, scheduler: Scheduler) -> Loaded[S]:
-    """Makes the state of what the log holds, however often that must be tried."""
+    """Loads the state from the log, and tries again until that succeeds."""
     for delay_s in delays():
         opening = partition.opening
         if opening is not None:
@@ -64,14 +64,14 @@ async def load(partition: Partition, make: Callable[[], S], load_bytes: int, sch
 
 
 class Replayed:
-    """What the batches of a log make of a state machine."""
+    """Replays a snapshot and batches of a log into a state machine, and counts their records."""
 
     def __init__(self, machine: StateMachine) -> None:
         self.machine = machine
         self.restored = 0
         """Records of the snapshot."""
         self.records = 0
-        """Those of the log behind it."""
+        """Records of the log after the snapshot."""
 
     def restore(self, offset: int, data: bytes) -> None:
         """Replays a snapshot. Raises `SnapshotDamaged`."""

@@ -1,10 +1,11 @@
-"""What a coordinator's state machine gives back from an operation, and what the runtime asks of the machine.
+"""The contract between the runtime and a coordinator's state machine, and the outcome of an operation.
 
 An operation reads the state and fills an `Outcome`: records that change the durable state when they are replayed, and
-answers to requests, its own or others' that have waited. The machine changes durable state in `replay` only; soft
-state (who waits, sessions, timers) it changes as it goes, and begins afresh when it is loaded.
+responses to its own request or to requests that have waited. The machine changes durable state in `replay` only.
+Operations change soft state (waiting requests, sessions, timers) directly; it is not in the log and starts afresh after
+loading.
 
-Sans-IO: a `Reply` is whatever the caller can answer through. The machine keeps it and hands it back with a response.
+Sans-IO: the machine keeps a `Reply` and hands it back with a response; the runtime sends the response.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from odradek.records.builder import NewRecord
 
 
 class Reply(Protocol):
-    """Where the answer to one request goes."""
+    """The way back to the client for the response to one request."""
 
     def answer(self, response: Message) -> None:
-        """To be called once; who has gone away meanwhile gets nothing."""
+        """Sends the response, or drops it if the client has disconnected. To be called once."""
         ...
 
     def refuse(self, code: ErrorCode) -> None:
@@ -33,18 +34,18 @@ class Reply(Protocol):
 
 @dataclass(slots=True)
 class Outcome:
-    """What an operation wants done, in this order: the records appended and replayed, then the answers given."""
+    """The effects of an operation: the runtime appends and replays the records, then releases the answers."""
 
     records: list[NewRecord] = field(default_factory=list)
     answers: list[tuple[Reply, Message | ErrorCode]] = field(default_factory=list)
-    """A bare code is answered by the reply's own form of a refusal."""
+    """Replies with their responses; for an error code the reply makes the response itself."""
     alters: bool = True
-    """Whether the operation has changed soft state with the durable: then, if the records cannot be kept, the state has
-    to be made anew."""
+    """Whether the operation has changed soft state along with the durable: if the records cannot be appended, the
+    state must then be loaded again."""
     producer: tuple[int, int] | None = None
-    """The producer (id, epoch) in whose transaction the records are written: they count when it is committed."""
+    """The producer (id, epoch) in whose transaction the records are written: they take effect when it commits."""
     waits: bool = True
-    """Whether the answers say something of the durable state, so that they wait for the last append before them."""
+    """Whether the answers depend on the durable state and so wait for the last append before them."""
 
     def answer(self, reply: Reply, response: Message) -> None:
         self.answers.append((reply, response))
@@ -59,34 +60,34 @@ class StateMachine(Protocol):
     timers: Timers
 
     def replay(self, key: bytes, value: bytes | None) -> None:
-        """Takes a record of the log into the durable state. Raises `DecodeError` for one that cannot be read."""
+        """Applies a record of the log to the durable state. Raises `DecodeError` for one that cannot be read."""
         ...
 
     def replay_transactional(self, producer_id: int, key: bytes, value: bytes | None) -> None:
-        """Takes a record that was written in a producer's transaction, to count or not when that ends."""
+        """Keeps a record of a producer's open transaction until `end_transaction` applies or drops it."""
         ...
 
     def end_transaction(self, producer_id: int, committed: bool) -> None:
-        """What was taken of a producer's transaction counts from now on, or is gone."""
+        """Applies (`committed`) or drops the records of a producer's transaction."""
         ...
 
     def has_pending(self) -> bool:
-        """Whether something was taken of transactions that have not ended."""
+        """Whether records of open transactions are kept."""
         ...
 
     def records(self) -> Callable[[], Iterable[tuple[bytes, bytes]]]:
-        """Makes a copy of the durable state that later operations do not touch, quickly; what is returned turns it
-        into the records (key, value) that make it when replayed, and may run in a thread."""
+        """Copies the durable state, quickly, and returns a function that encodes the copy as records (key, value)
+        whose replay makes the same state. The function may run in a thread."""
         ...
 
     def loaded(self) -> None:
-        """Begins the soft state: the log has been replayed."""
+        """Sets up the soft state once the log has been replayed."""
         ...
 
     def due(self, key: object, outcome: Outcome) -> None:
-        """An operation: a timer's deadline has come."""
+        """An operation: runs what the timer `key` was set for, when its deadline has come."""
         ...
 
     def waiting(self) -> list[Reply]:
-        """Everyone who waits for others: to be refused when this state will not be used any more."""
+        """The replies of requests that wait for other members; the runtime refuses them when it drops this state."""
         ...

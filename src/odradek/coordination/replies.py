@@ -1,7 +1,7 @@
-"""Where the answers of operations leave: when what they say is durable, or as a refusal.
+"""Sends the answers of operations: once the state they depend on is durable, or as refusals.
 
-Role: a reply that a handler can wait for, and the release of the answers that an operation gave. What they are, and to
-whom they go, the state machine has said in its `Outcome`; which append they wait for is the runtime's to know.
+Role: a reply that a handler can await, and the release of an operation's answers. The state machine has put the answers
+into its `Outcome`; the runtime knows which append they wait for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from odradek.protocol.fields import Message
 
 
 class FutureReply:
-    """A reply that a handler returns to its connection: a future of the response."""
+    """A reply whose future response a handler returns to its connection."""
 
     __slots__ = ("future", "refusal")
 
@@ -24,7 +24,7 @@ class FutureReply:
         self.refusal = refusal
 
     def answer(self, response: Message) -> None:
-        # Done already: the client has gone, and the connection has cancelled it.
+        # The connection cancels the future when the client disconnects.
         if not self.future.done():
             self.future.set_result(response)
 
@@ -33,7 +33,7 @@ class FutureReply:
 
 
 def release(answers: Iterable[tuple[Reply, Message | ErrorCode]]) -> None:
-    """Gives the answers now: what they say is durable, or they say nothing of that."""
+    """Sends the answers now: the state they depend on is durable, or they depend on none."""
     for reply, response in answers:
         if isinstance(response, ErrorCode):
             reply.refuse(response)
@@ -42,8 +42,8 @@ def release(answers: Iterable[tuple[Reply, Message | ErrorCode]]) -> None:
 
 
 def settle(answers: Iterable[tuple[Reply, Message | ErrorCode]], durable: asyncio.Future[None]) -> None:
-    """Releases the answers that waited for this append, or refuses them. What a coordinator acknowledges, it
-    acknowledges here."""
+    """Releases the answers that waited for this append, or refuses them if it failed. Every acknowledgement that
+    waits for the disk is sent here."""
     if durable.cancelled() or durable.exception() is not None:
         for reply, _ in answers:
             reply.refuse(ErrorCode.NOT_COORDINATOR)

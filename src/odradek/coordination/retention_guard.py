@@ -1,11 +1,11 @@
-"""What groups guard from retention: the least that any of them has committed, by partition.
+"""The offsets that retention must not pass: for each partition, the lowest one committed by a guarding group.
 
-Role: from a topic's settings (`odradek.retention.guard.*`) and the groups' committed offsets, say what retention has to
-wait for. What that means for the log is `partitions.guard`'s.
+Role: compute these guards from a topic's settings (`odradek.retention.guard.*`) and the groups' committed offsets.
+`partitions.guard` applies them to the log.
 
-Invariants: while groups are still being loaded, nothing of a guarded topic is known to have been read. A group holds a
-partition by its offset there and by nothing else: one that was deleted, or whose offsets have expired
-(`offsets.retention.minutes`), or that never came, holds nothing.
+Invariants: while groups are loading, guarded topics are treated as not read at all. A group guards a partition only by
+a committed offset there: a group that was deleted, never committed, or whose offsets have expired
+(`offsets.retention.minutes`) guards nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class RetentionGuards:
     """The guards of one broker's topics."""
 
     def __init__(self, groups: Callable[[], GroupCoordinator]) -> None:
-        """`groups` gives the coordinator, which is made of the partitions that are guarded."""
+        """`groups` returns the coordinator; it is a function because the coordinator is made after the partitions."""
         self._groups = groups
 
     def of(self, topic: Topic) -> dict[int, Guard]:
@@ -42,7 +42,7 @@ class RetentionGuards:
 
         groups = self._groups()
         shards = groups.shards()
-        # A disk that is full at the start has retention look early.
+        # Retention runs before the groups are loaded if the disk is full at the start.
         if not groups.has_begun or any(shard.state is not ShardState.ACTIVE for shard in shards):
             return {partition.identity.partition: guard(0, "(not loaded yet)") for partition in topic.partitions}
         found: dict[int, Guard] = {}
@@ -59,7 +59,7 @@ class RetentionGuards:
 
 
 def is_guarding(patterns: tuple[str, ...], group_id: str) -> bool:
-    """Whether a group's name is, or matches, one of the patterns. Brackets are part of names here."""
+    """Whether a group id equals or matches one of the patterns (`*` and `?`; a bracket stands for itself)."""
     return _compiled(patterns).match(group_id) is not None
 
 

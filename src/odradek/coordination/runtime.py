@@ -1,20 +1,21 @@
 """Runs coordinators' state machines, one for each partition of an internal topic, on that partition's log.
 
-Role: run a shard's operations, append and replay their records, have the answers released when they are durable
-(`replies.py`), keep its timers, and make the state anew (`loading.py`) when the log has failed.
+Role: run a shard's operations, append and replay their records, release the responses when the records are durable
+(`replies.py`), keep the shard's timers, and load the state again (`loading.py`) when the log has failed.
 
 Invariants:
-- An operation's records are appended together (one batch, unless they are very many) and replayed at once, so that the
-  next operation sees them; nothing waits for anything in between.
-- An answer that says something of the durable state leaves when the last append before it is durable. Nobody is told
-  what a crash could take back.
-- Whatever somebody else writes to the log (an administrator may), the state is made again from the log, before the next
-  operation: it never misses a batch below one of its own. Ends of transactions alone are followed as they come.
-- A failed append or flush ends the shard: everyone who waits is refused, and the state is made again from the log
-  before it serves. State never outlives the opening of the log that it was made from.
+- An operation's records are appended together (one batch, unless they exceed `BATCH_BYTES`) and replayed at once,
+  without an await in between, so that the next operation sees them.
+- A response that depends on the durable state is sent when the last append before it is durable: a crash cannot undo
+  what a client was told.
+- When something other than the shard writes to the log (an administrator may), the state is loaded again from the log
+  before the next operation: it never misses a batch below one of its own. Only transaction markers are applied
+  directly.
+- After a failed append or flush the shard refuses all waiting requests and loads its state again before it serves.
+  State is never used with another opening of the log than the one it was loaded from.
 
-What an operation does is the state machine's business; which shard serves what is `sharded_topic.py`'s, what an error's
-response is the coordinator's, and snapshots are `saving.py`'s.
+The state machine decides what an operation does, `sharded_topic.py` which shard runs it, the coordinator which response
+carries an error, and `saving.py` when a snapshot is made.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ from odradek.records.builder import BatchBuilder, NewRecord
 
 log = get_logger("odradek.coordination")
 
-# An operation with more than this (a group with very many offsets deleted) is appended in several batches.
+# An operation with more bytes of records (the deletion of a group with very many offsets) appends several batches.
 BATCH_BYTES = 524_288
 S = TypeVar("S", bound=StateMachine)
 T = TypeVar("T")
 
 
 class ShardState(Enum):
-    """With the error that clients get meanwhile."""
+    """A shard's state; the value is the error that clients get while it lasts."""
 
     LOADING = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
     ACTIVE = ErrorCode.NONE
@@ -74,7 +75,7 @@ class Shard(Generic[S]):
         self.machine = make()
         self._opening: Opening | None = None
         self._known_end = 0
-        """Of the log: behind the last batch that the state machine knows."""
+        """The offset after the last batch of the log that the state machine has replayed."""
         self._last_append: asyncio.Future[None] | None = None
         self._timer: Timer | None = None
         self._timer_at = 0.0
@@ -85,7 +86,8 @@ class Shard(Generic[S]):
     # --- operations ----------------------------------------------------------------------------------------------
 
     def active(self) -> S:
-        """The state machine, for what changes nothing and waits for nothing. Raises `KafkaError`."""
+        """The state machine, for callers that change no durable state and need not wait for the disk. Raises
+        `KafkaError`."""
         if self.state is ShardState.ACTIVE and not self._is_current():
             self._begin_again()
         if self.state is not ShardState.ACTIVE:
@@ -93,15 +95,15 @@ class Shard(Generic[S]):
         return self.machine
 
     def _is_current(self) -> bool:
-        """Whether the state is what the log says: it is that opening of it, and nobody else has written since."""
+        """Whether the state is that of the log: the log was not opened again and has no batch that was not replayed."""
         opening, partition = self._opening, self.partition
         return opening is not None and partition.opening is opening and partition.end_offset == self._known_end
 
     def ask(
         self, operation: Callable[[S, Reply, Outcome], None], refusal: Callable[[ErrorCode], Message]
     ) -> Awaitable[Message]:
-        """Runs an operation that answers through a reply, now or later. `refusal` makes the answer of an error, the
-        operation's own `KafkaError` included."""
+        """Runs an operation that answers through a reply, now or later; returns the future response. `refusal` makes
+        the response for an error code, also for a `KafkaError` that the operation raises."""
         reply = FutureReply(refusal)
         try:
             machine = self.active()
@@ -114,7 +116,8 @@ class Shard(Generic[S]):
         return reply.future
 
     def run(self, operation: Callable[[S, Outcome], T]) -> T:
-        """Runs an operation at once and returns what it does, when that is appended. Raises `KafkaError`."""
+        """Runs an operation and appends its records; returns the operation's result without waiting until they are
+        durable. Raises `KafkaError`."""
         outcome = Outcome()
         result = operation(self.active(), outcome)
         refused = self._carry_out(outcome)
@@ -123,7 +126,7 @@ class Shard(Generic[S]):
         return result
 
     async def call(self, operation: Callable[[S, Outcome], T]) -> T:
-        """Runs an operation at once and returns what it does, when all it saw and appended is durable. Raises
+        """Runs an operation at once; returns its result when everything it saw and appended is durable. Raises
         `KafkaError`."""
         result = self.run(operation)
         appended = self._last_append
@@ -134,7 +137,7 @@ class Shard(Generic[S]):
         return result
 
     def _carry_out(self, outcome: Outcome) -> ErrorCode | None:
-        """Appends, replays and answers; returns why nothing was kept."""
+        """Appends and replays the records and releases the answers; returns the error if nothing was appended."""
         if outcome.records and (refused := self._append(outcome)) is not None:
             for reply, _ in outcome.answers:
                 reply.refuse(refused)
@@ -150,14 +153,15 @@ class Shard(Generic[S]):
         return None
 
     def _append(self, outcome: Outcome) -> ErrorCode | None:
-        """Appends and replays; an error where nothing was kept. A log that has failed takes the shard with it."""
+        """Appends and replays the records; returns the error if nothing was appended. If the log has failed, the shard
+        loads its state again."""
         records, opening = outcome.records, self._opening
         assert opening is not None
         try:
             for batch in _batches(records, outcome.producer):
                 durable = self.partition.append_own(batch, opening)
         except LogFailure as failure:
-            if isinstance(failure, StorageFull):  # which the partition has said, and not for each of many
+            if isinstance(failure, StorageFull):  # the partition has logged it, once for many appends
                 if not outcome.alters:
                     return ErrorCode.COORDINATOR_NOT_AVAILABLE
             else:
@@ -178,15 +182,15 @@ class Shard(Generic[S]):
             durable.add_done_callback(self._on_durable)
         saving = self.saving
         saving.records += len(records)
-        # What is pending is in no snapshot: transactions are short, and the log has it.
+        # A snapshot holds no pending offsets: it waits for the transactions, which are short, to end.
         if saving.records > saving.due_above and saving.task is None and not self.machine.has_pending():
             saving.begin(self.machine, opening, self._known_end, durable)
         return None
 
     def _transaction_ended(self, producer_id: int, committed: bool) -> None:
-        """The marker of a transaction was appended to this shard's log."""
+        """Applies a transaction marker that was appended to this shard's log."""
         if self.state is ShardState.ACTIVE and self.partition.opening is self._opening:
-            self._known_end += 1  # which it is not where somebody else has written before
+            self._known_end += 1  # still not the log's end if others have appended: then `_is_current` is False
             self.machine.end_transaction(producer_id, committed)
 
     def _on_durable(self, durable: asyncio.Future[None]) -> None:
@@ -226,7 +230,7 @@ class Shard(Generic[S]):
     # --- loading -------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Begins to load; serves when that is done. An empty log serves at once."""
+        """Starts to load the state; the shard is active when that is done, at once if the log is empty."""
         opening = self.partition.opening
         if opening is not None and self.partition.end_offset == 0:
             self._activate(Loaded(opening, self.make(), 0, 0))
@@ -250,12 +254,12 @@ class Shard(Generic[S]):
         self._set_timer()
 
     def _partition_changed(self) -> None:
-        """The partition's log may have failed, or be back."""
+        """Loads the state again if the partition's log has failed or was opened again."""
         if self.state is ShardState.ACTIVE and self.partition.opening is not self._opening:
             self._begin_again()
 
     def _begin_again(self) -> None:
-        """Refuses everyone who waits, forgets the state, and loads it again."""
+        """Refuses all waiting requests, drops the state, and loads it again."""
         if self.state is not ShardState.ACTIVE:
             return
         self._end(ShardState.LOADING, ErrorCode.NOT_COORDINATOR)
@@ -278,7 +282,7 @@ class Shard(Generic[S]):
     # --- closing -------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Ends the shard; a snapshot makes the next start quick."""
+        """Closes the shard after saving a snapshot, which makes the next start quick."""
         saving = self.saving
         while saving.task is not None:
             await asyncio.wait([saving.task])
@@ -289,7 +293,7 @@ class Shard(Generic[S]):
         self.close()
 
     def close(self) -> None:
-        """Ends the shard at once; everyone who waits is refused."""
+        """Closes the shard at once and refuses all waiting requests."""
         self.partition.progress.stop_waiting(self._partition_changed)
         if self._transaction_ended in self.partition.marker_listeners:
             self.partition.marker_listeners.remove(self._transaction_ended)
@@ -300,7 +304,7 @@ class Shard(Generic[S]):
 
 
 def _batches(records: Iterable[NewRecord], producer: tuple[int, int] | None = None) -> Iterator[RecordBatch]:
-    """One batch, or where there are very many records several that consumers with their usual settings take."""
+    """The records as batches of about `BATCH_BYTES`, which consumers with default settings can fetch."""
 
     def build(builder: BatchBuilder) -> RecordBatch:
         if producer is None:

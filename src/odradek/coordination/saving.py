@@ -1,8 +1,8 @@
 """When a shard's state is saved as a snapshot beside its log, and how.
 
-Invariants: a snapshot holds what the log below its offset says, and is only saved when all of that is durable. It is
-never needed: without one, or with a damaged one, the log says it all. So that it is worth its writing, it is made after
-as many records as the last one held, and some more.
+Invariants: a snapshot holds the state of the log below its offset, and is saved only when that part of the log is
+durable. A snapshot is never needed: without one, or with a damaged one, the whole log is replayed. One is due after as
+many records as the last one held plus a minimum, so that writing snapshots costs no more than writing the log.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ class Saving:
         self._clock = clock
         self._min_records = min_records
         self.records = 0
-        """Of the log, behind the last snapshot."""
+        """Records of the log after the last snapshot."""
         self.due_above = min_records
-        """A snapshot is due when there are more."""
+        """A snapshot is due when `records` exceeds this."""
         self.task: asyncio.Task[None] | None = None
-        """While one is made."""
+        """The task that saves a snapshot, while there is one."""
 
     def begin_behind(self, restored: int, replayed: int) -> None:
-        """The state was made of a snapshot with so many records, and of so many behind it."""
+        """Starts the count: loading restored so many records from a snapshot and replayed so many after it."""
         self.due_above = self._min_records + restored
         self.records = replayed
 
     def begin(
         self, machine: StateMachine, opening: Opening, offset: int, durable: asyncio.Future[None] | None
     ) -> asyncio.Task[None]:
-        """Saves the state as it is now, at `offset`, when the append below that is durable. No other snapshot may be
-        under way."""
+        """Copies the present state, which is that of the log below `offset`, and saves it once `durable`, the last
+        append below that offset, is done. No other snapshot may be under way."""
         assert self.task is None
-        # Now, and not when the task has its turn: what is appended meanwhile lies behind the offset.
+        # The copy is made here and not in the task, which starts later: records appended until then lie above `offset`.
         self.task = asyncio.ensure_future(self._save(machine.records(), self.records, opening, offset, durable))
         return self.task
 

@@ -1,11 +1,11 @@
 """The shards of an internal topic: one for each of its partitions, from the topic's creation to the broker's stop.
 
-Role: make the topic when it is first needed, load a shard for each partition, find the shard that has a name (by
-Kafka's hash, so that the files mean the same to both), and stop the shards. What a shard holds is its state machine's
-business; what is asked of it is the coordinator's.
+Role: create the topic when it is first needed, load a shard for each partition, find the shard of a group id or
+transactional id (by Kafka's hash, so that Kafka finds the records in the same partition), and stop the shards. The
+state machine decides what a shard holds; the coordinator decides which operations run on it.
 
-Invariants: there are as many shards as the topic has partitions, in their order. When the number of partitions has
-changed, every name may belong to another one: all shards are then made anew from their logs.
+Invariants: there is one shard per partition, in the order of the partitions. When the number of partitions changes,
+any name may hash to another partition, so all shards are loaded again from their logs.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ S = TypeVar("S", bound=StateMachine)
 
 
 def partition_of(name: str, partitions: int) -> int:
-    """The partition that a group's or a transactional id's records are in: Java's hash of the name, as Kafka takes
-    it."""
+    """The partition that holds the records of a group id or transactional id: Java's `hashCode` of the name, modulo
+    the number of partitions, as in Kafka."""
     value = 0
     for (unit,) in struct.iter_unpack(">H", name.encode("utf-16-be", "surrogatepass")):
         value = (value * 31 + unit) & 0xFFFFFFFF
     signed = value - (1 << 32) if value & 0x80000000 else value
-    # Java's abs of the smallest int is itself; Kafka takes 0 for it.
+    # Java's abs of the smallest int is negative; Kafka uses 0 in its place.
     return (0 if signed == -(1 << 31) else abs(signed)) % partitions
 
 
@@ -52,10 +52,10 @@ class ShardedTopic(Generic[S]):
         snapshot_min_records: int,
         load_bytes: int,
     ) -> None:
-        """`make` makes the empty state machine of a shard. `load_bytes` are read at a time from a log."""
+        """`make` returns the empty state machine of a shard. A log is read in pieces of `load_bytes`."""
         self.topic = topic
         self.shards: Sequence[Shard[S]] = ()
-        """The shards there are now; replaced as a whole when they change."""
+        """The current shards; the whole sequence is replaced when they change."""
         self._make = make
         self._partitions = partitions
         self._create_topic = create_topic
@@ -68,12 +68,12 @@ class ShardedTopic(Generic[S]):
         return [] if topic is None else topic.partitions
 
     def has_changed(self) -> bool:
-        """Whether the topic's partitions are not those that are served."""
+        """Whether the topic's partitions differ from those of the shards."""
         return [shard.partition for shard in self.shards] != self._found()
 
     def load(self) -> None:
-        """Begins to serve the partitions that the topic has now. Those that are served already go on, unless their
-        number has changed."""
+        """Loads a shard for each partition that the topic has now. Does nothing if the shards have these partitions
+        already; otherwise closes all of them first."""
         if not self.has_changed():
             return
         for shard in self.shards:
@@ -86,25 +86,25 @@ class ShardedTopic(Generic[S]):
             shard.load()
 
     async def ready(self) -> None:
-        """Makes the topic if there is none. Raises `KafkaError`."""
+        """Creates the topic if it does not exist. Raises `KafkaError`."""
         if not self.shards:
             await self._create_topic(self.topic)
             self.load()
 
     async def stop(self) -> None:
-        """Ends the shards, with a snapshot where one is due."""
+        """Stops the shards; each saves a snapshot if it has new records."""
         await asyncio.gather(*(shard.stop() for shard in self.shards))
 
     def shard_of(self, name: str) -> Shard[S]:
-        """The shard that has a name. Raises `KafkaError` while there is no topic."""
+        """The shard of a group id or transactional id. Raises `KafkaError` while the topic does not exist."""
         shards = self.shards
         if not shards:
             raise KafkaError(ErrorCode.NOT_COORDINATOR)
         return shards[partition_of(name, len(shards))]
 
     async def on_every_shard(self, operation: Callable[[S, Outcome], None]) -> None:
-        """Runs an operation on one shard after the other. A shard that is being loaded, or whose disk fails, is passed
-        over: for work that is done now and then, and is due again."""
+        """Runs a periodic operation on one shard after the other. Skips a shard that is loading or whose disk fails:
+        the next period reaches it."""
         for shard in self.shards:
             try:
                 await shard.call(operation)

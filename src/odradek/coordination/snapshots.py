@@ -1,4 +1,5 @@
-"""A state machine's durable state as bytes: the records that make it, in the form of `replay.snapshots`. Sans-IO."""
+"""Encodes and decodes a state machine's durable state as records in the snapshot format of `replay.snapshots`.
+Sans-IO."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ RECORDS_PER_BATCH = 1000
 
 
 def write_snapshot(records: Iterable[tuple[bytes, bytes]], now_ms: int) -> bytes:
-    """The snapshot of a state that these (key, value) records make. CPU only: it may run in a thread."""
+    """The bytes of a snapshot with these records (key, value). CPU only: it may run in a thread."""
     pieces = [beginning(now_ms)]
     waiting = iter(records)
     while chunk := list(islice(waiting, RECORDS_PER_BATCH)):
@@ -27,7 +28,7 @@ def write_snapshot(records: Iterable[tuple[bytes, bytes]], now_ms: int) -> bytes
 
 
 def read_snapshot(data: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-    """The records of a snapshot. Raises `SnapshotDamaged`, perhaps after some of them."""
+    """The records of a snapshot. May raise `SnapshotDamaged` after it has yielded some of them."""
     for header, piece in batches_of(data):
         try:
             for record in iterate(header, piece):

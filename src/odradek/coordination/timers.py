@@ -1,8 +1,8 @@
-"""Deadlines of a state machine, on a clock that somebody else reads.
+"""Deadlines of a state machine. The caller passes the time in.
 
 A deadline has a key; setting it again replaces it. Most deadlines are moved long before they are reached (a member's
-session, at every heartbeat), so moving one later costs a dictionary entry: the heap keeps the earlier time, and looks
-again when that has come.
+session, at every heartbeat), so moving one later costs a dictionary entry: the heap keeps the earlier time, and when
+that has come, queues the key again at its deadline.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Timers:
 
     def __init__(self) -> None:
         self._deadlines: dict[Hashable, float] = {}
-        # When the heap looks at a key next; at or before its deadline.
+        # For each key, its time in the heap, which is at or before its deadline.
         self._queued: dict[Hashable, float] = {}
         self._heap: list[tuple[float, int, Hashable]] = []
         self._serial = count()
@@ -44,12 +44,12 @@ class Timers:
         return self._deadlines.get(key)
 
     def next(self) -> float | None:
-        """When to ask for what is due; never later than the next deadline, perhaps sooner."""
+        """When `due` is to be called next: at the next deadline or sooner. None without deadlines."""
         self._settle()
         return self._heap[0][0] if self._heap else None
 
     def _settle(self) -> None:
-        """Brings the top of the heap up to date."""
+        """Removes stale entries from the top of the heap: cancelled ones, and those queued again at another time."""
         while self._heap:
             at, _, key = self._heap[0]
             if self._queued.get(key) == at and key in self._deadlines:
@@ -59,7 +59,7 @@ class Timers:
                 del self._queued[key]
 
     def due(self, now: float) -> list[Hashable]:
-        """The keys whose deadline has come, in the order of their deadlines; they are set no more."""
+        """Removes the keys whose deadline has come, and returns them in the order of their deadlines."""
         found: list[tuple[float, Hashable]] = []
         while True:
             self._settle()

@@ -19,12 +19,13 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+from odradek.config.bounds import INT_MAX
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import BrokerParts, RequestContext
 from odradek.handlers.fetch_sessions import TOPIC_ID_SINCE, CachedPartition, FetchContext
 from odradek.handlers.topics import find_topic, unknown
 from odradek.partitions.counters import Traffic
-from odradek.partitions.parked_fetches import ParkedFetch
+from odradek.partitions.parked_fetches import ParkedFetch, Parking
 from odradek.partitions.partition import Partition
 from odradek.protocol.fields import Buffer
 from odradek.protocol.messages.fetch import (
@@ -121,7 +122,7 @@ class _Fetch:
         self.deadline = self.broker.clock.monotonic() + wait_s
         self.response = asyncio.get_running_loop().create_future()
         self.response.add_done_callback(self._abandoned)
-        self._park(look.total, wait_s)
+        self._park(look, wait_s)
         return self.response
 
     def _enough(self, look: _Look) -> bool:
@@ -134,12 +135,26 @@ class _Fetch:
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
-    def _park(self, total: int, wait_s: float) -> None:
-        partitions = {id(p): p for cached in self.fetch.partitions if (p := self._find(cached)) is not None}
-        # What makes records stable is a transaction's end, a few bytes.
-        missing = max(1, self.min_bytes - total) if self.request.isolation_level == READ_UNCOMMITTED else 1
-        self.parked = ParkedFetch(self.broker.scheduler, list(partitions.values()), missing, wait_s, self._ready)
-        self.broker.partitions.counters.parked_fetches += 1
+    def _park(self, look: _Look, wait_s: float) -> None:
+        places: list[tuple[Parking, int]] = []
+        for cached, answer in zip(self.fetch.partitions, look.answers, strict=True):
+            partition = self._find(cached)
+            assert partition is not None  # an unknown one is answered at once
+            room_bytes = INT_MAX  # while there is nothing: the first batch comes whole, whatever its size
+            if look.total:
+                room_bytes = max(0, cached.request.partition_max_bytes - _size(answer))
+            places.append((partition.progress.parking, room_bytes))
+        partitions = self.broker.partitions
+        self.parked = ParkedFetch(
+            self.broker.scheduler,
+            partitions.ready_fetches,
+            places,
+            max(1, self.min_bytes - look.total),
+            self.request.isolation_level == READ_COMMITTED,
+            wait_s,
+            self._ready,
+        )
+        partitions.counters.parked_fetches += 1
 
     def _ready(self, expired: bool) -> None:
         assert self.response is not None
@@ -155,7 +170,7 @@ class _Fetch:
         elif expired or self._enough(look):
             self.response.set_result(self._respond(look))
         else:
-            self._park(look.total, max(0.0, self.deadline - self.broker.clock.monotonic()))
+            self._park(look, max(0.0, self.deadline - self.broker.clock.monotonic()))
 
     def _relay(self, task: asyncio.Future[FetchResponse]) -> None:
         assert self.response is not None
@@ -311,6 +326,12 @@ class _Fetch:
                 topics.append(current)
             current.partitions.append(answer)
         return FetchResponse(session_id=self.fetch.session_id, responses=topics)
+
+
+def _size(answer: PartitionData) -> int:
+    """The bytes of records in an answer of `_Look`."""
+    assert isinstance(answer.records, list)
+    return sum(map(len, answer.records))
 
 
 def _end_of(records: list[Buffer]) -> int:

@@ -29,8 +29,8 @@ from math import gcd
 from typing import NamedTuple, Protocol
 
 from odradek.insight.wording import counted, in_words
+from odradek.topic_partition import TopicPartition
 
-TopicPartition = tuple[str, int]
 """Topic and partition."""
 
 # The largest member's share over the mean, from which on it is worth a sentence.

@@ -1,7 +1,8 @@
-"""Topics made, deleted and enlarged: from the image and what is asked, the records that make it so, or why not.
+"""Creates and deletes topics and adds partitions: checks a request against the image and turns it into records.
 
-Sans-IO and pure: nothing here changes the image. Each function returns an outcome for each item asked, in order, and
-the records of those that are good; the caller writes them as one change. Checks, codes and their order are Kafka's.
+Sans-IO and pure: nothing here changes the image. Each function returns an outcome for each requested item, in order,
+and the records of the valid items; the caller writes them as one change. Checks, error codes and their order are
+Kafka's.
 """
 
 from __future__ import annotations
@@ -35,22 +36,22 @@ T = TypeVar("T")
 NAME = re.compile(r"[a-zA-Z0-9._-]+")
 NAME_MAX_LENGTH = 249
 MAX_PARTITIONS_PER_REQUEST = 10_000
-# In KRaft's records: replicas live in a directory that the broker chooses.
+# In KRaft's records this id means that the broker chooses the replica's directory.
 UNASSIGNED_DIRECTORY = ZERO_UUID
 
 
 class Policy(NamedTuple):
-    """What changes depend on beside the image."""
+    """What changes depend on besides the image."""
 
     config: BrokerConfig
     node_id: int
     replicated: bool
-    """Whether the engine makes sense of replication factors above 1."""
+    """Whether the engine supports replication factors above 1."""
     choose: random.Random
 
 
 class TopicOutcome(NamedTuple):
-    """What became of one item: an error and its sentence, or the topic as it will be."""
+    """The result for one item: an error with its message, or the topic after the change."""
 
     name: str | None
     error: ErrorCode = ErrorCode.NONE
@@ -82,8 +83,8 @@ def check_name(name: str) -> None:
 def create_topics(
     image: MetadataImage, asked: Sequence[CreatableTopic], policy: Policy
 ) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
-    """The records of new topics. An item's errors do not touch the others, except that too many partitions in all
-    refuse every one."""
+    """The records of new topics. An invalid item does not affect the others, except that too many partitions in total
+    refuse all items."""
     counts = Counter(topic.name for topic in asked)
     default = policy.config.integer("num.partitions")
     wanted = sum(
@@ -91,8 +92,8 @@ def create_topics(
     )
     records: list[MetadataRecord] = []
     outcomes: list[TopicOutcome] = []
-    # Names whose "." and "_" are the same, as metrics see them. Kafka, too, looks at the topics there are and not at
-    # the others of the request.
+    # Names that differ only in "." and "_" collide, since Kafka's metrics do not distinguish the two. As in Kafka, only
+    # existing topics are compared, not the other topics of the request.
     folded = {name.replace(".", "_"): name for name in image.topics}
     for topic in _once(asked, lambda topic: topic.name):
         try:
@@ -110,16 +111,16 @@ def create_topics(
 
 
 def default_topic(name: str, policy: Policy) -> CreatableTopic:
-    """A topic as it is made where nobody says how: on first use, or by the broker itself."""
+    """The CreateTopics item of a topic that is created on first use or by the broker itself."""
     partitions, configs = made_with(name, policy.config)
-    # Of an internal topic as many replicas as the engine keeps, whatever is the default of others.
+    # An internal topic has as many replicas as the engine keeps, whatever `default.replication.factor` is.
     replicas = 1 if name in INTERNAL_TOPICS and not policy.replicated else -1
     entries = [CreatableTopicConfig(name=key, value=value) for key, value in configs.items()]
     return CreatableTopic(name=name, num_partitions=partitions, replication_factor=replicas, configs=entries)
 
 
 def _once(items: Sequence[T], key: Callable[[T], object]) -> list[T]:
-    """The items with their repetitions left out."""
+    """The items without repetitions: the first one of each key."""
     first: dict[object, T] = {}
     for item in items:
         first.setdefault(key(item), item)
@@ -245,7 +246,7 @@ def _check_brokers(broker_ids: list[int], policy: Policy) -> None:
 
 def _new_id(image: MetadataImage, policy: Policy) -> bytes:
     while True:
-        # A random (version 4) uuid, as Kafka's are. The first ones are reserved.
+        # A random (version 4) UUID, as in Kafka. The lowest UUIDs are reserved; none of them is of version 4.
         number = policy.choose.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | (4 << 76) | (2 << 62)
         topic_id = number.to_bytes(16, "big")
         if topic_id not in image.topics_by_id:
@@ -272,13 +273,13 @@ def _partition(topic_id: bytes, index: int, brokers: list[int]) -> MetadataRecor
 def delete_topics(
     image: MetadataImage, asked: Sequence[DeleteTopicState], policy: Policy, old_client: bool
 ) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
-    """The records that remove topics, named by name or by id. `old_client`: before version 3 clients do not know
-    TOPIC_DELETION_DISABLED and get INVALID_REQUEST."""
+    """The records that remove topics, given by name or by id. `old_client`: the request has a version below 3, whose
+    clients do not know TOPIC_DELETION_DISABLED and get INVALID_REQUEST."""
     records: list[MetadataRecord] = []
     outcomes: list[TopicOutcome] = []
     names = Counter(state.name for state in asked if state.name is not None)
     ids = Counter(state.topic_id for state in asked if state.name is None)
-    # A topic given by its name and by its id is answered once, and stays.
+    # A topic that is given both by name and by id gets one error and is not deleted.
     twice = {found.id for name in names if (found := image.topics.get(name)) is not None and ids[found.id]}
     for state in _once(asked, lambda state: (state.name, state.topic_id)):
         if state.name is None and state.topic_id in twice:
@@ -320,13 +321,13 @@ def _find(image: MetadataImage, state: DeleteTopicState, names: Counter[str], id
     return found
 
 
-# --- enlarge ---------------------------------------------------------------------------------------------------------
+# --- add partitions --------------------------------------------------------------------------------------------------
 
 
 def create_partitions(
     image: MetadataImage, asked: Sequence[CreatePartitionsTopic], policy: Policy
 ) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
-    """The records of more partitions for topics that exist."""
+    """The records that add partitions to existing topics."""
     counts = Counter(topic.name for topic in asked)
     added = sum(
         max(0, topic.count - image.topics[topic.name].partition_count) for topic in asked if topic.name in image.topics

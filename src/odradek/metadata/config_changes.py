@@ -1,13 +1,14 @@
-"""Changes of settings: what a request asks, checked against the image, becomes records or an error for each resource.
+"""Changes of settings: checks a request against the image and turns it into records, or an error for each resource.
 
-Pure functions: (image, what is asked, policy) -> (records, outcomes in the order of the request). A change replaces all
-of a resource's own settings (AlterConfigs) or some of them (IncrementalAlterConfigs, KIP-339); either way it is first
-turned into the settings wanted, then checked, then written as the difference. A resource changes whole or not at all.
+Pure functions: (image, request's resources, policy) -> (records, outcomes in the order of the request). A change
+replaces all of a resource's own settings (AlterConfigs) or some of them (IncrementalAlterConfigs, KIP-339). Either way
+the wanted settings are computed, then checked, then the difference is written. All settings of a resource change, or
+none.
 
-Checks are those of Apache Kafka 4.4, as seen from outside, except: an unknown operation on a topic's setting is
+Checks are those of Apache Kafka 4.4, as seen by clients, except: an unknown operation on a topic's setting is
 INVALID_REQUEST (Kafka: UNKNOWN_SERVER_ERROR); a resource named twice in AlterConfigs is refused as in
-IncrementalAlterConfigs (Kafka does not answer); settings already stored are not checked again, so that an old one that
-is not known here does not stand in the way of others. Client metrics, groups and broker loggers have no settings yet.
+IncrementalAlterConfigs (Kafka does not answer); settings already stored are not checked again, so that a stored setting
+that is unknown here does not block changes of others. Client metrics, groups and broker loggers have no settings yet.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SET = 0
 DELETE = 1
 APPEND = 2
 SUBTRACT = 3
-# Config resource types beside topics and brokers (Kafka's ConfigResource).
+# Config resource types other than topics and brokers (Kafka's ConfigResource).
 BROKER_LOGGER_RESOURCE = 8
 CLIENT_METRICS_RESOURCE = 16
 GROUP_RESOURCE = 32
@@ -38,9 +39,9 @@ KNOWN_RESOURCES = frozenset(
     {TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE}
 )
 ALL_BROKERS = ""
-"""The broker resource whose settings are every broker's."""
+"""The name of the broker resource whose settings apply to all brokers."""
 LISTENER_PREFIX = "listener.name."
-# Kafka changes keys and stores of TLS for one listener at a time, under its prefix.
+# Kafka changes TLS keys and stores only per listener, under the listener's prefix.
 ONLY_WITH_LISTENER_PREFIX = frozenset(
     ["ssl.key.password"]
     + [f"ssl.keystore.{part}" for part in ("certificate.chain", "key", "location", "password", "type")]
@@ -49,7 +50,7 @@ ONLY_WITH_LISTENER_PREFIX = frozenset(
 
 
 class ResourceOutcome(NamedTuple):
-    """What became of one resource."""
+    """The result for one resource."""
 
     resource_type: int
     resource_name: str
@@ -58,7 +59,7 @@ class ResourceOutcome(NamedTuple):
 
 
 class Resource(Protocol):
-    """What both requests say about a resource."""
+    """The fields that a resource has in both requests."""
 
     resource_type: int
     resource_name: str
@@ -70,7 +71,7 @@ Result = tuple[list[MetadataRecord], list[ResourceOutcome]]
 
 
 def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResource], policy: Policy) -> Result:
-    """The records that leave each resource with exactly the settings asked for."""
+    """AlterConfigs: the records after which each resource has exactly the requested settings."""
 
     def want(resource: alter_configs.AlterConfigsResource) -> Wanted:
         _check_names_and_nulls([(config.name, config.value) for config in resource.configs])
@@ -82,7 +83,8 @@ def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResour
 def incremental_alter(
     image: MetadataImage, asked: Sequence[incremental_alter_configs.AlterConfigsResource], policy: Policy
 ) -> Result:
-    """The records that set, delete, or change by some elements, the settings asked for."""
+    """IncrementalAlterConfigs: the records that set or delete settings, or add elements to or remove them from
+    lists."""
 
     def want(resource: incremental_alter_configs.AlterConfigsResource) -> Wanted:
         _check_names_and_nulls(
@@ -134,7 +136,7 @@ def _change(image: MetadataImage, asked: Sequence[R], policy: Policy, want: Call
     return records, outcomes
 
 
-# --- what is asked ---------------------------------------------------------------------------------------------------
+# --- the request -----------------------------------------------------------------------------------------------------
 
 
 def _check_names_and_nulls(configs: list[tuple[str, str | None]]) -> None:
@@ -161,7 +163,7 @@ def _check_resource(image: MetadataImage, resource: Resource, policy: Policy) ->
 
 
 def wrong_broker(word: str, name: str, expected: str) -> str:
-    """What is said of a broker resource that is not this broker's."""
+    """The error message for a broker resource that is not this broker."""
     try:
         received = int(name)
     except ValueError:
@@ -172,7 +174,7 @@ def wrong_broker(word: str, name: str, expected: str) -> str:
 def _change_list(
     resource: Resource, config: incremental_alter_configs.AlterableConfig, own: Mapping[str, str], broker: BrokerConfig
 ) -> str:
-    """The text of a list with elements added or taken away."""
+    """The text of a list setting after APPEND or SUBTRACT."""
     of_topic = resource.resource_type == TOPIC_RESOURCE
     setting = (TOPIC_SETTINGS if of_topic else BROKER_SETTINGS).get(config.name)
     if setting is None:
@@ -204,7 +206,8 @@ def _default_of_broker(setting: Setting, broker: BrokerConfig, resource_name: st
 
 
 def _check_topic(given: Wanted, wanted: Wanted) -> None:
-    """`given` is what changes, `wanted` all the topic will have."""
+    """Checks a topic's settings: `given` are those that change, `wanted` all that the topic will have. Raises
+    `KafkaError`."""
     for name in given:
         if name not in TOPIC_SETTINGS:
             raise KafkaError(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
@@ -217,7 +220,8 @@ def _check_topic(given: Wanted, wanted: Wanted) -> None:
 
 
 def _check_broker(given: Wanted, resource_name: str) -> None:
-    """Names that are not known are taken, as Kafka takes them: plug-ins have settings, too."""
+    """Checks the broker settings that change. Unknown names are accepted, as in Kafka: plug-ins have settings, too.
+    Raises `KafkaError`."""
     fixed = [name for name in given if name in BROKER_SETTINGS and BROKER_SETTINGS[name].update is Update.READ_ONLY]
     if fixed:
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"Cannot update these configs dynamically: {_names(fixed)}")
@@ -243,7 +247,7 @@ def _names(names: list[str]) -> str:
 
 
 def _base_name(name: str) -> str:
-    """The setting that a listener's own ("listener.name.internal.ssl.protocol") is of."""
+    """The name of a setting without its listener prefix: "ssl.protocol" for "listener.name.internal.ssl.protocol"."""
     return name.removeprefix(LISTENER_PREFIX).partition(".")[2] if name.startswith(LISTENER_PREFIX) else name
 
 

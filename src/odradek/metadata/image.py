@@ -1,12 +1,12 @@
-"""The metadata image: what the records of the metadata log add up to.
+"""The metadata image: the state that results from replaying the records of the metadata log.
 
-Sans-IO. `replay` alone changes it, record by record; everything else reads. The records are KRaft's, so that the image
-can be made from a log that Apache Kafka wrote, too: records whose meaning is not served here (ACLs, quotas, ...) are
-kept as they are and written again into snapshots, whatever their type; those that a later record replaces or takes
-back go then, so that what is kept does not grow with every start of a Kafka controller.
+Sans-IO. Only `replay` changes the image, record by record. The records are KRaft's, so a log that Apache Kafka wrote
+can be replayed, too: records of features that are not served here (ACLs, quotas, ...) are kept unchanged and written
+into snapshots. A kept record is dropped when a later one replaces or revokes it, so that their number does not grow
+with every start of a Kafka controller.
 
-Invariants: `records()` gives records whose replay makes the same image; a topic's partitions are numbered from 0
-without gaps once a change is complete. KRaft's metadata transactions (Begin, End, Abort) take effect at their end.
+Invariants: replaying `records()` makes the same image; a topic's partitions are numbered from 0 without gaps once a
+change is complete. The records of a KRaft metadata transaction (Begin, End, Abort) take effect when it ends.
 """
 
 from __future__ import annotations
@@ -55,15 +55,16 @@ METADATA_VERSION_FEATURE = "metadata.version"
 # Config resource types (Kafka's ConfigResource).
 TOPIC_RESOURCE = 2
 BROKER_RESOURCE = 4
-# Version 1 of PartitionRecord has the replicas' directories; 2 has the replicas that may become leader (KIP-966),
+# Version 1 of PartitionRecord has the replicas' directories; version 2 adds the eligible leader replicas (KIP-966),
 # which only a Kafka controller writes.
 PARTITION_VERSION = 1
 PARTITION_WITH_ELR_VERSION = 2
-# In a PartitionChangeRecord: the leader, its recovery state did not change.
+# In a PartitionChangeRecord: the leader, or its recovery state, did not change.
 NO_LEADER_CHANGE = -2
 NO_RECOVERY_CHANGE = -1
 
-# What a record of a type that is kept is about: a later one about the same replaces it. Some end it.
+# For each type of record that is kept unchanged, the subject of a record. A later record about the same subject
+# replaces it; one of `_ENDING` only removes it.
 _SUBJECTS: dict[type[Message], Callable[[Any], tuple[object, ...]]] = {
     RegisterControllerRecord: lambda record: ("controller", record.controller_id),
     UnregisterControllerRecord: lambda record: ("controller", record.controller_id),
@@ -89,7 +90,7 @@ _ENDING = (
 
 
 class MetadataRecord(NamedTuple):
-    """One record of the log: its type and version, and its message, or its bytes where the type is not known."""
+    """One record of the log: its type and version, and its message, or its bytes if the type or version is unknown."""
 
     type: int
     version: int
@@ -104,7 +105,7 @@ def encode_record(record: MetadataRecord) -> bytes:
 
 
 def decode_record(value: bytes) -> MetadataRecord:
-    """Reads a record's value. A type or version that is not known keeps its bytes. Raises `DecodeError`."""
+    """Decodes a record's value. A record of an unknown type or version keeps its bytes. Raises `DecodeError`."""
     try:
         frame, position = read_uvarint(value, 0)
         record_type, position = read_uvarint(value, position)
@@ -121,12 +122,12 @@ def decode_record(value: bytes) -> MetadataRecord:
 
 
 def record_of(message: Message, version: int | None = None) -> MetadataRecord:
-    """A record to be written, in the message's newest version unless told."""
+    """The record of a message, in the message's newest version unless `version` is given."""
     return MetadataRecord(message.api_key, message.valid_versions.last if version is None else version, message)
 
 
 class TopicImage:
-    """A topic: its name, its id (16 bytes), its partitions' records by index."""
+    """A topic: its name, its id (16 bytes), and the records of its partitions by index."""
 
     __slots__ = ("id", "name", "partition_records")
 
@@ -141,7 +142,7 @@ class TopicImage:
 
 
 class Delta:
-    """What a change did, for those who follow the metadata."""
+    """The effects of a change, for listeners of the metadata."""
 
     __slots__ = ("broker_configs", "configured", "created", "deleted", "enlarged")
 
@@ -150,12 +151,12 @@ class Delta:
         self.deleted: dict[str, TopicImage] = {}
         self.enlarged: dict[str, TopicImage] = {}
         self.configured: set[str] = set()
-        """Topics whose settings changed."""
+        """Names of topics whose settings changed."""
         self.broker_configs = False
 
 
 class MetadataImage:
-    """The whole state. `offset` is the end of what was replayed."""
+    """The whole state. `offset` is the offset after the last record that was replayed."""
 
     def __init__(self) -> None:
         self.offset = 0
@@ -165,7 +166,7 @@ class MetadataImage:
         """Settings by (resource type, resource name)."""
         self.features: dict[str, int] = {}
         self.features_offset = -1
-        """The offset of the last change of a feature."""
+        """The image's offset when a feature level last changed."""
         self.next_producer_id = 0
         self.producer_ids_broker = (-1, -1)
         self.brokers: dict[int, RegisterBrokerRecord] = {}
@@ -175,15 +176,15 @@ class MetadataImage:
 
     @property
     def open_transaction(self) -> bool:
-        """Whether a metadata transaction has begun and not ended."""
+        """Whether a KRaft metadata transaction is open."""
         return self._transaction is not None
 
     def topic_config(self, name: str) -> dict[str, str]:
-        """A topic's own settings."""
+        """The settings that a topic overrides."""
         return self.configs.get((TOPIC_RESOURCE, name), {})
 
     def replay(self, record: MetadataRecord, delta: Delta) -> None:
-        """Applies one record, and notes in `delta` what it did."""
+        """Applies one record and notes its effects in `delta`."""
         message = record.message
         if isinstance(message, BeginTransactionRecord):
             self._transaction = []
@@ -243,7 +244,7 @@ class MetadataImage:
             self._keep(record)
 
     def _keep(self, record: MetadataRecord) -> None:
-        """Keeps a record whose meaning is not served, until another replaces or ends it."""
+        """Keeps a record of a feature that is not served, until a later record replaces or removes it."""
         message: Any = record.message
         about = _SUBJECTS.get(type(message))
         subject = about(message) if about is not None else ("another", next(self._others))
@@ -253,7 +254,7 @@ class MetadataImage:
 
     def _change_broker(self, change: BrokerRegistrationChangeRecord) -> None:
         broker = self.brokers[change.broker_id]
-        # 1 fences, -1 takes the fence away, 0 changes nothing.
+        # 1 fences the broker, -1 unfences it, 0 changes nothing.
         if change.fenced:
             broker.fenced = change.fenced > 0
         if change.in_controlled_shutdown:
@@ -264,7 +265,7 @@ class MetadataImage:
             broker.cordoned_log_dirs = change.cordoned_log_dirs
 
     def _clear_eligible_leaders(self, name: str) -> None:
-        """Of one topic, or of all without a name."""
+        """Clears the eligible leader replicas of one topic, or of all topics if the name is empty."""
         for topic in [self.topics[name]] if name else self.topics.values():
             for partition in topic.partition_records.values():
                 partition.eligible_leader_replicas = partition.last_known_elr = None
@@ -286,7 +287,7 @@ class MetadataImage:
             partition.adding_replicas = change.adding_replicas
         if change.leader_recovery_state != NO_RECOVERY_CHANGE:
             partition.leader_recovery_state = change.leader_recovery_state
-        # An empty list is the same as none, and needs no newer version of the record.
+        # An empty list means the same as null, and null needs no newer version of the record.
         if change.eligible_leader_replicas is not None:
             partition.eligible_leader_replicas = change.eligible_leader_replicas or None
         if change.last_known_elr is not None:
@@ -308,8 +309,8 @@ class MetadataImage:
             delta.broker_configs = True
 
     def records(self) -> Iterator[MetadataRecord]:
-        """Records that make this image anew, for a snapshot. A transaction that is open is not part of it."""
-        # The version of the records themselves comes first, as Kafka's readers want it.
+        """Records whose replay makes this image, for a snapshot. Records of an open transaction are not included."""
+        # `metadata.version`, the version of the records themselves, comes first: Kafka's readers need it there.
         for name, level in sorted(self.features.items(), key=lambda item: item[0] != METADATA_VERSION_FEATURE):
             yield record_of(FeatureLevelRecord(name=name, feature_level=level))
         for broker in self.brokers.values():

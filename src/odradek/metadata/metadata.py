@@ -1,14 +1,14 @@
 """The broker's metadata: a log, the image replayed from it, and changes made one after the other.
 
-Role: open the metadata log (snapshot, then replay), run changes, tell those who follow, keep the log short by
-snapshots. What a valid change is, `changes.py` and `config_changes.py` say.
+Role: open the metadata log (snapshot, then replay), run changes, notify the listeners, and save snapshots so that the
+log can be truncated. `changes.py` and `config_changes.py` decide which changes are valid.
 
 Invariants:
-- One change is one batch, appended on the condition that the log ends where the image does (so that, on an engine
+- One change is one batch, appended on the condition that the log ends at the image's offset (so that, on an engine
   that several brokers share, a change made from an old image is refused and made again).
-- The image is changed only by replay, and only when the batch is durable: what it says cannot be taken back.
-- Whoever asked for a change is answered after the listeners have followed it.
-- After a failure the log is opened again, and what it holds beyond the image is replayed, before the next change.
+- The image changes only by replay, and only when the batch is durable: a crash cannot undo what the image shows.
+- A change returns to its caller after all listeners have followed it.
+- After a failure, before the next change, the log is opened again and its records beyond the image are replayed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import METADATA_TOPIC
 from odradek.logs import get_logger
 from odradek.metadata.changes import Policy
-from odradek.metadata.image import METADATA_VERSION_FEATURE, Delta, MetadataImage, MetadataRecord, record_of
+from odradek.metadata.image import (
+    BROKER_RESOURCE,
+    METADATA_VERSION_FEATURE,
+    Delta,
+    MetadataImage,
+    MetadataRecord,
+    record_of,
+)
 from odradek.metadata.snapshots import batch_of, read_snapshot, records_of, snapshot_batches
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.records.metadata import (
@@ -47,9 +54,9 @@ METADATA_VERSION = 33  # of Apache Kafka 4.4
 PRODUCER_ID_BLOCK = 1000
 READ_BYTES = 1_048_576
 SEGMENT_MIN_BYTES = 1_048_576
-# A change that another broker overtook is made again from the newer image, this often at the most.
+# How often at most a change is made again from a newer image because another broker has appended first.
 CHANGE_ATTEMPTS = 10
-# Features of which this broker serves something, with the range of levels.
+# The features that this broker serves, with their ranges of levels.
 SERVED_FEATURES: dict[str, tuple[int, int]] = {"transaction.version": (0, 2)}
 
 R = TypeVar("R")
@@ -66,15 +73,15 @@ class Metadata:
         self.clock = clock
         self.choose = choose
         self.policy = Policy(config, config.integer("node.id"), engine.capabilities.replicated, choose)
-        """What changes of topics depend on here."""
+        """The settings and facts that checks of changes depend on."""
         self.image = MetadataImage()
         self.is_new = False
-        """Whether this start found no metadata at all."""
+        """Whether this start found neither records nor a snapshot."""
         self.identity = LogIdentity(METADATA_TOPIC, TOPIC_ID, 0)
         self._log: PartitionLog | None = None
         self._lock = asyncio.Lock()
         self._untold = Delta()
-        """What was replayed after a failure, up to another, and nobody has been told of."""
+        """The effects of records that were replayed after a failure and that the listeners have not been told yet."""
         self._listeners: list[Listener] = []
         self._snapshot_offset = 0
         self._snapshot_s = 0.0
@@ -85,7 +92,7 @@ class Metadata:
     # --- opening -------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Opens the log and makes the image. Raises `StorageError` where they cannot be read."""
+        """Opens the log and makes the image. Raises `StorageError` if the log cannot be read."""
         try:
             self._log = opened = await self.engine.open(self.identity, self._log_config())
             await self._load(opened)
@@ -120,7 +127,8 @@ class Metadata:
         await self._catch_up(opened, Delta())
 
     async def _catch_up(self, opened: PartitionLog, delta: Delta) -> None:
-        """Replays what the log holds beyond the image. Raises `StorageError` where it is damaged, `LogFailure`."""
+        """Replays the log's records from the image's offset on. Raises `StorageError`, which names the place of the
+        damage."""
         image = self.image
 
         def take(header: BatchHeader, batch: Buffer) -> None:
@@ -146,16 +154,16 @@ class Metadata:
         )
 
     def _log_config(self) -> LogConfig:
-        # Segments as large as what lies between snapshots: when a snapshot makes records superfluous, files go.
+        # A segment is as large as the records between two snapshots, so that a snapshot lets whole files be deleted.
         between = self.config.integer("metadata.log.max.record.bytes.between.snapshots")
         segment_bytes = min(max(between, SEGMENT_MIN_BYTES), INT_MAX)
         return LogConfig(flush="disk", retention_ms=-1, retention_bytes=-1, segment_bytes=segment_bytes)
 
     def is_own(self, identity: LogIdentity) -> bool:
-        """Whether a log is the metadata's own."""
+        """Whether this is the identity of the metadata log."""
         return identity.topic == METADATA_TOPIC
 
-    # --- what others ask -----------------------------------------------------------------------------------------
+    # --- reading -------------------------------------------------------------------------------------------------
 
     @property
     def cluster_id(self) -> str:
@@ -163,7 +171,7 @@ class Metadata:
 
     @property
     def finalized_features(self) -> dict[str, int]:
-        """The levels of the features that this broker really serves."""
+        """The levels of the features that this broker serves, by name."""
         return {name: level for name, level in self.image.features.items() if name in SERVED_FEATURES}
 
     @property
@@ -175,7 +183,7 @@ class Metadata:
         return LogConfig.of(self.config, self.image.topic_config(topic))
 
     def _broker_config(self, name: str) -> dict[str, str]:
-        return self.image.configs.get((4, name), {})
+        return self.image.configs.get((BROKER_RESOURCE, name), {})
 
     def _follow_broker_configs(self) -> None:
         own = self._broker_config(str(self.config.integer("node.id")))
@@ -185,14 +193,14 @@ class Metadata:
     # --- changing ------------------------------------------------------------------------------------------------
 
     def subscribe(self, listener: Listener) -> None:
-        """Awaits `listener` after each change, before the change is answered."""
+        """Has each change await `listener` before it returns to its caller."""
         self._listeners.append(listener)
 
     async def change(self, operation: Operation[R]) -> R:
-        """Runs `operation(image) -> (records, result)`; returns the result when the records are durable and everyone
-        has followed. Without records it returns at once. Raises `KafkaError` with KAFKA_STORAGE_ERROR.
+        """Runs `operation(image) -> (records, result)`; returns the result when the records are durable and all
+        listeners have followed, or at once if there are no records. Raises `KafkaError`.
 
-        Runs to its end even if the caller goes away."""
+        A change runs to its end even if the caller is cancelled."""
         return await asyncio.shield(asyncio.ensure_future(self._change(operation)))
 
     async def _change(self, operation: Operation[R]) -> R:
@@ -225,7 +233,8 @@ class Metadata:
             raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, "other changes of the metadata kept coming first")
 
     async def _opened(self) -> PartitionLog:
-        """The open log; opened again after a failure, with the image brought up to it."""
+        """The open log. After a failure, opens it again and replays the records that the image lacks. Raises
+        `KafkaError`."""
         if self._closed:
             raise KafkaError(ErrorCode.BROKER_NOT_AVAILABLE, "the broker is stopping")
         if self._log is None:
@@ -253,20 +262,20 @@ class Metadata:
     async def _tell(self, delta: Delta) -> None:
         if delta.broker_configs:
             self._follow_broker_configs()
-            # A topic's default may have been the broker's setting.
+            # A topic's effective setting may come from the broker's.
             delta.configured.update(self.image.topics)
         for listener in self._listeners:
             try:
                 await listener(delta)
             except (LogFailure, StorageError, OSError) as failure:
-                # The change is made and cannot be taken back: a file that could not be deleted is seen to at the
-                # next start, a log that could not be opened by its partition.
-                log.error("a change of the metadata was not followed by all", why=str(failure))
+                # The change is durable and cannot be undone. The next start deletes a file that could not be deleted
+                # now; a partition tries again to open a log that could not be opened.
+                log.error("a listener failed to follow a change of the metadata", why=str(failure))
 
     # --- snapshots -----------------------------------------------------------------------------------------------
 
     async def maintain(self) -> None:
-        """Makes a snapshot if one is due by time; to be called now and then."""
+        """Saves a snapshot if one is due; to be called periodically."""
         async with self._lock:
             if self._log is not None and not self._closed:
                 await self._snapshot_if_due(self._log)
@@ -281,13 +290,13 @@ class Metadata:
             return
         offset = self.image.offset
         batches = []
-        # The lock is held: nothing changes the image while others have their turn.
+        # The lock is held, so nothing changes the image while other tasks run between the batches.
         for batch in snapshot_batches(self.image, opened.epoch, self.clock.now_ms()):
             batches.append(batch)
             await asyncio.sleep(0)
         try:
             await opened.save_snapshot("metadata", offset, b"".join(batches))
-            # What follows the snapshot before stays, so that a damaged one does not cost the metadata.
+            # Records after the previous snapshot stay, so that the metadata survives damage to the new one.
             await opened.truncate_before(self._snapshot_offset)
         except (LogFailure, OSError) as failure:
             log.error("metadata snapshot not saved", why=str(failure))
@@ -296,10 +305,10 @@ class Metadata:
         self._snapshot_s = self.clock.monotonic()
         self._bytes_since_snapshot = 0
 
-    # --- what the broker itself writes ---------------------------------------------------------------------------
+    # --- records of the broker itself ----------------------------------------------------------------------------
 
     async def register_broker(self, endpoints: Iterable[tuple[str, str, int]]) -> None:
-        """Notes this broker's listeners (name, host, port), if they are not what the log says already."""
+        """Writes this broker's listeners (name, host, port) unless the image has them already. Raises `KafkaError`."""
         node_id = self.config.integer("node.id")
         told = [BrokerEndpoint(name=name, host=host, port=port) for name, host, port in endpoints]
 
@@ -321,7 +330,7 @@ class Metadata:
         await self.change(register)
 
     async def next_producer_id(self) -> int:
-        """A producer id that was never given before. Raises `KafkaError`."""
+        """A producer id that was never given out before. Raises `KafkaError`."""
         while not self._producer_ids:
             await self._reserve_producer_ids()
         first = self._producer_ids[0]
@@ -341,7 +350,7 @@ class Metadata:
             self._producer_ids = block
 
     async def close(self) -> None:
-        """Lets the change under way finish, closes the log. Idempotent."""
+        """Waits for a change that is being made, then closes the log. Idempotent."""
         async with self._lock:
             self._closed = True
             if self._log is not None:

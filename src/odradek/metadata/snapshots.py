@@ -1,6 +1,8 @@
-"""The metadata image as a snapshot, in the bytes of KRaft's `.checkpoint` files, and batches of metadata records.
+"""Encodes and decodes snapshots of the metadata image, in the format of KRaft's `.checkpoint` files, and batches of
+metadata records.
 
-Sans-IO. A snapshot has the form of `replay.snapshots`; between its ends are the records that make the image.
+Sans-IO. A snapshot has the format of `replay.snapshots`: between its header and footer are the records that make the
+image.
 """
 
 from __future__ import annotations
@@ -15,17 +17,17 @@ from odradek.records.builder import NewRecord, build_batch
 from odradek.records.iteration import iterate
 from odradek.replay.snapshots import SnapshotDamaged, batches_of, beginning, ending
 
-# About 2 ms of work, after which the event loop has its turn.
+# About 2 ms of work; after each batch the event loop runs other tasks.
 RECORDS_PER_BATCH = 200
 
 
 def batch_of(records: Iterable[MetadataRecord], now_ms: int) -> RecordBatch:
-    """One batch of metadata records: one change."""
+    """The batch of one change."""
     return build_batch([NewRecord(None, encode_record(record), now_ms) for record in records])
 
 
 def records_of(header: BatchHeader, batch: Buffer) -> Iterator[MetadataRecord]:
-    """The metadata records of a batch that has been checked; of a control batch none. Raises `DecodeError`,
+    """The metadata records of a batch that has been checked; none for a control batch. Raises `DecodeError`,
     `InvalidBatch`."""
     if header.is_control:
         return
@@ -36,7 +38,7 @@ def records_of(header: BatchHeader, batch: Buffer) -> Iterator[MetadataRecord]:
 
 
 def snapshot_batches(image: MetadataImage, leader_epoch: int, now_ms: int) -> Iterator[bytes]:
-    """The image as a snapshot's bytes, batch by batch. The image must not change meanwhile."""
+    """The batches of a snapshot of the image. The image must not change during the iteration."""
     yield beginning(now_ms, leader_epoch)
     offset = 1
     records = image.records()
@@ -47,7 +49,7 @@ def snapshot_batches(image: MetadataImage, leader_epoch: int, now_ms: int) -> It
 
 
 def read_snapshot(data: bytes, offset: int) -> MetadataImage:
-    """The image of a snapshot made at `offset`. Raises `SnapshotDamaged`."""
+    """The image in the bytes of a snapshot that was made at `offset`. Raises `SnapshotDamaged`."""
     image = MetadataImage()
     image.offset = offset
     delta = Delta()

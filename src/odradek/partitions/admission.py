@@ -1,11 +1,11 @@
-"""Whether a topic takes a producer's batch: its size, its transaction, its times, its sequence number, in this order.
+"""Decides whether a topic accepts a producer's batch, by its size, transaction, timestamps and sequence number.
 
-Role: the one place where a batch is refused for what its header or its records say. Most batches are asked by their
-header alone (`Admission`). Where that cannot be right about times, or the topic's settings ask more, `preparation`
-reads the records first and asks here of what it has found (`check_keys`, `check_times`). That the whole partition takes
-nothing at present (its log is offline, the retention guard blocks, the disk is full) is the partition's to say.
+Role: the one place where a batch is refused because of its header or its records. Most batches are checked by their
+header alone (`Admission`). Where the header's timestamps cannot be right, or the topic's settings need more checks,
+`preparation` reads the records first and calls the checks of this module (`check_keys`, `check_times`). The partition
+itself refuses all batches while its log is offline, the retention guard blocks, or the disk is full.
 
-Pure: the topic's settings, the time, the coordinator's word on a transaction and what is known of producers come in as
+Pure: the topic's settings, the time, the coordinator's answer on a transaction and the producer state come in as
 arguments, and nothing is changed.
 """
 
@@ -27,17 +27,17 @@ from odradek.records.batch import (
     RecordBatch,
 )
 
-# Refused records that a response names; a batch may hold many more.
+# The most refused records that a response names; a batch may hold many more.
 RECORD_ERRORS_NAMED = 100
 _SPECIAL_BITS = TRANSACTIONAL_BIT | CONTROL_BIT
 
 
 class TimesInDoubt(Exception):
-    """A batch whose records must be asked for their times before anything is said of it."""
+    """The records of a batch must be read for their timestamps before the batch is accepted or refused."""
 
 
 class RecordsRefused(KafkaError):
-    """Records that a topic's settings do not allow: the code, and which (index in the batch, why)."""
+    """A topic's settings do not allow some records of a batch; `record_errors` names them: (index in it, why)."""
 
     def __init__(self, code: ErrorCode, message: str, record_errors: tuple[tuple[int, str], ...] = ()) -> None:
         super().__init__(code, message)
@@ -45,13 +45,13 @@ class RecordsRefused(KafkaError):
 
 
 def unsound(error: InvalidBatch) -> KafkaError:
-    """The answer to a batch that `check_batch` has refused."""
+    """The error for a batch that `check_batch` has refused."""
     corrupt = isinstance(error, CorruptBatch)
     return KafkaError(ErrorCode.CORRUPT_MESSAGE if corrupt else ErrorCode.INVALID_RECORD, str(error))
 
 
 def check_may_ask(header: BatchHeader, has_transactional_id: bool) -> None:
-    """Whether the coordinator is to be asked for its word on a transactional batch. Raises `KafkaError`."""
+    """Checks whether the coordinator may be asked about a transactional batch. Raises `KafkaError` where it may not."""
     _check_no_control(header)
     if not has_transactional_id:
         raise KafkaError(
@@ -61,8 +61,8 @@ def check_may_ask(header: BatchHeader, has_transactional_id: bool) -> None:
 
 
 def check_transaction(header: BatchHeader, word: ErrorCode | None) -> None:
-    """Whether a transactional batch may be written, by the coordinator's word on it; None where nobody has asked.
-    Raises `KafkaError`."""
+    """Checks whether a transactional batch may be written. `word` is the coordinator's answer, None where it was not
+    asked. Raises `KafkaError`."""
     _check_no_control(header)
     if word is None:
         raise KafkaError(ErrorCode.INVALID_TXN_STATE, "the record was not part of an ongoing transaction")
@@ -76,7 +76,7 @@ def _check_no_control(header: BatchHeader) -> None:
 
 
 class Admission:
-    """What one topic's settings let in."""
+    """The checks of a batch's header by one topic's settings."""
 
     __slots__ = ("_max_bytes", "_max_message_bytes", "_segment_bytes", "_timestamp_after_max_ms", "has_log_append_time")
 
@@ -95,22 +95,23 @@ class Admission:
         word: ErrorCode | None = None,
         looked_into: bool = False,
     ) -> RecordBatch | KeptBatch:
-        """The batch as it is to be written; or the kept one that it repeats. `word` is the coordinator's on whether the
-        batch belongs to an open transaction (None: nobody asked), `looked_into` says that the records have been asked
-        for their times. Raises `KafkaError`; and `TimesInDoubt` where they have not, and are to be."""
+        """Returns the batch as it is to be written, or the appended batch that it repeats. `word` is the coordinator's
+        answer whether the batch belongs to an open transaction (None where it was not asked); `looked_into` says that
+        the records' timestamps have been checked. Raises `KafkaError`, or `TimesInDoubt` where they must be checked
+        first."""
         header = batch.header
         if header.batch_length > self._max_bytes - LENGTH_OVERHEAD:
             raise self._too_large(batch.size)
         if header.attributes & _SPECIAL_BITS:
             check_transaction(header, word)
         if header.base_offset != 0:
-            # Kafka's answer; a producer that numbers its batches itself expects something that will not be.
+            # As in Kafka: the broker assigns the offsets, so a producer must not expect others.
             raise KafkaError(
                 ErrorCode.INVALID_RECORD, f"a producer's batch begins at offset 0, not {header.base_offset}"
             )
         if self.has_log_append_time:
             batch = batch.with_log_append_time(now_ms)
-        # As `Preparation.in_doubt`, without a call.
+        # The condition of `Preparation.in_doubt`, inlined to save a call.
         elif (
             not 0 <= header.base_timestamp <= header.max_timestamp <= now_ms + self._timestamp_after_max_ms
             and not looked_into
@@ -143,7 +144,8 @@ class Admission:
 
 
 def check_keys(keyless: Sequence[int]) -> None:
-    """Of a compacted topic: `keyless` are its batch's records without a key, by index. Raises `RecordsRefused`."""
+    """Checks a batch of a compacted topic: `keyless` are the indexes of its records without a key. Raises
+    `RecordsRefused` where there are any."""
     if not keyless:
         return
     named = tuple((index, "a record of a compacted topic needs a key") for index in keyless[:RECORD_ERRORS_NAMED])
@@ -151,7 +153,8 @@ def check_keys(keyless: Sequence[int]) -> None:
 
 
 def check_times(untimely: Sequence[tuple[int, int]], earliest: int, latest: int) -> None:
-    """`untimely` are the records outside the topic's bounds: index and timestamp. Raises `RecordsRefused`."""
+    """Checks timestamps: `untimely` are the records outside the topic's bounds, (index, timestamp). Raises
+    `RecordsRefused` where there are any."""
     if not untimely:
         return
     raise RecordsRefused(
@@ -165,8 +168,8 @@ def check_times(untimely: Sequence[tuple[int, int]], earliest: int, latest: int)
 
 
 def check_log_time(header: BatchHeader, max_timestamp: int) -> None:
-    """Of a batch that says it has the log's time, whose records have at most `max_timestamp`. Raises
-    `RecordsRefused`."""
+    """Checks a batch whose records have at most `max_timestamp`: one with the LogAppendTime bit must have a timestamp.
+    Raises `RecordsRefused`."""
     if header.has_log_append_time and max_timestamp < 0:
         why = "the batch says that its time is the log's, but has none"
         named = tuple((index, why) for index in range(min(header.record_count, RECORD_ERRORS_NAMED)))

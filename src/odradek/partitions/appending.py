@@ -1,15 +1,15 @@
-"""In which order a partition's batches and markers get their places, where they cannot get them at once.
+"""Keeps a partition's batches and transaction markers in order where they cannot be appended at once.
 
-Role: most batches are placed by `Partition.append` as they come. Here are those that wait: for a thread that looks at
-their records or compresses them anew (`preparation`), for the coordinator's word on their transaction, or for one that
-waits before them. What places them in the end is a callback; nothing here knows of the log.
+Role: most batches are appended ("placed") by `Partition.append` at once. This module holds those that wait: for a
+thread that reads or recompresses their records (`preparation`), for the coordinator's answer on their transaction, or
+for an earlier batch that waits. A callback places them in the end; nothing here uses the log.
 
 Invariants:
-- Places are given in the order in which the partition was asked, also where some pass through a thread first. A marker
-  has its place among them: no batch of a transaction is placed behind its marker. (What waits for the coordinator's
-  word has no place yet; that word says whether the transaction is still open.)
+- Batches and markers are placed in the order in which the partition received them, even where some pass through a
+  thread first. So no batch of a transaction is placed after its marker. (A batch that waits for the coordinator has no
+  place in this order yet; the coordinator's answer says whether the transaction is still open.)
 - A producer's batches are placed in their order, whatever each of them waits for.
-- What fails or is refused while it waits holds nobody up.
+- A batch that fails or is refused while it waits does not delay the others.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from odradek.partitions.admission import RecordsRefused, check_may_ask, check_tr
 from odradek.partitions.preparation import Preparation
 from odradek.records.batch import BatchHeader, RecordBatch
 
-# Uncompressed batches up to these are looked into at once: a thread costs more.
+# The records of uncompressed batches up to these bounds are read on the event loop: a thread costs more.
 RECORDS_AT_ONCE = 50
 BYTES_AT_ONCE = 16_384
 
 
 class AppendResult(NamedTuple):
-    """What became of one batch. `durable` is None for a refused one, and done where nothing needs to be awaited."""
+    """The outcome of one append. `durable` is None for a refused batch, and done where nothing need be awaited."""
 
     error: ErrorCode
     base_offset: int = -1
@@ -56,7 +56,7 @@ Ask = Callable[[BatchHeader], Awaitable[ErrorCode]]
 
 
 class Marker(NamedTuple):
-    """The end of a producer's transaction."""
+    """The marker that ends a producer's transaction."""
 
     producer_id: int
     producer_epoch: int
@@ -65,14 +65,14 @@ class Marker(NamedTuple):
 
 
 class Place(Protocol):
-    """Gives a batch its place, or refuses it, by the coordinator's word where there is one. Returns a task where the
-    batch must be looked into first, and has not been."""
+    """Appends a batch or refuses it. `word` is the coordinator's answer, where it was asked. Returns a task where the
+    batch's records must be read first, and `looked_into` is false."""
 
     def __call__(self, batch: RecordBatch, word: ErrorCode | None = None, looked_into: bool = False) -> Placed: ...
 
 
 class Appending:
-    """What waits for its place in one partition."""
+    """The batches and markers of one partition that wait to be placed."""
 
     __slots__ = (
         "_admitting",
@@ -96,22 +96,23 @@ class Appending:
         place_marker: Callable[[Marker], asyncio.Future[None]],
         has_open_transaction: Callable[[int, int], bool],
     ) -> None:
-        """`place_marker` returns what is done when the marker is durable, or raises `KafkaError` or `LogFailure`;
-        `has_open_transaction` says whether a producer, by id and epoch, has written to the partition in one."""
+        """`place_marker` returns a future that is done when the marker is durable, or raises `KafkaError` or
+        `LogFailure`; `has_open_transaction` tells, by producer id and epoch, whether the producer has written to the
+        partition in its open transaction."""
         self._clock = clock
         self._executor = executor
         self._place = place
         self._place_marker = place_marker
         self._has_open_transaction = has_open_transaction
         self.newest: asyncio.Task[Any] | None = None
-        """Of the batches and markers that wait to be placed, each behind the one before it."""
-        # By producer: its newest marker among them.
+        """The last of the batches and markers that wait to be placed; each waits for the one before it."""
+        # By producer id: the newest waiting marker.
         self._ending: dict[int, asyncio.Task[asyncio.Future[None]]] = {}
-        # By producer: done when its newest batch that waits for the coordinator's word has its place, or was refused.
+        # By producer id: done when the newest batch that waits for the coordinator's answer has been placed or refused.
         self._admitting: dict[int, asyncio.Future[None]] = {}
         self._looking: Preparation
         self.preparation: Preparation | None
-        """What is done to batches of this topic; None where they are appended as they come."""
+        """The preparation that this topic's batches need; None where they are appended as they come."""
         self.configure(config)
 
     def configure(self, config: LogConfig) -> None:
@@ -121,10 +122,10 @@ class Appending:
     def _must_wait(self, batch: RecordBatch) -> bool:
         return self.newest is not None or (self.preparation is not None and self.preparation.wanted(batch))
 
-    # --- batches that are looked at or compressed anew -----------------------------------------------------------
+    # --- batches that are read or recompressed -------------------------------------------------------------------
 
     def prepare(self, batch: RecordBatch, word: ErrorCode | None = None) -> asyncio.Task[AppendResult]:
-        """Prepares a batch in a thread, where it must be, and places it behind what waits already."""
+        """Prepares a batch in a thread, if it needs that, and places it after all that wait already."""
         task = asyncio.ensure_future(self._prepare_then_place(batch, self.newest, word))
         self.newest = task
         return task
@@ -154,7 +155,8 @@ class Appending:
                 self.newest = None
 
     def look_into(self, batch: RecordBatch, now_ms: int, word: ErrorCode | None) -> Placed:
-        """For a batch whose header is in doubt while none is being prepared."""
+        """Checks the timestamps in the records of a batch whose header is in doubt, and places it: at once if it is
+        small. Call only while no other batch waits."""
         header = batch.header
         if header.codec or header.record_count > RECORDS_AT_ONCE or batch.size > BYTES_AT_ONCE:
             return self.prepare(batch, word)
@@ -167,8 +169,8 @@ class Appending:
     # --- transactions --------------------------------------------------------------------------------------------
 
     def in_transaction(self, batch: RecordBatch, ask: Ask | None) -> Placed:
-        """The first batch of a producer's transaction here waits for the coordinator; what the producer sends meanwhile
-        waits behind it."""
+        """Places a transactional batch. The first batch of a transaction in this partition waits for the coordinator's
+        answer; the producer's next batches wait for the first."""
         header = batch.header
         try:
             check_may_ask(header, ask is not None)
@@ -200,7 +202,7 @@ class Appending:
                     check_transaction(header, word)
                 except KafkaError as error:
                     return AppendResult.refused(error)
-            # Nothing may wait between the coordinator's word and here: a marker is asked for after that word only.
+            # No await between the coordinator's answer and this line: a marker could else overtake the batch.
             place = self.prepare if self._must_wait(batch) else self._place
             placing = place(batch, ErrorCode.NONE)
         finally:
@@ -210,7 +212,8 @@ class Appending:
         return placing if isinstance(placing, AppendResult) else await placing
 
     def mark(self, marker: Marker) -> asyncio.Future[None]:
-        """Places a marker behind what waits; done when it is durable, or fails as `place_marker` does."""
+        """Places a marker after all that wait already. The future is done when the marker is durable, or fails as
+        `place_marker` does."""
         if self.newest is None:
             try:
                 return self._place_marker(marker)
@@ -221,7 +224,7 @@ class Appending:
         placing = asyncio.ensure_future(self._mark_behind(self.newest, marker))
         self.newest = self._ending[marker.producer_id] = placing
         ended = asyncio.ensure_future(_durable(placing))
-        # Whoever asked may have gone.
+        # Retrieves the exception: asyncio would warn where nothing awaits the future any more.
         ended.add_done_callback(lambda done: done.cancelled() or done.exception())
         return ended
 

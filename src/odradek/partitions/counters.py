@@ -1,7 +1,7 @@
-"""What partitions count: plain ints that appends and fetches add to and nobody else changes; `insight` reads them.
+"""The counters of appends, fetches, failures and deletions: plain ints, which `insight` reads.
 
-By topic, never by partition: what is counted costs memory and lines for each. Records that are read are not counted:
-a fetch hands out buffers and never looks how many records are in them.
+Traffic is counted by topic, not by partition: each counter costs memory and a line in the metrics. Fetched records are
+not counted: a fetch returns buffers and does not read how many records they hold.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from odradek.engines.interface import LogIdentity
 
 
 class Traffic:
-    """What went into a topic and out of it."""
+    """What was appended to a topic and fetched from it."""
 
     __slots__ = ("appended_batches", "appended_bytes", "appended_records", "fetched_bytes")
 
@@ -28,7 +28,7 @@ class Traffic:
 
 
 class PartitionsCounters:
-    """Of all partitions together."""
+    """The counters of all partitions together."""
 
     __slots__ = (
         "batches_mended",
@@ -46,24 +46,24 @@ class PartitionsCounters:
 
     def __init__(self) -> None:
         self.log_failures = 0
-        """Openings of logs that a failure ended, or that failed."""
+        """How often an open log failed, or a log could not be opened when its partition was added."""
         self.log_reopenings = 0
-        """Logs that came back after one."""
+        """How often a log was opened again after a failure."""
         self.batches_mended = 0
-        """Damaged batches of which state was made all the same: what is wrong in them is known."""
+        """Damaged batches that a replay could use all the same, because it knew what was damaged."""
         self.batches_passed_over = 0
-        """Places in logs of which no state could be made, for damage."""
+        """Damaged places in logs that a replay had to skip."""
         self.offline: dict[LogIdentity, float] = {}
-        """The partitions whose log is to be opened again, with the monotonic time in seconds since when."""
+        """The partitions whose log is offline, each with the monotonic time in seconds at which it failed."""
         self.parked_fetches = 0
-        """Fetches that wait for data now."""
+        """Number of fetches that wait for data now."""
         self.guarded_bytes: dict[LogIdentity, int] = {}
-        """What retention would have deleted, had it not to wait for groups."""
+        """Bytes by partition that retention would have deleted without the retention guard."""
         self.blocked: set[LogIdentity] = set()
-        """Those that refuse appends until such groups have caught up."""
+        """The partitions that refuse appends because their guard is at its limits."""
         self.guard_refusals = 0
-        """Batches that such partitions did not take."""
+        """Batches that these partitions have refused."""
         self.retention_bytes = 0
         """Bytes that retention deleted."""
         self.deleted_traffic = Traffic()
-        """Of topics that are no more: totals never go down."""
+        """The traffic of deleted topics, so that totals never go down."""

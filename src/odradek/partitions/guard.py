@@ -1,10 +1,10 @@
-"""The retention guard: what retention would delete, but groups have not read yet.
+"""The retention guard keeps segments that retention would delete but that guarding groups have not read yet.
 
-Role: weigh what a guard holds against its limits. Pure: what groups have committed, and what retention would delete,
-are arguments.
+Role: compare the segments that the guard holds back with its limits. Pure: the groups' committed offsets, and the
+segments that retention would delete, are arguments.
 
-Invariants: only what retention no longer keeps is held, and whole segments of it, as retention deletes them. Within the
-limits nothing that the slowest of the groups has not read goes; beyond, as little as the limits ask for.
+Invariants: the guard holds back only whole segments that retention would delete. Within the limits, no segment is
+deleted that the slowest of the groups has not read to its end; beyond the limits, as few as possible are.
 """
 
 from __future__ import annotations
@@ -16,34 +16,35 @@ from odradek.partitions.retention import Expendable
 
 
 class Guard(NamedTuple):
-    """What one partition is guarded by."""
+    """The guard of one partition."""
 
     offset: int
-    """The least that any of the groups has committed."""
+    """The lowest committed offset of the guarding groups."""
     group_id: str
-    """Whose that is."""
+    """The group with that offset."""
     max_bytes: int
     max_ms: int
     blocks: bool
-    """At the limits, producers are refused; else the oldest goes."""
+    """Whether appends are refused at the limits; else the oldest segments are deleted."""
 
 
 class Held(NamedTuple):
-    """What comes of a guard."""
+    """The effect of a guard on one partition."""
 
     upto: int
-    """Retention may delete what ends here or below."""
+    """Retention may delete segments that end at or below this offset."""
     size_bytes: int
-    """What retention would have deleted otherwise."""
+    """Bytes that retention would have deleted without the guard."""
     refusal: str
-    """Why producers are refused; empty while they are not."""
+    """Why appends are refused; empty while they are not."""
 
 
 NOT_HELD = Held(0, 0, "")
 
 
 def hold(guard: Guard, expendable: Sequence[Expendable], upto: int) -> Held:
-    """Weighs `expendable`, the oldest first, all of which ends at or below `upto`."""
+    """Applies the guard to `expendable`, the segments that retention would delete: the oldest first, all ending at or
+    below `upto`."""
     held = [one for one in expendable if one.end_offset > guard.offset]
     upto, size_bytes = min(upto, guard.offset), sum(one.size_bytes for one in held)
     for one in held:

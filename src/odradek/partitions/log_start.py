@@ -1,11 +1,10 @@
-"""What moves the start of a partition's log: retention, as far as the guard lets it, and the deletion of records.
+"""Moves the log start offset of a partition: by retention, as far as the guard allows, and by DeleteRecords.
 
-Role: put the policy (`retention`) and the guard (`guard`) into force on one partition, and say why producers are
-refused while a guard is at its limits. What is known of producers is kept before their records are deleted
+Role: apply the policy (`retention`) and the guard (`guard`) to one partition, and keep the reason why appends are
+refused while a guard is at its limits. The producer state is saved before records are deleted
 (`Opening.keeping_producers`).
 
-Invariants: nothing above the high watermark is deleted; the log of a deleted partition, or one that is closed, is left
-alone.
+Invariants: nothing above the high watermark is deleted; the log of a deleted or closed partition is not touched.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ log = get_logger("odradek.partition")
 
 
 class LogStart:
-    """The start of one partition's log, through all openings of it."""
+    """The log start offset of one partition, through all openings of its log."""
 
     __slots__ = ("_counters", "_identity", "_is_deleted", "refusal")
 
@@ -31,10 +30,10 @@ class LogStart:
         self._counters = counters
         self._is_deleted = False
         self.refusal = ""
-        """Why the retention guard takes no appends; empty while it does."""
+        """Why the retention guard refuses appends; empty while it does not."""
 
     async def retain(self, opening: Opening, now_ms: int, guard: Guard | None) -> int:
-        """Deletes what retention no longer keeps, and the guard does not hold; returns the bytes."""
+        """Deletes the segments that retention does not keep and the guard does not hold; returns their bytes."""
         upto = await self.look_at_guard(opening, now_ms, guard)
         if upto is None or opening.is_over:
             return 0
@@ -46,8 +45,8 @@ class LogStart:
             return await retention.delete(opening.log, upto)
 
     async def look_at_guard(self, opening: Opening, now_ms: int, guard: Guard | None) -> int | None:
-        """Up to where retention may delete; None where it may not. From now on appends are refused where the guard is
-        at its limits and blocks, and taken again where it no longer is."""
+        """Applies the guard: from now on appends are refused if it blocks and is at its limits, and else accepted.
+        Returns the offset up to which retention may delete; None where the topic's cleanup policy does not delete."""
         opened = opening.log
         if "delete" not in opened.config.cleanup_policy:
             self.hold(NOT_HELD)
@@ -60,7 +59,7 @@ class LogStart:
         return held.upto
 
     def hold(self, held: Held) -> None:
-        """Puts what comes of a guard into force."""
+        """Applies the effect of a guard: updates the counters, and refuses or accepts appends."""
         identity, counters = self._identity, self._counters
         if held.size_bytes:
             counters.guarded_bytes[identity] = held.size_bytes
@@ -77,7 +76,7 @@ class LogStart:
         self.refusal = held.refusal
 
     async def delete_records(self, opening: Opening, offset: int) -> int:
-        """Moves the start to `offset` (-1: the high watermark); returns the new start. Raises `KafkaError`."""
+        """Moves the log start offset to `offset` (-1: the high watermark); returns the new one. Raises `KafkaError`."""
         opened = opening.log
         cleanup_policy = opened.config.cleanup_policy
         if "compact" in cleanup_policy and "delete" not in cleanup_policy:
@@ -97,6 +96,6 @@ class LogStart:
         return opened.start_offset
 
     def end(self) -> None:
-        """The partition is deleted: nothing is held, and nobody is refused any more."""
+        """Called when the partition is deleted: lifts the guard."""
         self._is_deleted = True
         self.hold(NOT_HELD)

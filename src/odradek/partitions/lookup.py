@@ -1,7 +1,7 @@
-"""Records found by their time: the engine finds the batch, here its records are read.
+"""Finds records by timestamp: the engine finds the batch, and this module reads its records.
 
-Reading records takes a thread: batches may be large and compressed. A batch whose inside is damaged, which the
-produce path does not look at, is passed over and the search goes on behind it.
+Records are read in a thread: batches may be large and compressed. A batch whose records are malformed, which the
+produce path does not check, is skipped, and the search goes on after it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from odradek.records.iteration import first_at_or_after, max_timestamp_record
 
 log = get_logger("odradek.partition")
 
-# Batches looked into for one request: damaged ones are few, and an attacker's many must not take for ever.
+# The most batches read for one request: damaged ones are few, and many made by an attacker must not take for ever.
 MAX_BATCHES_TRIED = 100
 _SEARCH = Callable[[BatchHeader, bytes], tuple[int, int] | None]
 
 
 class FoundRecord(NamedTuple):
-    """A record's offset, its time in ms, and the leader epoch of its batch."""
+    """A record's offset, its timestamp in ms, and the leader epoch of its batch."""
 
     offset: int
     timestamp_ms: int
@@ -32,7 +32,7 @@ class FoundRecord(NamedTuple):
 
 
 def epoch_at(partition: Partition, offset: int) -> int:
-    """The leader epoch of the batch at `offset`, or the present one where there is none."""
+    """The leader epoch of the batch at `offset`; the log's current one at the log's end."""
     opened = partition.opened()
     if offset >= opened.end_offset:
         return opened.epoch
@@ -47,7 +47,7 @@ def epoch_at(partition: Partition, offset: int) -> int:
 
 
 async def find_by_timestamp(partition: Partition, timestamp_ms: int) -> FoundRecord | None:
-    """The first readable record at or after `timestamp_ms`. Raises `KafkaError`, `LogFailure`."""
+    """The first readable record with a timestamp at or above `timestamp_ms`. Raises `KafkaError`, `LogFailure`."""
     opened = partition.opened()
     upto = opened.durable_end
     from_offset = opened.start_offset
@@ -68,8 +68,8 @@ async def find_by_timestamp(partition: Partition, timestamp_ms: int) -> FoundRec
 
 
 async def find_max_timestamp(partition: Partition) -> FoundRecord | None:
-    """The first record with the highest time; among records without one the first, as in Kafka. Raises `KafkaError`,
-    `LogFailure`."""
+    """The first record with the highest timestamp; where no record has one, the first record, as in Kafka. Raises
+    `KafkaError`, `LogFailure`."""
     opened = partition.opened()
     upto = opened.durable_end
     found = await opened.find_max_timestamp(upto)
@@ -81,7 +81,7 @@ async def find_max_timestamp(partition: Partition) -> FoundRecord | None:
 
     header, record = await _search(partition, opened, found.base_offset, search)
     if record is None:
-        # A damaged batch: its header still says when and where.
+        # The batch is damaged: answer from its header.
         return FoundRecord(header.last_offset, header.max_timestamp, header.leader_epoch)
     if record[1] < NO_TIMESTAMP:
         return None

@@ -1,15 +1,14 @@
-"""One opening of a partition's log, and the state of its producers, which is made of that opening and never outlives
-it.
+"""One opening of a partition's log, and the producer state, which is made from that opening and never outlives it.
 
-Role: load the state of producers when the log is opened; keep it as a snapshot when the log rolls, before records are
-deleted, and when the log is closed. A coordinator's state is loaded and kept through an opening, too.
+Role: load the producer state when the log is opened; save it as a snapshot when the log rolls, before records are
+deleted, and when the log is closed. The state of a coordinator is also loaded and saved through an opening.
 
 Invariants:
-- The state of producers is the newest sound snapshot and the batches behind it, whatever was known before.
-- A snapshot is of the moment at which it was asked for: what is appended while it is written is not in it.
-- A snapshot of producers that cannot be kept ends nothing: the state is made again from the log's headers.
+- The producer state is made from the newest sound snapshot and the batches after it, from nothing else.
+- A snapshot holds the state at the moment of the call: batches appended while it is written are not in it.
+- A producer snapshot that cannot be saved is no failure: the state can be made again from the log's batch headers.
 
-When a log is opened again, and what is answered meanwhile, is the partition's business.
+The partition decides when a log is opened again, and answers requests meanwhile.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from odradek.replay.snapshots import SnapshotDamaged
 
 log = get_logger("odradek.partition")
 
-# Read at a time where producer state is made from a log's batches.
+# Bytes read at a time where producer state is made from a log's batches.
 REPLAY_BYTES = 1_048_576
 
 
 class Opening:
-    """One opening of a partition's log. Who makes state of the log keeps the opening that it was made of, and compares
-    it with the partition's."""
+    """One opening of a partition's log. A component that makes state from the log remembers the opening, and compares
+    it with the partition's current one to know whether the state is still valid."""
 
     __slots__ = ("_counters", "_run", "_scheduler", "_snapshot_offset", "is_over", "log", "producers")
 
@@ -49,21 +48,21 @@ class Opening:
         run: Callable[[Awaitable[None]], None],
     ) -> None:
         self.log = opened
-        """For this room alone, as `producers` is: others ask the partition."""
+        """Used only within `partitions`, as is `producers`: other code asks the partition."""
         self.producers = producers
         self.is_over = False
-        """Whether the partition has another opening by now, or none."""
+        """Whether this is no longer the partition's opening."""
         self._snapshot_offset = snapshot_offset
         self._scheduler = scheduler
         self._counters = counters
         self._run = run
         opened.on_roll = self._note_roll
 
-    # --- state that others make of the log -----------------------------------------------------------------------
+    # --- state that coordinators make from the log ---------------------------------------------------------------
 
     async def load(self, kind: str, read_bytes: int, restore: Callable[[int, bytes], None], take: Take) -> None:
-        """Has a state made of all that is in the log, as `replay.loading` does, when that is on the storage. Raises
-        `LogFailure`, `OffsetOutOfRange`, `OSError`."""
+        """Flushes the log, then replays all of it as `replay.loading` does. Raises `LogFailure`, `OffsetOutOfRange`,
+        `OSError`."""
         self._check()
         opened = self.log
         await opened.flush()
@@ -71,7 +70,7 @@ class Opening:
         await load(opened, kind, self._scheduler.executor, self._counters, read_bytes, restore, take, oldest=oldest)
 
     async def save_snapshot(self, kind: str, offset: int, data: bytes) -> None:
-        """Keeps what such a state is at an offset that is durable. Raises `LogFailure`, `OSError`."""
+        """Saves a snapshot of such a state, at an offset that is durable. Raises `LogFailure`, `OSError`."""
         self._check()
         await self.log.save_snapshot(kind, offset, data)
 
@@ -79,19 +78,19 @@ class Opening:
         if self.is_over:
             raise Refused("the log has been opened anew")
 
-    # --- the state of producers ----------------------------------------------------------------------------------
+    # --- producer state ------------------------------------------------------------------------------------------
 
     def _note_roll(self, base_offset: int) -> None:
-        """The log rolls before its next batch: Kafka keeps the producer state of a segment's beginning, which is as it
-        is now."""
+        """Called when the log rolls. Saves the present producer state, which is that at the new segment's base offset;
+        Kafka saves the same."""
         if base_offset != self._snapshot_offset:
             self._run(self._save_or_warn(self._saving(base_offset)))
 
     @contextlib.asynccontextmanager
     async def keeping_producers(self, offset: int) -> AsyncIterator[None]:
-        """For deleting the records below `offset`: what is known of their producers is kept first, else a batch that is
-        sent again after a crash would be taken for a new one. On a full disk it is kept when the deletion has made
-        room. Raises `LogFailure` or `OSError` where it cannot be kept: then nothing is deleted."""
+        """A context in which records below `offset` are deleted. The producer state is saved first: else, after a
+        crash, a retried batch would be taken for a new one. On a full disk it is saved after the deletion has made
+        room. Raises `LogFailure` or `OSError` where it cannot be saved: then nothing is deleted."""
         end_offset = self.log.end_offset
         is_due = bool(self.producers.producers) and self._snapshot_offset < min(offset, end_offset)
         if is_due:
@@ -99,13 +98,17 @@ class Opening:
                 await self._saving(end_offset)
                 is_due = False
             except StorageFull as failure:
-                log.warning("producers are kept after a deletion", partition=str(self.log.identity), why=str(failure))
+                log.warning(
+                    "producer snapshot is saved only after the deletion",
+                    partition=str(self.log.identity),
+                    why=str(failure),
+                )
         yield
         if is_due:
             await self._save_or_warn(self._saving(self.log.end_offset))
 
     async def close(self) -> None:
-        """Lets open appends become durable, keeps the state of producers, closes the log."""
+        """Flushes the log, saves the producer state, and closes the log."""
         opened = self.log
         try:
             await opened.flush()
@@ -116,7 +119,7 @@ class Opening:
             log.error("log not closed cleanly", partition=str(opened.identity), why=str(failure))
 
     def _saving(self, offset: int) -> Awaitable[None]:
-        """Keeps what is known of producers at the moment of the call, which is that at `offset`."""
+        """Captures the producer state now, as the state at `offset`; awaiting the result saves it."""
         snapshot, aborted = self.producers.to_snapshot(), list(self.producers.transactions.aborted)
 
         async def save() -> None:
@@ -141,13 +144,13 @@ async def open_log(
     counters: PartitionsCounters,
     run: Callable[[Awaitable[None]], None],
 ) -> Opening:
-    """Opens a log and makes the state of its producers. `run` runs what nobody waits for, and what is to end before the
-    log is closed. Raises `LogFailure`, `StorageError` or `OSError`."""
+    """Opens a log and makes its producer state. `run` runs background work that must end before the log is closed.
+    Raises `LogFailure`, `StorageError` or `OSError`."""
     opened = await engine.open(identity, config)
     try:
         producers, snapshot_offset = await _load_producers(opened, scheduler, counters)
     except BaseException:
-        await opened.close()  # a read that fails does not end an opening, and there is one at a time
+        await opened.close()  # a failed read does not end the opening, and a log has only one at a time
         raise
     return Opening(opened, producers, snapshot_offset, scheduler, counters, run)
 
@@ -155,7 +158,7 @@ async def open_log(
 async def _load_producers(
     opened: PartitionLog, scheduler: Scheduler, counters: PartitionsCounters
 ) -> tuple[ProducerState, int]:
-    """The state of a log's producers, and the offset of the snapshot that it was made from, -1 without one. Raises
+    """The producer state of a log, and the offset of the snapshot that it was made from, -1 without one. Raises
     `LogFailure`."""
     producers, now_ms = ProducerState(), scheduler.clock.now_ms()
 
@@ -164,7 +167,7 @@ async def _load_producers(
         try:
             producers = ProducerState.from_snapshot(data)
         except SnapshotDamaged as damage:
-            # Where the records have been deleted, nothing else knows their producers.
+            # The snapshot is the only source where the producers' records have been deleted.
             whole = mended_snapshot(data)
             if whole is None:
                 raise
@@ -177,7 +180,7 @@ async def _load_producers(
             producers = ProducerState.from_snapshot(whole)
         if not producers.knows_aborted:
             start = max(opened.start_offset, offset)
-            producers.transactions.aborted = [one for one in opened.read_aborted() if one.last_offset < start]
+            producers.transactions.restore([one for one in opened.read_aborted() if one.last_offset < start])
 
     snapshot_offset = await load(
         opened,

@@ -1,16 +1,16 @@
 """One partition as producers and consumers see it: append, read, watermarks.
 
-Role: stand between handlers and a `PartitionLog`. A batch that the topic takes is written when it is its turn
-(`placing`, `appending`), and is readable when it is durable (`progress`); a read is bounded by the high watermark. What
-goes at the start of the log is `log_start`'s business.
+Role: stand between handlers and a `PartitionLog`. A batch that the topic accepts is written in its turn (`placing`,
+`appending`), and is readable when it is durable (`progress`); a read is bounded by the high watermark. `log_start`
+deletes records at the start of the log.
 
 Invariants:
-- The high watermark is the log's durable end: nothing above it is ever handed out. The last stable offset is below it
-  as long as a transaction is open, or its end not durable.
+- The high watermark is the log's durable end: nothing above it is returned to consumers. The last stable offset is
+  below it as long as a transaction is open, or its marker is not durable.
 - State derived from the log never outlives an opening of it (`opening`): after a failure the log is opened again, at
-  its durable end and under a higher epoch, and the state is made anew from it.
+  its durable end and under a higher leader epoch, and the state is made again from it.
 
-What a request may do, and how errors look in a response, is the handlers' business.
+Handlers decide what a request may do, and how errors look in a response.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ class Partition:
         self.space = space if space is not None else StorageSpace()
         self.config = config
         self.log: PartitionLog | None = None
-        """For this room alone: others ask the partition."""
+        """Used only within `partitions`: other code asks the partition."""
         self.opening: Opening | None = None
-        """Another one for each opening of the log; None while it is closed."""
+        """The present opening of the log, a new object each time; None while the log is closed."""
         self.producers = ProducerState()
-        self.progress = Progress(self.traffic, self.space, self._flush_failed)
+        self.progress = Progress(self.traffic, self.space, self._flush_failed, self._ends)
         self.log_start = LogStart(identity, self.counters)
         self._placing = Placing(
             identity,
@@ -110,7 +110,7 @@ class Partition:
     # --- opening and closing -------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Opens the log and makes the producer state from it. Raises `LogFailure`, `StorageError` or `OSError`."""
+        """Opens the log and makes its producer state. Raises `LogFailure`, `StorageError` or `OSError`."""
         opening = await open_log(self.engine, self.identity, self.config, self._scheduler, self.counters, self._run)
         self.progress.forget_flushes()
         self._epoch = opening.log.epoch
@@ -125,22 +125,22 @@ class Partition:
         return opening
 
     async def close(self) -> None:
-        """Lets open appends become durable, keeps the producer state, closes the log."""
+        """Flushes the log, saves the producer state, and closes the log."""
         opening = self._let_go()
         if opening is None:
             return
         for task in list(self._background):
             await asyncio.gather(task, return_exceptions=True)
         await opening.close()
-        self.progress.wake()
+        self.progress.change()
 
     async def delete(self) -> None:
-        """Deletes the partition's log; parked fetches learn of it."""
+        """Deletes the partition's log, and wakes parked fetches."""
         self._deletion.set()
         self._let_go()
         self.counters.offline.pop(self.identity, None)
         self.log_start.end()
-        self.progress.wake()
+        self.progress.change()
         # What is under way (an opening after a failure, a snapshot) ends first: the engine deletes closed logs only.
         await asyncio.gather(*self._background, return_exceptions=True)
         self._let_go()
@@ -152,7 +152,7 @@ class Partition:
         self._placing.configure(config)
         if self.log is not None:
             self.log.configure(config)
-            self.progress.wake()  # what is durable may have moved with `odradek.flush`
+            self.progress.change()  # what is durable may have moved with `odradek.flush`
 
     @property
     def deleted(self) -> bool:
@@ -162,14 +162,14 @@ class Partition:
 
     @property
     def end_offset(self) -> int:
-        """Behind the last batch, durable or not. Raises `KafkaError` while the log is closed."""
+        """The log's end offset, after the last batch, durable or not. Raises `KafkaError` while the log is closed."""
         if self.log is None:
             raise self._offline()
         return self.log.end_offset
 
     @property
     def leader_epoch(self) -> int:
-        """The epoch under which this broker serves the partition; the last one known while the log is closed."""
+        """The leader epoch under which this broker serves the partition; while the log is closed, the last one."""
         return self.log.epoch if self.log is not None else self._epoch
 
     def opened(self) -> PartitionLog:
@@ -184,35 +184,40 @@ class Partition:
         return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is offline")
 
     def offsets(self) -> Offsets:
-        """High watermark, last stable offset and start offset."""
+        """The high watermark, last stable offset and log start offset."""
         opened = self.opened()
         return Offsets(opened.durable_end, self.stable_end(opened), opened.start_offset)
 
     def visible(self, current_leader_epoch: int, committed_only: bool) -> tuple[PartitionLog, int, int, int, int]:
-        """What a consumer may see at this moment: the opened log, its start offset, high watermark and last stable
-        offset, and which of the last two ends what it reads. Raises `KafkaError`: where the log is offline, or the
+        """What a consumer may read now: the open log, its start offset, high watermark and last stable offset, and the
+        offset that bounds its reads (one of the last two). Raises `KafkaError` where the log is offline, or the
         consumer's leader epoch is not the partition's."""
-        opened = self.log or self.opened()  # for the error: a call for each partition would be felt
+        opened = self.log or self.opened()  # `opened` only raises here: a call for each partition costs too much
         if current_leader_epoch >= 0:
             self.check_epoch(current_leader_epoch)
         high_watermark, stable_end = opened.durable_end, self.stable_end(opened)
         return opened, opened.start_offset, high_watermark, stable_end, stable_end if committed_only else high_watermark
 
     def stable_end(self, opened: PartitionLog) -> int:
-        """The last stable offset: below it every transaction has ended, and for certain."""
+        """The last stable offset: below it every transaction has ended, with a durable marker."""
         stable_end = self.producers.transactions.stable_end(opened.durable_end)
         return stable_end if stable_end > opened.start_offset else opened.start_offset
+
+    def _ends(self) -> tuple[int, int]:
+        """Last stable offset and high watermark, for who waits for them to move; equal while the log is closed."""
+        opened = self.log
+        return (self.stable_end(opened), opened.durable_end) if opened is not None else (-1, -1)
 
     def aborted_between(self, offset: int, upto: int) -> list[AbortedTransaction]:
         """The aborted transactions that have records from `offset` to before `upto`, by first offset."""
         return self.producers.transactions.aborted_between(offset, upto)
 
     def active_producers(self) -> Iterable[Producer]:
-        """What is known of the idempotent and transactional producers."""
+        """The state of each idempotent and transactional producer."""
         return self.producers.producers.values()
 
     def size_bytes(self) -> int:
-        """Bytes of batches held; 0 while the log is closed."""
+        """Bytes of batches in the log; 0 while it is closed."""
         return self.log.size_bytes() if self.log is not None else 0
 
     def unread_from(self, offset: int) -> Unread | Awaitable[Unread | None] | None:
@@ -220,7 +225,8 @@ class Partition:
         return self.opened().unread_from(offset)
 
     def check_epoch(self, current_leader_epoch: int) -> None:
-        """Compares a client's idea of the leader epoch (KIP-320); -1 is none. Raises `KafkaError`."""
+        """Compares a client's leader epoch with the partition's (KIP-320); -1 is none. Raises `KafkaError` where they
+        differ."""
         if current_leader_epoch < 0 or current_leader_epoch == self.leader_epoch:
             return
         if current_leader_epoch < self.leader_epoch:
@@ -228,7 +234,7 @@ class Partition:
         raise KafkaError(ErrorCode.UNKNOWN_LEADER_EPOCH)
 
     def epoch_end(self, epoch: int) -> EpochEnd | None:
-        """Where the largest epoch not above `epoch` ends, up to the high watermark; None if there is none."""
+        """The largest leader epoch not above `epoch` and its end, at most the high watermark; None if there is none."""
         opened = self.opened()
         if epoch == opened.epoch:
             return EpochEnd(epoch, opened.durable_end)
@@ -240,10 +246,10 @@ class Partition:
 
     def append(self, data: Buffer, ask: Ask | None = None) -> Placed:
         """Checks and appends the one batch in `data`, as a producer sent it. `ask` asks the coordinator whether a batch
-        belongs to an open transaction; without it no transactional batch is taken.
+        belongs to an open transaction; without it transactional batches are refused.
 
-        Returns a result, or a task of one where the topic's settings need the records looked at. Never raises for
-        what the peer or the disk did."""
+        Returns a result, or a task of one where the batch must wait. Errors of the client or the disk are in the
+        result, never raised."""
         try:
             batch = check_batch(data)
         except InvalidBatch as error:
@@ -254,14 +260,14 @@ class Partition:
         appending = self._appending
         if batch.header.attributes & TRANSACTIONAL_BIT:
             return appending.in_transaction(batch, ask)
-        # As `Appending` asks, without a call.
+        # The condition of `Appending._must_wait`, inlined to save a call.
         if appending.newest is not None or (appending.preparation is not None and appending.preparation.wanted(batch)):
             return appending.prepare(batch)
         return self._placing.place(batch)
 
     def append_all(self, datas: Sequence[Buffer]) -> list[Placed]:
-        """`append` for each of several, in their order. Neighbours that need nothing but room share one write, which
-        costs less than half of one for each."""
+        """`append` for each of several batches, in their order. Adjacent batches without a producer id that need no
+        preparation share one write, which costs less than half of one write each."""
         results: list[Placed] = []
         group: list[RecordBatch] = []
         now_ms = self.clock.now_ms()
@@ -279,7 +285,7 @@ class Partition:
             except InvalidBatch as error:
                 placed = AppendResult.refused(unsound(error))
             except (TimesInDoubt, KafkaError):
-                pass  # `append` says it again, with the answer
+                pass  # `_append_sound` below meets it again, and returns the result
             if group:
                 results += placing.write_all(group, now_ms, self.config.segment_bytes)
                 group = []
@@ -291,18 +297,18 @@ class Partition:
     def end_transaction(
         self, producer_id: int, producer_epoch: int, coordinator_epoch: int, committed: bool
     ) -> asyncio.Future[None]:
-        """Appends the marker that ends a producer's transaction, behind what waits to be placed; done when that is
-        durable. It fails with `KafkaError`: INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED, or as `opened`; or
-        with `LogFailure`."""
+        """Appends the marker that ends a producer's transaction, after all batches that wait to be placed. The future
+        is done when the marker is durable. It fails with `KafkaError` (INVALID_PRODUCER_EPOCH,
+        TRANSACTION_COORDINATOR_FENCED, or as `opened` does) or with `LogFailure`."""
         return self._appending.mark(Marker(producer_id, producer_epoch, coordinator_epoch, committed))
 
     def append_own(self, batch: RecordBatch, opening: Opening | None) -> asyncio.Future[None]:
-        """Appends a batch of the broker's own to the opening of the log that it was made for; what is durable when it
-        has. Raises `LogFailure`, `Refused` where that opening is over."""
+        """Appends a batch that the broker itself has made, to the opening that it was made for. Returns a future that
+        is done when the batch is durable. Raises `LogFailure`; `Refused` where that opening is over."""
         return self._placing.append_own(batch, opening)
 
     def must_wait(self) -> bool:
-        """Whether even an acks=1 append waits for its flush: the leader epoch itself is not durable yet."""
+        """Whether even an acks=1 append must wait for its flush, because the leader epoch is not durable yet."""
         return self.log is not None and not self.log.established
 
     # --- failure and recovery ------------------------------------------------------------------------------------
@@ -321,7 +327,7 @@ class Partition:
         self._let_go()
         self._went_offline()
         self.progress.forget_flushes()
-        self.progress.wake()
+        self.progress.change()
         self._run(self._reopen(failed))
 
     async def _reopen(self, failed: PartitionLog | None) -> None:
@@ -333,14 +339,14 @@ class Partition:
         log.warning(
             "log back", partition=str(self.identity), end_offset=self.log.end_offset, leader_epoch=self.log.epoch
         )
-        self.progress.wake()
+        self.progress.change()
 
     def _went_offline(self) -> None:
         self.counters.log_failures += 1
         self.counters.offline[self.identity] = self.clock.monotonic()
 
     def begin_offline(self, failure: LogFailure | StorageError | OSError) -> None:
-        """Serves nothing until a log that failed to open does open."""
+        """Begins the partition offline, because its log failed to open, and tries to open it again until it opens."""
         log.error("log not opened, trying again", partition=str(self.identity), why=str(failure))
         self._went_offline()
         self._run(self._reopen(None))
@@ -355,10 +361,10 @@ class Partition:
     def read(
         self, offset: int, max_bytes: int, minimum_one: bool, upto: int | None = None, spans: bool = False
     ) -> list[Buffer] | Awaitable[list[Buffer]]:
-        """Batches from the one that contains `offset` up to the high watermark, or to `upto` below it; see
+        """Reads batches from the one that contains `offset` up to the high watermark, or to `upto` below it; see
         `PartitionLog.read`.
 
-        Raises `KafkaError`, also when it is awaited: OFFSET_OUT_OF_RANGE below the start or above the end,
+        Raises `KafkaError`, also when awaited: OFFSET_OUT_OF_RANGE below the start or above the end,
         KAFKA_STORAGE_ERROR where the disk fails."""
         opened = self.opened()
         if offset > opened.end_offset or offset < opened.start_offset:
@@ -387,17 +393,17 @@ class Partition:
     # --- deletion ------------------------------------------------------------------------------------------------
 
     async def delete_records(self, offset: int) -> int:
-        """Moves the start to `offset` (-1: the high watermark); returns the new start. Raises `KafkaError`."""
+        """Moves the log start offset to `offset` (-1: the high watermark); returns the new one. Raises `KafkaError`."""
         if self.opening is None:
             raise self._offline()
         return await self.log_start.delete_records(self.opening, offset)
 
     async def retain(self, now_ms: int, guard: Guard | None = None) -> int:
-        """Deletes what retention no longer keeps, and the guard does not hold; returns the bytes."""
+        """Deletes the segments that retention does not keep and the guard does not hold; returns their bytes."""
         return await self.log_start.retain(self.opening, now_ms, guard) if self.opening is not None else 0
 
     async def look_at_guard(self, now_ms: int, guard: Guard | None) -> None:
-        """Sees whether the guard refuses appends from now on."""
+        """Applies the guard: decides whether it refuses appends from now on."""
         if self.opening is not None:
             await self.log_start.look_at_guard(self.opening, now_ms, guard)
 

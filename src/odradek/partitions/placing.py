@@ -1,10 +1,11 @@
-"""Gives batches their place in a partition's log: a producer's, the broker's own, and the markers of transactions.
+"""Writes batches to a partition's log: those of producers, those that the broker makes, and transaction markers.
 
-Role: ask whether the topic takes a batch (`admission`), write it to the log that is open, note it in the state of
-producers and in the partition's progress. In which order batches come here is `appending`'s business.
+Role: check whether the topic accepts a batch (`admission`), write it to the open log, and note it in the producer state
+and in the partition's progress. `appending` decides the order in which batches come here.
 
 Invariants:
-- What is written is noted in the state of producers before anything else can happen: the next batch is judged by it.
+- What is written is noted in the state of producers before anything else can happen: the next batch is judged by it,
+  and who waits for committed data is told by the last stable offset, which follows from it.
 - A batch of the broker's own goes to the opening of the log that it was made for, or nowhere.
 - A write that fails, but for want of room, is told to the partition, which ends that opening.
 """
@@ -64,7 +65,7 @@ class Placing:
         offline: Callable[[], KafkaError],
         on_failure: Callable[[LogFailure], None],
     ) -> None:
-        """`offline` says what is answered while no log is open; `on_failure` is told of a write that has failed."""
+        """`offline` returns the error to answer while no log is open; `on_failure` is called for a failed write."""
         self._identity = identity
         self._clock = scheduler.clock
         self._counters = counters
@@ -74,11 +75,11 @@ class Placing:
         self._offline = offline
         self._on_failure = on_failure
         self.opening: Opening | None = None
-        """What is written to; None while the log is closed."""
+        """The opening that batches are written to; None while the log is closed."""
         self.producers = ProducerState()
-        """Those of the opening; while the log is closed, those of the last one."""
+        """The producer state of the opening; while the log is closed, that of the last opening."""
         self.marker_listeners: list[Callable[[int, bool], None]] = []
-        """Called with producer id and outcome when the end of a transaction has been appended."""
+        """Called with the producer id, and whether the transaction was committed, when a marker has been appended."""
         self.admission = Admission(config)
         self.appending = Appending(
             config,
@@ -90,7 +91,7 @@ class Placing:
         )
 
     def begin(self, opening: Opening) -> None:
-        """The log has been opened."""
+        """Begins to write to a new opening of the log."""
         self.opening, self.producers = opening, opening.producers
 
     def configure(self, config: LogConfig) -> None:
@@ -106,7 +107,7 @@ class Placing:
             return AppendResult.refused(self._offline())
         if self._log_start.refusal:
             self._counters.guard_refusals += 1
-            # An error that every client tries again; few do so with those that would say it better.
+            # Every client retries this error; few would retry those that describe the cause better.
             return AppendResult(ErrorCode.NOT_ENOUGH_REPLICAS, message=self._log_start.refusal)
         now_ms = self._clock.now_ms()
         try:
@@ -116,8 +117,8 @@ class Placing:
         except KafkaError as refused:
             return AppendResult.refused(refused)
         if isinstance(admitted, KeptBatch):
-            # A repetition: not appended again, but acknowledged only when the first copy is durable, which the
-            # newest future covers, since futures resolve in offset order.
+            # A repeated batch is not appended again. It is acknowledged when the first copy is durable, for which the
+            # newest flush suffices, since futures resolve in offset order.
             time_ms = admitted.timestamp_ms if self.admission.has_log_append_time else -1
             durable = self._progress.newest_flush()
             return AppendResult(
@@ -127,17 +128,17 @@ class Placing:
         return result
 
     def write_all(self, batches: Sequence[RecordBatch], now_ms: int, segment_bytes: int) -> list[AppendResult]:
-        """Writes admitted batches, together where they fit into a segment."""
+        """Writes admitted batches, in one write where they fit in one segment."""
         size = sum(batch.size for batch in batches)
         if len(batches) > 1 and size <= min(segment_bytes, self._space.left_bytes):
             return self._write(batches, size, now_ms)
         return [self._write((batch,), batch.size, now_ms)[0] for batch in batches]
 
     def _write(self, batches: Sequence[RecordBatch], size: int, now_ms: int) -> list[AppendResult]:
-        """Writes admitted batches of `size` bytes in all, at once."""
+        """Writes admitted batches, of `size` bytes in all, in one write."""
         opening = self.opening
         if opening is None:
-            # The write before this one failed.
+            # The write of an earlier batch of the same call has failed.
             return [AppendResult.refused(self._offline())] * len(batches)
         if size > self._space.left_bytes:
             return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=self._space.refuse(size))] * len(batches)
@@ -150,7 +151,7 @@ class Placing:
         except (Refused, LogFailure) as failure:
             self._on_failure(failure)
             return [AppendResult(ErrorCode.KAFKA_STORAGE_ERROR, message=str(failure))] * len(batches)
-        self._progress.note_append(durable, size, end_offset - offset, len(batches))
+        records = end_offset - offset
         append_time_ms = now_ms if self.admission.has_log_append_time else -1
         results = []
         for batch in batches:
@@ -159,9 +160,10 @@ class Placing:
                 self.producers.record(header, offset, now_ms)
             results.append(AppendResult(ErrorCode.NONE, offset, append_time_ms, opened.start_offset, durable=durable))
             offset += header.last_offset_delta + 1
+        self._progress.note_append(durable, size, records, len(batches))
         return results
 
-    # --- the broker's own ----------------------------------------------------------------------------------------
+    # --- markers, and batches that the broker makes --------------------------------------------------------------
 
     def _place_marker(self, marker: Marker) -> asyncio.Future[None]:
         producer_id, producer_epoch, coordinator_epoch, committed = marker
@@ -181,6 +183,7 @@ class Placing:
         base_offset = opening.log.end_offset
         durable = self._append_own(batch, opening)
         self.producers.record_marker(batch.header, base_offset, coordinator_epoch, committed, now_ms)
+        self._note_own(batch, durable)
         for listener in self.marker_listeners:
             listener(producer_id, committed)
         return durable
@@ -193,6 +196,7 @@ class Placing:
         durable = self._append_own(batch, opening)
         if batch.header.producer_id >= 0:
             self.producers.record(batch.header, base_offset, self._clock.now_ms())
+        self._note_own(batch, durable)
         return durable
 
     def _append_own(self, batch: RecordBatch, opening: Opening) -> asyncio.Future[None]:
@@ -205,5 +209,7 @@ class Placing:
         except LogFailure as failure:
             self._on_failure(failure)
             raise
-        self._progress.note_append(durable, batch.size, batch.header.last_offset_delta + 1, 1)
         return durable
+
+    def _note_own(self, batch: RecordBatch, durable: asyncio.Future[None]) -> None:
+        self._progress.note_append(durable, batch.size, batch.header.last_offset_delta + 1, 1)

@@ -1,10 +1,10 @@
-"""What is done to some batches before they are appended: their records are looked at, or compressed anew.
+"""Prepares some batches before they are appended: reads their records, or recompresses them.
 
-Sans-IO, run in a thread: it is the only way in on which records are parsed. Here come the batches of topics whose
-settings ask for it (`cleanup.policy=compact` needs keys, `message.timestamp.before.max.ms` every record's time, and
-`compression.type` other than `producer` its codec), and on any topic those whose headers cannot be right about time,
-or would have the batch refused for it: what counts is what the records say. Whether that is taken is said by
-`admission`; order among batches is kept by `appending`.
+Sans-IO, and runs in a thread. This is the only part of the produce path that parses records. It is used for topics
+whose settings need it (`cleanup.policy=compact` needs keys, `message.timestamp.before.max.ms` every record's timestamp,
+a `compression.type` other than `producer` its codec). On any topic it is used for batches whose header's timestamps
+cannot be right or would have the batch refused: the records' own timestamps decide. `admission` checks what is found
+here; `appending` keeps the order of batches.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CODECS = {
 
 
 class Preparation:
-    """What one topic's settings ask for."""
+    """The preparation that one topic's settings need."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Preparation:
         self.level = level
         self.keys = keys
         self.create_time = create_time
-        """Whether the records' own times count."""
+        """Whether the topic uses the records' own timestamps (CreateTime)."""
         self.before_max_ms = before_max_ms
         self.after_max_ms = after_max_ms
         self.max_bytes = max_bytes
-        """Of a batch that is looked into, decompressed."""
+        """The most decompressed bytes of a batch whose records are read."""
         self.is_plain = codec is None and not keys and before_max_ms == LONG_MAX
-        """Whether batches are appended as they come, but for those whose headers are in doubt."""
+        """Whether only batches whose headers are in doubt need preparation."""
 
     @classmethod
     def of(cls, config: LogConfig) -> Preparation:
@@ -72,20 +72,20 @@ class Preparation:
         )
 
     def wanted(self, batch: RecordBatch) -> bool:
-        """Whether this batch must be prepared; one that comes in the topic's codec already need not be compressed."""
+        """Whether the topic's settings need this batch prepared. A batch in the topic's codec is not recompressed."""
         return (
             self.keys or self.before_max_ms != LONG_MAX or (self.codec is not None and self.codec != batch.header.codec)
         )
 
     def in_doubt(self, header: BatchHeader, now_ms: int) -> bool:
-        """Whether the records must be asked for their times: the header's are unset, contradict each other, or would
-        have the batch refused. `Admission.admit` asks the same of every batch."""
+        """Whether the records' timestamps must be read, because the header's are unset, contradict each other, or would
+        have the batch refused. `Admission.admit` has the same condition."""
         return self.create_time and not (
             0 <= header.base_timestamp <= header.max_timestamp <= now_ms + self.after_max_ms
         )
 
     def prepare(self, batch: RecordBatch, now_ms: int) -> RecordBatch:
-        """The batch to append. Raises `RecordsRefused`. Takes as long as it takes."""
+        """Returns the batch to append. Raises `RecordsRefused`. Slow for large batches: run it in a thread."""
         try:
             if self.keys or self.before_max_ms != LONG_MAX or self.in_doubt(batch.header, now_ms):
                 batch = self._look_inside(batch, now_ms)
@@ -96,7 +96,7 @@ class Preparation:
         return batch
 
     def _look_inside(self, batch: RecordBatch, now_ms: int) -> RecordBatch:
-        """The batch, its records' keys and times checked, under a header that says their max timestamp."""
+        """Checks the records' keys and timestamps; returns the batch with their max timestamp in its header."""
         header = batch.header
         data = batch.buffers[0] if len(batch.buffers) == 1 else b"".join(batch.buffers)
         earliest, latest = now_ms - self.before_max_ms, now_ms + self.after_max_ms

@@ -1,16 +1,16 @@
-"""What a partition remembers of its idempotent producers, so that a retried batch is kept once (KIP-98).
+"""The producer state of a partition, by which a retried batch is appended only once (KIP-98).
 
-Sans-IO. For each producer id: the epoch, and the last five batches with their sequence numbers (the Java client keeps
-at most five in flight). `check` says what a batch is: next in order, a repetition, or an error; `record` notes that it
-was appended. State is made from the log: a snapshot, then `replay` of every later batch.
+Sans-IO. For each producer id it holds the epoch, and the last five batches with their sequence numbers (the Java client
+has at most five in flight). `check` tells whether a batch is the next in order, a repetition, or an error; `record`
+notes that it was appended. The state is made from the log: from a snapshot, then by `replay` of every later batch.
 
-Deviations from Kafka, for the user's good: the time that expiry counts from is when the batch arrived, not the
-records' own time (replaying old events must not forget a live producer); and the snapshot keeps all five batches, in
-a trailer that Kafka's reader skips, so that a restart does not turn a repetition into a sequence error.
+Two deviations from Kafka help users. Expiry counts from the time when a batch arrived, not from the records' timestamps
+(a producer that writes old events must not expire while it is active). And the snapshot holds all five batches, in a
+trailer that Kafka's reader skips, so that a retry after a restart is no sequence error.
 
-A transaction of a producer begins with its first transactional batch and ends with a marker, a control batch that its
-coordinator has written; it is kept in `transactions`, and in the producer's state. Which producers may write is decided
-elsewhere.
+A transaction begins with the producer's first transactional batch and ends with a marker, a control batch from the
+transaction coordinator; it is noted in `transactions` and in the producer's state. Other modules decide which producers
+may write.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NO_COORDINATOR_EPOCH = -1
 
 
 class KeptBatch(NamedTuple):
-    """An appended batch, as far as a repetition must be known again."""
+    """The fields of an appended batch that are needed to recognise a repetition."""
 
     first_sequence: int
     last_sequence: int
@@ -59,7 +59,7 @@ class KeptBatch(NamedTuple):
 
 
 class Producer:
-    """One producer's state. `batches` is oldest first, all of the current epoch."""
+    """One producer's state. `batches` are those of the current epoch, the oldest first."""
 
     __slots__ = (
         "batches",
@@ -84,24 +84,24 @@ class Producer:
 
 
 class ProducerState:
-    """The producers of one partition."""
+    """The state of all producers of one partition."""
 
     def __init__(self) -> None:
         self.producers: dict[int, Producer] = {}
         self.transactions = Transactions()
         self.knows_aborted = True
-        """Whether the aborted transactions are all there: another broker's snapshot has none."""
+        """Whether all aborted transactions are known: a snapshot written by Apache Kafka does not hold them."""
 
     def has_open_transaction(self, producer_id: int, epoch: int) -> bool:
-        """Whether the producer has written to this partition in the transaction that is open."""
+        """Whether the producer has written to this partition in its open transaction."""
         producer = self.producers.get(producer_id)
         return producer is not None and producer.current_txn_first_offset >= 0 and producer.epoch == epoch
 
     def check(self, header: BatchHeader) -> KeptBatch | None:
-        """None for a batch to append, the kept batch for a repetition of it. Raises `KafkaError` with
-        INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_TXN_STATE, as Kafka does.
+        """Returns None for a batch to append; for a repetition, the batch that was appended before. Raises `KafkaError`
+        with INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_TXN_STATE, as Kafka does.
 
-        Without any state of the producer (its records are gone, or it is new) every sequence is taken."""
+        Where there is no state of the producer (its records are deleted, or it is new) any sequence is accepted."""
         producer = self.producers.get(header.producer_id)
         if producer is None:
             return None
@@ -151,7 +151,7 @@ class ProducerState:
             self.transactions.begin(header.producer_id, base_offset)
 
     def check_marker(self, producer_id: int, epoch: int, coordinator_epoch: int) -> None:
-        """Whether a transaction's end may be written. Raises `KafkaError` with INVALID_PRODUCER_EPOCH or
+        """Checks whether a transaction's marker may be written. Raises `KafkaError` with INVALID_PRODUCER_EPOCH or
         TRANSACTION_COORDINATOR_FENCED."""
         producer = self.producers.get(producer_id)
         if producer is None:
@@ -170,7 +170,7 @@ class ProducerState:
     def record_marker(
         self, header: BatchHeader, base_offset: int, coordinator_epoch: int, committed: bool, now_ms: int
     ) -> None:
-        """Notes the end of a producer's transaction."""
+        """Notes an appended marker, the end of a producer's transaction."""
         producer = self.producers.get(header.producer_id)
         if producer is None:
             producer = self.producers[header.producer_id] = Producer(header.producer_id, header.producer_epoch)
@@ -183,8 +183,8 @@ class ProducerState:
         self.transactions.end(header.producer_id, base_offset, committed)
 
     def expire(self, now_ms: int, expiration_ms: int) -> int:
-        """Forgets producers that were silent longer than `expiration_ms`; returns how many. One heard of in the future
-        (the clock was set back) counts as heard of now, else it would be kept until then."""
+        """Forgets producers whose last batch is `expiration_ms` old or older; returns how many. A last time in the
+        future (the clock was set back) becomes `now_ms`, else such a producer would be kept too long."""
         for producer in self.producers.values():
             producer.last_timestamp_ms = min(producer.last_timestamp_ms, now_ms)
         gone = [
@@ -197,7 +197,7 @@ class ProducerState:
         return len(gone)
 
     def replay(self, header: BatchHeader, batch: Buffer, now_ms: int) -> None:
-        """Notes a batch of a log, which has been checked; they come in their order."""
+        """Notes a checked batch of the log. Call it for all batches in order."""
         if header.producer_id < 0:
             return
         if not header.is_control:
@@ -206,13 +206,13 @@ class ProducerState:
             self.record_marker(header, header.base_offset, *end, now_ms)
 
     def replay_damaged(self, header: BatchHeader, now_ms: int) -> None:
-        """Notes a batch that is damaged somewhere, as far as its header goes on where its producer was. A marker ends
-        the transaction as aborted: that it ended is certain, and what may have been aborted is not served."""
+        """Notes a damaged batch, if its header plausibly continues its producer's state. A damaged marker ends the
+        transaction as aborted: it has ended for certain, and records that may have been aborted must not be served."""
         producer = self.producers.get(header.producer_id)
         if producer is None:
             return
         if header.is_control:
-            # The second version of transactions raises the epoch with each end.
+            # Transactions of version 2 (KIP-890) raise the producer epoch with each marker.
             if producer.current_txn_first_offset >= 0 and 0 <= header.producer_epoch - producer.epoch <= 1:
                 self.record_marker(header, header.base_offset, producer.coordinator_epoch, False, now_ms)
         elif header.producer_epoch == producer.epoch and header.base_sequence == (
@@ -221,7 +221,7 @@ class ProducerState:
             self.record(header, header.base_offset, now_ms)
 
     def to_snapshot(self) -> bytes:
-        """The state in the bytes of Kafka's `.snapshot` file (version 1), with our trailer."""
+        """The state in the format of Kafka's `.snapshot` file (version 1), with Odradek's trailer."""
         entries = [_COUNT.pack(len(self.producers))]
         batches = []
         for producer in self.producers.values():
@@ -249,7 +249,7 @@ class ProducerState:
 
     @classmethod
     def from_snapshot(cls, data: bytes) -> ProducerState:
-        """Reads `to_snapshot`'s bytes, or a file of Apache Kafka's. Raises `SnapshotDamaged`."""
+        """Reads a snapshot from `to_snapshot` or from Apache Kafka. Raises `SnapshotDamaged`."""
         state = cls()
         try:
             version, crc = _HEADER.unpack_from(data, 0)
@@ -285,10 +285,12 @@ class ProducerState:
                 if trailer_version >= _TRAILER_VERSION:
                     (count,) = _COUNT.unpack_from(data, position)
                     position += _COUNT.size
-                    state.transactions.aborted = [
-                        AbortedTransaction(*_ABORTED.unpack_from(data, position + index * _ABORTED.size))
-                        for index in range(count)
-                    ]
+                    state.transactions.restore(
+                        [
+                            AbortedTransaction(*_ABORTED.unpack_from(data, position + index * _ABORTED.size))
+                            for index in range(count)
+                        ]
+                    )
         except (struct.error, KeyError) as error:
             raise SnapshotDamaged(f"cut short or contradictory: {error}") from None
         for producer in sorted(state.producers.values(), key=lambda one: one.current_txn_first_offset):
@@ -298,7 +300,7 @@ class ProducerState:
 
 
 def mended_snapshot(data: bytes) -> bytes | None:
-    """A damaged snapshot with the one bit turned back that has flipped; None where it is not one."""
+    """A damaged snapshot with its one flipped bit corrected; None where no single bit explains the damage."""
     if not _HEADER.size < len(data) <= MENDED_MAX_BYTES:
         return None
     version, crc = _HEADER.unpack_from(data, 0)
@@ -311,7 +313,7 @@ def mended_snapshot(data: bytes) -> bytes | None:
 
 
 def read_marker(header: BatchHeader, batch: Buffer) -> tuple[int, bool] | None:
-    """The coordinator's epoch of a control batch that ends a transaction, and whether it commits; None for another."""
+    """(coordinator epoch, whether it commits) of a transaction marker; None for another control batch."""
     for record in iterate(header, batch):
         kind = read_control_key(record.key)
         if kind is None or kind[1] not in (CONTROL_ABORT, CONTROL_COMMIT):

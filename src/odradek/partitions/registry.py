@@ -1,10 +1,10 @@
 """All partitions that this broker serves, by topic name and by topic id.
 
-Role: follow the metadata (topics made, deleted, enlarged, settings changed), open and close partitions, and run the
-periodic work over them. The metadata says what should exist; nothing here decides that.
+Role: follow the metadata (topics created and deleted, partitions added, settings changed), open and close partitions,
+and run the periodic work over them. The metadata decides which partitions exist.
 
-Invariants: a partition in the table is open or on its way back from a failure; a topic's partitions are all in the
-table when the change that made them is answered.
+Invariants: a partition in the table is open, or is being opened again after a failure; when the request that creates
+partitions is answered, all of them are in the table.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageEr
 from odradek.logs import get_logger
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard
+from odradek.partitions.parked_fetches import ReadyFetches
 from odradek.partitions.partition import Partition
 from odradek.partitions.space import StorageSpace
 
 log = get_logger("odradek.partitions")
 
-# Logs opened side by side when a broker starts; what waits for the disk is in the engine's threads.
+# Logs opened concurrently when a broker starts; the disk work runs in the engine's threads.
 OPEN_AT_ONCE = 64
 
 
@@ -42,7 +43,7 @@ class Topic:
 
 
 async def _nobody(partition: Partition) -> None:
-    """Whom it does not concern."""
+    """Does nothing: the default for `on_deleted`."""
 
 
 class Partitions:
@@ -57,8 +58,8 @@ class Partitions:
         guards_of: Callable[[Topic], Mapping[int, Guard]] = lambda topic: {},
         on_deleted: Callable[[Partition], Awaitable[None]] = _nobody,
     ) -> None:
-        """`guards_of`: what guards a topic's partitions from retention, by index. `on_deleted`: told when retention has
-        deleted something of a partition."""
+        """`guards_of` returns the retention guards of a topic's partitions by index; `on_deleted` is called when
+        retention has deleted segments of a partition."""
         self.engine = engine
         self.scheduler = scheduler
         self.executor = scheduler.executor
@@ -71,6 +72,7 @@ class Partitions:
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
         self.counters = PartitionsCounters()
+        self.ready_fetches = ReadyFetches()
         self._guards_of = guards_of
         self._on_deleted = on_deleted
 
@@ -86,7 +88,7 @@ class Partitions:
         return found.partitions[index]
 
     async def add(self, name: str, topic_id: bytes, count: int, config: LogConfig) -> None:
-        """Opens a topic's partitions up to `count`; those that it has stay as they are."""
+        """Opens a topic's partitions up to `count`; those already open stay as they are."""
         topic = self.topics.get(name)
         if topic is None:
             topic = Topic(name, topic_id, config)
@@ -130,7 +132,7 @@ class Partitions:
             try:
                 await partition.delete()
             except (LogFailure, StorageError, OSError) as failure:
-                # The metadata has forgotten the topic: the next start removes what is left of it.
+                # The metadata has no such topic any more: the next start removes its logs.
                 log.error("log not deleted", partition=str(partition.identity), why=str(failure))
 
     def configure(self, name: str, config: LogConfig) -> None:
@@ -162,7 +164,7 @@ class Partitions:
                     await self._on_deleted(partition)
 
     async def look_at_guards(self) -> None:
-        """Sees whether guards that refuse appends at their limits have reached them, or no longer have."""
+        """Applies the guards that may refuse appends: decides for each partition whether they do from now on."""
         now_ms = self.ages.now_ms()
         for topic in list(self.topics.values()):
             config = topic.config
@@ -178,8 +180,8 @@ class Partitions:
                     log.error("retention failed", partition=str(partition.identity), why=str(failure))
 
     async def look_at_space(self) -> None:
-        """Asks the engine how much room there is, in a thread, and has it give back what it can where that is too
-        little. Looks at one time are one."""
+        """Asks the engine in a thread for the free bytes. Where they are too few, has it remove deleted files at once
+        and runs retention early. Concurrent calls share one look."""
         self._begin_look()
         assert self._look is not None
         await asyncio.shield(self._look)
@@ -202,12 +204,12 @@ class Partitions:
             self._early_retention = asyncio.ensure_future(self._make_room())
 
     async def _make_room(self) -> None:
-        """What retention would delete at its next look goes now."""
+        """Runs retention now, and has the engine remove the deleted files at once."""
         await self.retain()
         self.engine.free_now()
 
     def expire_producers(self, expiration_ms: int) -> None:
-        """Forgets producers that were silent too long, on every partition."""
+        """Forgets the producers of all partitions that have not written for `expiration_ms`."""
         now_ms = self.ages.now_ms()
         for partition in self:
             partition.expire_producers(now_ms, expiration_ms)

@@ -1,9 +1,8 @@
-"""What follows the failure of a partition's log: it is opened again, for as long as that takes.
+"""Opens a partition's log again after a failure, with as many attempts as that takes.
 
-Role: the loop with its delays. What is taken back while the log is closed, and what is said of it, is the partition's
-business.
+Role: the loop with its delays. The partition answers requests while the log is closed.
 
-Invariant: only the partition's deletion ends the trying.
+Invariant: only success or the partition's deletion ends the attempts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ async def reopen(
     open_log: Callable[[], Awaitable[None]],
     deletion: asyncio.Event,
 ) -> bool:
-    """Closes the opening that has failed, if there is one, and calls `open_log` until it succeeds; False where the
+    """Closes the failed opening, if there is one, and calls `open_log` until it succeeds; returns False where the
     partition is deleted before."""
     for delay_s in delays():
         if deletion.is_set():

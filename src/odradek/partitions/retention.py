@@ -1,13 +1,13 @@
-"""Retention: which segments of a log `retention.ms` and `retention.bytes` no longer keep, and their end.
+"""Retention: finds and deletes the segments of a log that `retention.ms` and `retention.bytes` no longer keep.
 
-Role: the policy, once for all engines, which only tell their segments, roll and delete. What may stop it (a topic's
-cleanup policy, the guard) and what is kept before a deletion is in `log_start`.
+Role: the policy, the same for all engines, which only list their segments, roll and delete. `log_start` checks what
+may forbid a deletion (the topic's cleanup policy, the guard), and saves the producer state before one.
 
 Invariants:
-- Whole segments go, the oldest first, none that ends above the given bound: nothing that was appended meanwhile.
-- Records without a time are as old as their append.
-- The older segments go before the last one is ended: on a full disk they make the room that the new segment needs. That
-  one is there for certain before the last one goes.
+- Whole segments are deleted, the oldest first, and none that ends above the given bound, so nothing appended meanwhile.
+- Records without a timestamp have the age of their append.
+- The older segments are deleted before the active one is rolled: on a full disk they make the room that the new segment
+  needs. The new segment is durable before the last one is deleted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Expendable(NamedTuple):
     end_offset: int
     size_bytes: int
     overdue_ms: int
-    """For how long `retention.ms` has been over for its newest record; where only `retention.bytes` is, its age."""
+    """By how much the age of its newest record exceeds `retention.ms`; where only `retention.bytes` is exceeded, that
+    age."""
 
 
 async def expendable(log: PartitionLog, now_ms: int, upto: int) -> list[Expendable]:
@@ -49,8 +50,8 @@ async def expendable(log: PartitionLog, now_ms: int, upto: int) -> list[Expendab
 
 
 async def delete(log: PartitionLog, upto: int) -> int:
-    """Deletes the segments that end at or below `upto`, the last one too where the log still ends there; returns how
-    many bytes went. Raises `LogFailure`."""
+    """Deletes the segments that end at or below `upto`, and the active one, too, where the log still ends there;
+    returns the deleted bytes. Raises `LogFailure`."""
     freed = await log.delete_segments(upto)
     if log.end_offset == upto:
         await log.roll()

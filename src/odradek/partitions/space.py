@@ -1,19 +1,19 @@
-"""Room on the storage: when the broker stops taking data, and when it takes it again.
+"""Room on the storage: decides when the broker stops accepting producers' batches, and when it accepts them again.
 
-Role: from what the engine says of its file system now and then, and from what was appended since, decide whether a
-client's batch may be written; say so in the log, bounded. A file system that is really full cannot even forget: so
-writing for clients stops while there is a reserve (`odradek.disk.readonly.free.bytes`), and begins again by itself
-when there is more (`odradek.disk.resume.free.bytes`). Reads, deletions, groups' commits and changes of the metadata
-use the reserve, and go on until nothing is left.
+Role: decide whether a client's batch may be written, from the engine's free bytes, which are looked up periodically,
+and from the bytes appended since the last look; and log changes of state. On a file system that is completely full not
+even deletions work. So producers are refused while a reserve is left (`odradek.disk.readonly.free.bytes`), and accepted
+again when there is more room (`odradek.disk.resume.free.bytes`). Reads, deletions, groups' commits and changes of the
+metadata may use the reserve, and go on until nothing is left.
 
 Invariants:
-- Between two looks no more is taken than the last one left above the reserve, whoever else writes there.
-- What is used up before the next look is not taken for a full disk: a look is asked for, and batches are refused until
-  it has been made.
-- Every `LINE_EVERY_S` at most one line that it begins (and one that it is over), and one about batches that met a full
-  disk; those left out are counted, and a state that was not said is said later.
+- Between two looks clients append no more than the bytes that the last look found above the reserve.
+- When these bytes are used up before the next look, the disk need not be full: a look is requested, and batches are
+  refused until it has been made.
+- Within `LINE_EVERY_S` at most one line is logged that the disk is nearly full (and one that this is over), and one
+  about batches that met a full disk. Omitted lines are counted; an omitted change of state is logged later.
 
-Sans-IO: who looks, and when, is `Partitions`' business.
+Sans-IO: `Partitions` makes the looks.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ log = get_logger("odradek.storage")
 
 LINE_EVERY_S = 10.0
 RESERVE_BYTES = 67_108_864
-# On a small file system the reserve is this part of it.
+# On a small file system the default reserve is the total bytes divided by this.
 RESERVE_PART = 20
 
 
 class StorageSpace:
-    """The room of one broker. Without settings it never ends."""
+    """The room of one broker; unlimited without `config`."""
 
     __slots__ = (
         "_asked",
@@ -63,14 +63,14 @@ class StorageSpace:
         self._now = now
         self._look: Callable[[], None] = lambda: None
         self.left_bytes = LONG_MAX
-        """What clients may still append. Whoever appends takes off what it was."""
+        """Bytes that clients may still append before the next look. Each append subtracts its bytes."""
         self.read_only = False
         self.met_full = False
         """Whether a write has met a full disk since the last look."""
         self.refused_batches = 0
-        """Of clients, for want of room, since the start."""
+        """Clients' batches refused for want of room since the start."""
         self.usable_bytes = -1
-        """Of the file system at the last look; -1 while unknown."""
+        """Usable bytes of the file system at the last look; -1 while unknown."""
         self.reserve_bytes = 0
         self.resume_bytes = 0
         self._asked = False
@@ -82,17 +82,17 @@ class StorageSpace:
         self._full_lines_left_out = 0
 
     def when_used_up(self, look: Callable[[], None]) -> None:
-        """Calls `look` when a look is due before its time. It must not wait."""
+        """Has `look` called when a look is needed before the next periodic one. It must not block."""
         self._look = look
 
     # --- looking -------------------------------------------------------------------------------------------------
 
     def looking(self) -> None:
-        """The engine is being asked."""
+        """Called before the engine is asked for its free bytes."""
         self._left_before = self.left_bytes
 
     def looked(self, total_bytes: int, usable_bytes: int) -> None:
-        """Takes what the engine said, -1 for unknown."""
+        """Updates the state from the engine's answer (-1 for unknown)."""
         taken = self._left_before - self.left_bytes
         self._asked = self.met_full = False
         if self._config is None or usable_bytes < 0:
@@ -107,7 +107,8 @@ class StorageSpace:
         if resume < 0:
             resume = 2 * reserve
         self.reserve_bytes, self.resume_bytes = reserve, max(resume, reserve)
-        # A batch that does not fit above the reserve would be refused for ever if that were not a turn.
+        # Refused batches that do not fit above the reserve make the broker read-only: without that it would refuse them
+        # for ever, and never log it nor run retention early.
         bound = max(self.resume_bytes if self.read_only else 0, reserve + self._wanted_bytes)
         self._wanted_bytes = 0
         self.read_only = reserve > 0 and usable_bytes < bound
@@ -116,7 +117,7 @@ class StorageSpace:
         elif reserve == 0:
             self.left_bytes = LONG_MAX
         else:
-            # What was appended while the engine was asked may be in its answer, or not.
+            # The answer may or may not include bytes appended while the engine was asked: subtract them.
             self.left_bytes = usable_bytes - reserve - taken
         self._say_state()
 
@@ -143,11 +144,11 @@ class StorageSpace:
     # --- appending -----------------------------------------------------------------------------------------------
 
     def refuse(self, size: int) -> str:
-        """Why a batch of `size` bytes, more than `left_bytes`, is not taken; asks for a look where the state is not
-        known."""
+        """Refuses a batch of `size` bytes, more than `left_bytes`; returns why. Requests a look unless the broker is
+        read-only already."""
         self.refused_batches += 1
         if not self.read_only:
-            # The next one is refused as well, also if it is smaller: order is kept.
+            # Later batches are refused as well, even smaller ones, so that order is kept.
             self._wanted_bytes = max(self._wanted_bytes, size)
             self._left_before -= self.left_bytes + 1
             self.left_bytes = -1
@@ -166,12 +167,13 @@ class StorageSpace:
             self._look()
 
     def check(self) -> None:
-        """For what needs room beside batches: raises `KafkaError` with KAFKA_STORAGE_ERROR while there is none."""
+        """For operations that need room other than for batches: raises `KafkaError` with KAFKA_STORAGE_ERROR while the
+        broker is read-only."""
         if self.read_only:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, self._why())
 
     def full(self, identity: LogIdentity, failure: StorageFull) -> None:
-        """A write has met a full disk."""
+        """Notes that a write has met a full disk: requests a look, and logs it."""
         self.met_full = True
         self._ask()
         now = self._now()

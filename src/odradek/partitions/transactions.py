@@ -1,29 +1,32 @@
-"""What a partition knows of transactions: which are open, where the last stable offset is, which were aborted (KIP-98).
+"""The transactions of a partition (KIP-98): the open and the aborted ones, and with them the last stable offset.
 
 Sans-IO. A transaction begins in a partition with the first batch that a producer writes for it, and ends with a marker.
-Below the last stable offset every transaction has ended for certain: one whose marker is not durable yet still holds
-it. Aborted ones are kept as long as the log has their records, for consumers that read committed data: they are told
-which producers' batches to pass over, from which offset on.
+Below the last stable offset every transaction has a durable marker. Aborted transactions are kept as long as the log
+has their records: a fetch with read_committed returns them, so that the consumer skips their producers' batches.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 
+from odradek.config.bounds import LONG_MAX
 from odradek.engines.interface import AbortedTransaction
 
 
 class Transactions:
     """The transactions of one partition."""
 
-    __slots__ = ("_ended", "aborted", "open")
+    __slots__ = ("_ended", "_least_behind", "aborted", "open")
 
     def __init__(self) -> None:
         self.open: dict[int, int] = {}
-        """The first offset of each open one, by producer, in the order of the offsets."""
+        """The first offset of each open transaction by producer id, in the order of these offsets."""
         self.aborted: list[AbortedTransaction] = []
         """In the order of their markers."""
+        # For each of them: the least first offset of those behind it. It never falls from one to the next.
+        self._least_behind: list[int] = []
         # (first offset, marker's offset) of those whose marker may not be durable yet, in the markers' order.
         self._ended: deque[tuple[int, int]] = deque()
 
@@ -31,16 +34,34 @@ class Transactions:
         self.open[producer_id] = offset
 
     def end(self, producer_id: int, offset: int, committed: bool) -> None:
-        """A marker at `offset` ends the producer's transaction, if it has written anything here."""
+        """Notes that a marker at `offset` ends the producer's transaction, if it has one open in this partition."""
         first_offset = self.open.pop(producer_id, None)
         if first_offset is None:
             return
         self._ended.append((first_offset, offset))
         if not committed:
+            self._note_first(first_offset)
             self.aborted.append(AbortedTransaction(producer_id, first_offset, offset))
+            self._least_behind.append(LONG_MAX)
+
+    def _note_first(self, first_offset: int) -> None:
+        """Another one comes behind all others. It takes a step for each that ended while it was open, and one more."""
+        least = self._least_behind
+        for index in range(len(least) - 1, -1, -1):
+            if least[index] <= first_offset:
+                break
+            least[index] = first_offset
+
+    def restore(self, aborted: Sequence[AbortedTransaction]) -> None:
+        """The aborted ones are these, in the order of their markers."""
+        self.aborted = list(aborted)
+        self._least_behind = [LONG_MAX] * len(self.aborted)
+        for index in range(len(self.aborted) - 1, 0, -1):
+            self._least_behind[index - 1] = min(self._least_behind[index], self.aborted[index].first_offset)
 
     def stable_end(self, durable_end: int) -> int:
-        """The last stable offset: everything below is durable, and of no transaction that might still be aborted."""
+        """The last stable offset: all records below it are durable, and none belongs to a transaction that may still be
+        aborted."""
         ended = self._ended
         if not ended and not self.open:
             return durable_end
@@ -54,14 +75,23 @@ class Transactions:
         return stable
 
     def aborted_between(self, offset: int, upto: int) -> list[AbortedTransaction]:
-        """The aborted ones that have records from `offset` to before `upto`, by first offset."""
+        """The aborted transactions that have records from `offset` to below `upto`, by first offset."""
         begin = bisect_left(self.aborted, offset, key=_last_offset)
-        return sorted((one for one in self.aborted[begin:] if one.first_offset < upto), key=_first_offset)
+        found: list[AbortedTransaction] = []
+        for index in range(begin, len(self.aborted)):
+            one = self.aborted[index]
+            if one.first_offset < upto:
+                found.append(one)
+            if self._least_behind[index] >= upto:
+                break
+        found.sort(key=_first_offset)
+        return found
 
     def forget_before(self, offset: int) -> None:
-        """Forgets aborted ones of which the log has nothing any more."""
+        """Forgets the aborted transactions whose markers lie below `offset`, the log start offset."""
         if self.aborted and self.aborted[0].last_offset < offset:
-            del self.aborted[: bisect_left(self.aborted, offset, key=_last_offset)]
+            count = bisect_left(self.aborted, offset, key=_last_offset)
+            del self.aborted[:count], self._least_behind[:count]
 
 
 def _last_offset(aborted: AbortedTransaction) -> int:

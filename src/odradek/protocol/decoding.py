@@ -1,15 +1,14 @@
-"""Decoders compiled from declared messages: one straight-line function for a (message, version).
+"""Compiles decoders from message declarations: one straight-line function for each (message, version).
 
 Role: turn the declarations of `fields.py` into the source of a decode function, once, on first use (about 1 ms with
 its encoder), and keep the function in the message's class. Fixed-width neighbours, and the length prefix that follows
 them, share one `struct` call; nested structures are inlined as loops. Decoded `records` and `bytes` are views of the
 input, never copies.
 
-Invariants: a decoder reads inside its input or raises `DecodeError`, nothing else, and makes at most `MAX_ELEMENTS`
-array elements, so that a few received bytes cannot ask for much memory. It does not insist that the input ends
-where the message ends (Kafka does not either).
+Invariants: `decode` reads within its input and raises only `DecodeError`. It makes at most `MAX_ELEMENTS` array
+elements, so that a few received bytes cannot demand much memory. Bytes may follow the message, as in Kafka.
 
-Framing, headers and which versions are served are not decided here.
+`framing` does frames and headers; `registry` lists the versions that are served.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from typing import Any
 
 from odradek.protocol.errors import DecodeError, TooManyElements
 from odradek.protocol.fields import FORMATS, Field, Message, Struct, check_version, default_source, resolve_fields
-from odradek.protocol.source import SHORT, Source, short_arrays, struct_of
+from odradek.protocol.source import SHORT, FunctionSource, short_arrays, struct_of
 from odradek.protocol.varints import read_string_length, read_uvarint
 
-# Bytes of a string that are not UTF-8 become U+FFFD, as in Kafka: a client id in Latin-1 is no reason to close.
+# Bytes of a string that are not UTF-8 become U+FFFD, as in Kafka: a client id in Latin-1 must not close the connection.
 STRINGS = "'utf-8', 'replace'"
-# Bound of one decoded message's array elements; a caller may pass another.
+# The most array elements in one decoded message; a caller may pass another bound.
 MAX_ELEMENTS = 1_000_000
 
 
 def _skip_tags(raw: bytes, position: int, end: int) -> int:
-    """Skips a section of tagged fields of which the version knows none."""
+    """Skips a section of tagged fields, none of which is declared; returns the position after it."""
     count, position = read_uvarint(raw, position)
     for _ in range(count):
         _, position = read_uvarint(raw, position)
@@ -47,7 +46,7 @@ def _lies(what: str, length: int, position: int, budget: int = 0) -> DecodeError
     return DecodeError(f"{what} of length {length} at byte {position} does not fit in the message")
 
 
-# What the generated code calls.
+# Names that the generated code uses.
 _NAMES: dict[str, Any] = {
     "DecodeError": DecodeError,
     "new": object.__new__,
@@ -60,12 +59,12 @@ _NAMES: dict[str, Any] = {
 
 
 class _Decoder:
-    """Writes the body of one decode function."""
+    """Generates the body of one decode function. Its methods add code that reads something."""
 
     def __init__(self, version: int, flexible: bool) -> None:
         self.version = version
         self.flexible = flexible
-        self.source = Source(_NAMES)
+        self.source = FunctionSource(_NAMES)
         # Fixed-width values waiting to share a struct call: (format, target expression).
         self.pending: list[tuple[str, str]] = []
 
@@ -210,7 +209,7 @@ class _Decoder:
             s.add(f"    raise lies({f.name!r}, {n}, p)")
         s.add("else:")
         s.depth += 1
-        # The announced number must fit in what was received, and in the message's budget, before anything is made.
+        # The announced number must fit in the received bytes and in the message's budget, before elements are made.
         s.add(f"budget -= {n}")
         least = least_size(f, self.version, flexible)
         s.add(f"if {n} * {least} > end - p: raise lies({f.name!r}, {n}, p)")
@@ -243,7 +242,8 @@ class _Decoder:
 
 
 def least_size(f: Field, version: int, flexible: bool) -> int:
-    """The fewest bytes that one element of an array can take; at least 1, so that no length is free."""
+    """The fewest bytes that one element of an array can take; at least 1, so that the input always bounds the
+    length."""
     if f.struct is None:
         if f.element in FORMATS:
             return struct.calcsize(FORMATS[f.element])
@@ -266,7 +266,7 @@ def least_size(f: Field, version: int, flexible: bool) -> int:
 def decoder(cls: type[Message], version: int) -> Callable[..., tuple[Any, int]]:
     """The compiled function `decode(raw, position=0, budget=MAX_ELEMENTS) -> (message, position after it)`.
 
-    It raises IndexError, struct.error or DecodeError; `decode` folds them into the last."""
+    It raises IndexError, struct.error or DecodeError; `decode` turns all of them into `DecodeError`."""
     found = cls.decoders.get(version)
     if found is not None:
         return found

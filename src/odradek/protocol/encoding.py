@@ -1,14 +1,14 @@
-"""Encoders compiled from declared messages: one straight-line function for a (message, version).
+"""Compiles encoders from message declarations: one straight-line function for each (message, version).
 
 Role: turn the declarations of `fields.py` into the source of an encode function, once, on first use, and keep the
 function in the message's class. Fixed-width neighbours, and the length prefix that follows them, share one `struct`
 call; nested structures are inlined as loops.
 
-Invariants: encoders return the pieces of the message in order; a `records` value's buffers are pieces of their own, not
-copied. An encoder given a value that does not fit its field raises (`struct.error`, `TypeError`): that is our own
-mistake, never a peer's.
+Invariants: encoders write the pieces of the message in order; the buffers of a `records` value are separate pieces, not
+copied. A value that does not fit its field raises `struct.error` or `TypeError`: that is a defect of the broker, never
+caused by a peer.
 
-Framing, headers and which versions are served are not decided here.
+`framing` does frames and headers; `registry` lists the versions that are served.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from odradek.protocol.fields import FORMATS, NONE, Field, Message, Struct, check_version, default_of, resolve_fields
-from odradek.protocol.source import SHORT, Source, short_arrays, struct_of
+from odradek.protocol.source import SHORT, FunctionSource, short_arrays, struct_of
 from odradek.protocol.varints import UVARINTS, encode_string_length, encode_uvarint
 
 
@@ -34,7 +34,7 @@ def _length_of_records(value: Any) -> int:
     return len(value) if isinstance(value, bytes | bytearray | memoryview) else sum(map(len, value))
 
 
-# What the generated code calls.
+# Names that the generated code uses.
 _NAMES: dict[str, Any] = {
     "uvarint": encode_uvarint,
     "string_length": encode_string_length,
@@ -46,12 +46,13 @@ _NAMES: dict[str, Any] = {
 
 
 class _Encoder:
-    """Writes the body of one encode function: every piece goes to the callable that `w` names."""
+    """Generates the body of one encode function, which passes every piece to the callable that `w` names. Its methods
+    add code that writes something."""
 
     def __init__(self, version: int, flexible: bool) -> None:
         self.version = version
         self.flexible = flexible
-        self.source = Source(_NAMES)
+        self.source = FunctionSource(_NAMES)
         self.pending: list[tuple[str, str]] = []
         self.w = "w"
 
@@ -215,8 +216,8 @@ class _Encoder:
 
 
 def differs(f: Field, value: str) -> str:
-    """An expression: does the value of a tagged field differ from its default? A structure's fields are compared one
-    by one: making a default to compare with costs twenty times as much."""
+    """The source of an expression: whether the value of a tagged field differs from its default. A structure's fields
+    are compared one by one: making a default to compare with costs twenty times as much."""
     default = default_of(f)
     if default is None:
         return f"{value} is not None"

@@ -1,11 +1,11 @@
-"""What goes wrong between bytes and messages, by whose mistake it is.
+"""The exceptions of this folder: two for bad input, one for defects of the broker.
 
-Role: the exceptions of this folder. Kafka's error codes, which answer requests, are `odradek.errors`'.
+Kafka's error codes, which answer requests, are in `odradek.errors`.
 """
 
 
 class DecodeError(ValueError):
-    """The input is not the message it was said to be: a peer's mistake, or a damaged file's."""
+    """The input is not a valid message of its type: a peer sent it wrong, or a file is damaged."""
 
 
 class TooManyElements(DecodeError):
@@ -13,4 +13,5 @@ class TooManyElements(DecodeError):
 
 
 class MessageError(AssertionError):
-    """A declaration contradicts itself, or a message is asked for in a version that it does not have: our mistake."""
+    """A declaration contradicts itself, or a message is used in a version that it does not have: a defect of the
+    broker."""

@@ -6,9 +6,9 @@ A structure is one class for all its versions:
         partition: int32 = field("0+")
         current_leader_epoch: int32 = field("9+", default=-1)
 
-Names are Kafka's, in snake case; versions are written in Kafka's own words ("0+", "3-12", "none"). The declaration
-is all there is: a class's constructor is compiled from it on first use, and its codecs by `decoding.py` and
-`encoding.py`, so that importing a message costs next to nothing. Nothing here reads or writes bytes.
+Names are Kafka's, in snake case; versions are written in Kafka's notation ("0+", "3-12", "none"). A class's constructor
+is compiled from its declaration on first use, and its codecs by `decoding.py` and `encoding.py`, so that importing a
+message costs almost nothing. Nothing here reads or writes bytes.
 
 Invariants: a structure's instances have exactly the declared fields (slots); a field that a version lacks holds its
 default after decoding; arrays are lists, uuids are 16 bytes, `records` are views of the received bytes.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias, dataclass_transform, get_args
 
 from odradek.protocol.errors import MessageError
-from odradek.protocol.source import Source
+from odradek.protocol.source import FunctionSource
 
 MAX_VERSION = 32767
 
@@ -38,12 +38,12 @@ uuid = Annotated[bytes, "uuid"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 byte_string = Annotated[Buffer, "bytes"]
-# Record batches: one view when decoded; when encoded also a sequence of buffers, sent without being joined.
+# Record batches: one view when decoded; for encoding also a sequence of buffers, which are sent without being joined.
 Records: TypeAlias = Buffer | Sequence[Buffer]
 record_buffers = Annotated[Records, "records"]
 
 ZERO_UUID = bytes(16)
-# The letter of `struct` for each type of a fixed width; what a field of another type holds where nothing is said.
+# FORMATS: the letter of `struct` for each fixed-width type. ZEROS: default values by type; other types default to 0.
 FORMATS = {
     "bool": "?",
     "int8": "b",
@@ -96,7 +96,7 @@ NONE = Versions(1, 0)
 
 
 class _Unset:
-    """The default of a field that names none: zero, empty, or null-free, by its type."""
+    """Stands for the default of a field that declares none: zero or empty, by its type."""
 
     def __repr__(self) -> str:
         return "UNSET"
@@ -110,7 +110,7 @@ EntityType: TypeAlias = Literal["topicName"]
 
 
 class Field:
-    """One declared field. `type` and `struct` are filled in by `resolve_fields` on first use of the class."""
+    """One declared field. `resolve_fields` sets `is_array`, `element` and `struct` on first use of the class."""
 
     __slots__ = (
         "default",
@@ -145,7 +145,7 @@ class Field:
         self.flexible = flexible
         self.entity_type = entity_type
         self.is_array = False
-        self.element = ""  # a primitive's name in Kafka's words, or "" for a structure
+        self.element = ""  # Kafka's name of a primitive type, or "" for a structure
         self.struct: type[Struct] | None = None
 
 
@@ -169,7 +169,8 @@ def field(
 
 
 class StructType(type):
-    """Turns field declarations into slots; costs a dictionary per class at import, everything else waits."""
+    """The metaclass that turns field declarations into slots. An import costs a dictionary per class; everything else
+    is done on first use."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> StructType:
         declared = {key: value for key, value in namespace.items() if isinstance(value, Field)}
@@ -206,7 +207,7 @@ class Struct(metaclass=StructType):
 
 
 class Message(Struct):
-    """A structure that stands at the top: a request, a response, a header, or an internal record.
+    """A top-level structure: a request, a response, a header, or an internal record.
 
     `api_key` is -1 for headers; for an internal record it is the type's number (metadata records) or -1.
     """
@@ -239,7 +240,7 @@ def resolve_fields(cls: type[Struct]) -> tuple[Field, ...]:
     if declared and not declared[0].element and declared[0].struct is None:
         module = vars(sys.modules[cls.__module__])
         for f in declared:
-            # Only the module's names: a field may be called like a type.
+            # Only the module's names are used: a field may have the name of a type.
             _resolve(f, eval(cls.__annotations__[f.name], module, {}))
     return declared
 
@@ -270,8 +271,8 @@ def default_of(f: Field) -> object:
     return ZEROS.get(f.element, 0)
 
 
-def default_source(f: Field, source: Source) -> str:
-    """An expression that gives the field's default, afresh where it can change."""
+def default_source(f: Field, source: FunctionSource) -> str:
+    """The source of an expression for the field's default; it makes a new object where that is mutable."""
     value = default_of(f)
     if value == [] and f.is_array:
         return "[]"
@@ -282,7 +283,7 @@ def default_source(f: Field, source: Source) -> str:
 
 def _compile_constructor(cls: type[Struct]) -> None:
     """Gives the class a constructor with a keyword for each field."""
-    source = Source({"UNSET": UNSET})
+    source = FunctionSource({"UNSET": UNSET})
     parameters = ["self"]
     for f in resolve_fields(cls):
         fresh = f.default is UNSET and (f.is_array or f.struct is not None)

@@ -1,8 +1,9 @@
-"""Request and response frames: the 4 bytes of length are the network's, the headers are here.
+"""Reads the headers of requests, and encodes whole request and response frames.
 
-Sans-IO. A request is `request header, body`, a response `response header, body`. Header versions follow from the API
-and its version: flexible versions have a header with tags, and the response to ApiVersions never has them (a client
-that does not know our versions must be able to read it, KIP-511).
+Sans-IO. A request is `request header, body`, a response `response header, body`, each after 4 bytes of length, which
+the network code reads. Header versions follow from the API and its version: flexible versions have a header with tagged
+fields, but the response to ApiVersions never has (KIP-511: a client that does not know the broker's versions must be
+able to read it).
 
 Invariants: `read_request_header` reads in bounds or raises `DecodeError`. `encode_response` gives the frame's pieces
 with the length in front; record buffers among them are not copied.
@@ -38,7 +39,7 @@ class ResponseHeader(Message, versions="0-1", flexible="1+"):
 
 
 class Request(NamedTuple):
-    """What a request header says, and where the body begins."""
+    """The fields of a request header, and the position of the body."""
 
     api_key: int
     api_version: int
@@ -48,8 +49,7 @@ class Request(NamedTuple):
 
 
 def peek_api(frame: bytes | bytearray, start: int = 0) -> tuple[int, int, int]:
-    """The API key, version and correlation id with which every request begins, here the one from `start` to the end.
-    Raises `DecodeError`."""
+    """(API key, API version, correlation id) of the request from `start` to the frame's end. Raises `DecodeError`."""
     if len(frame) - start < _FIXED.size:
         raise DecodeError(f"a request of {len(frame) - start} bytes is shorter than its header")
     key, version, correlation_id = _FIXED.unpack_from(frame, start)
@@ -57,8 +57,8 @@ def peek_api(frame: bytes | bytearray, start: int = 0) -> tuple[int, int, int]:
 
 
 def read_request_header(frame: bytes | bytearray, flexible: bool, start: int = 0) -> Request:
-    """Reads the header of the request from `start` to the end; `flexible` says whether the API's version has tags in
-    it. Raises `DecodeError`."""
+    """Reads the header of the request from `start` to the frame's end; `flexible` says whether the header has tagged
+    fields. Raises `DecodeError`."""
     try:
         key, version, correlation_id, length = _FIXED_AND_LENGTH.unpack_from(frame, start)
     except struct.error:
@@ -67,7 +67,7 @@ def read_request_header(frame: bytes | bytearray, flexible: bool, start: int = 0
     position = text + max(length, 0)
     if length < -1 or position > len(frame):
         raise DecodeError(f"a client id of length {length} does not fit in the request")
-    # What is not UTF-8 becomes U+FFFD, as in every string.
+    # Bytes that are not UTF-8 become U+FFFD, as in every string.
     client_id = None if length < 0 else frame[text:position].decode("utf-8", "replace")
     if flexible:
         if position < len(frame) and frame[position] == 0:

@@ -1,11 +1,10 @@
-"""Every API this broker serves: its key, its messages, and the versions it announces.
+"""The table of all APIs that this broker serves: key, messages, and versions.
 
-The one table from which ApiVersions answers, the dispatcher decodes, and the README's table is made. An API that is
-not here is not served, and is not announced.
+ApiVersions responses, the dispatcher and the README's table are made from it. An API that is not in it is neither
+served nor announced.
 
-`announced` may be wider than what is `served` in one case, taken from Kafka: Produce 0-2 are announced because
-librdkafka reads compression support from that range, yet a request in those versions closes the connection
-(KAFKA-18659).
+`announced` is wider than `served` in one case, as in Kafka: Produce 0-2 are announced because librdkafka reads
+compression support from that range, yet a request in those versions closes the connection (KAFKA-18659).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from odradek.protocol.fields import Message, Versions
 
 
 class Api(NamedTuple):
-    """One API: how it is called, and the versions served and announced."""
+    """One API: its name and key, the module of its messages, and the versions served and announced."""
 
     name: str
     key: int

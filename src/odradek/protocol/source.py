@@ -1,7 +1,7 @@
-"""Python source that becomes a function: its lines, its names, and the constants that it closes over.
+"""Collects the lines of a generated Python function and the constants that it uses, and compiles it.
 
-Role: what is common to the constructors, decoders and encoders that are compiled from declarations. What the lines
-say is decided in `fields.py`, `decoding.py` and `encoding.py`.
+Role: shared by the constructors, decoders and encoders that `fields.py`, `decoding.py` and `encoding.py` generate from
+declarations.
 
 Invariant: a constant has one name in a function, and no two constants share one.
 """
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-# Arrays of fewer numbers than this have a struct at hand.
+# Arrays of fewer numbers than this have a prepared struct.
 SHORT = 9
 _STRUCTS: dict[str, struct.Struct] = {}
 
 
-class Source:
-    """Lines of a function being written, with the constants it closes over."""
+class FunctionSource:
+    """A function being generated: its lines, and the constants that it uses, by name."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         self.lines: list[str] = []
@@ -31,7 +31,7 @@ class Source:
         self.lines.append("    " * self.depth + line)
 
     def name(self, stem: str, value: Any) -> str:
-        """The name of a constant."""
+        """The name under which the function finds this constant."""
         for known, other in self.names.items():
             if other is value:
                 return known
@@ -51,7 +51,7 @@ class Source:
 
 
 def struct_of(fmt: str) -> struct.Struct:
-    """The struct of a format, made once."""
+    """The `Struct` of a format; each is made once."""
     cached = _STRUCTS.get(fmt)
     if cached is None:
         cached = _STRUCTS[fmt] = struct.Struct(fmt)
@@ -60,7 +60,7 @@ def struct_of(fmt: str) -> struct.Struct:
 
 @cache
 def short_arrays(letter: str) -> tuple[tuple[Callable[..., Any], ...], tuple[Callable[..., Any], ...]]:
-    """(unpack_from, pack) for arrays of up to SHORT numbers, by their count: the lists of replicas are short, and
-    finding a struct by its format costs as much as using it."""
+    """(unpack_from, pack) functions for arrays of fewer than SHORT numbers, by their count. Lists of replicas are
+    short, and finding a struct by its format costs as much as using it."""
     structs = [struct_of(f">{count}{letter}") for count in range(SHORT)]
     return tuple(s.unpack_from for s in structs), tuple(s.pack for s in structs)

@@ -1,9 +1,9 @@
 """Variable-length integers, as Kafka writes lengths, counts and tags in flexible versions (KIP-482).
 
-Role: reading and writing one number, for the compiled codecs and for those who read a few fields by hand.
+Role: read and write one number, for the compiled codecs and for code that reads a few fields by hand.
 
-Invariants: a number that is read is at most 5 bytes and 32 bits long, and the length of a string is one that an int16
-can hold; anything else raises `DecodeError`. Input that ends in the middle of a number raises `IndexError`.
+Invariants: a number that is read has at most 5 bytes and 32 bits, and a string's length fits in an int16; anything else
+raises `DecodeError`. Input that ends in the middle of a number raises `IndexError`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 
 from odradek.protocol.errors import DecodeError
 
-# In bytes; what is read in one version is written in others, whose lengths are int16.
+# In bytes. Other versions of a message have int16 lengths, and must be able to carry the same string.
 LONGEST_STRING = 32_767
 
 
@@ -43,7 +43,7 @@ def encode_uvarint(value: int) -> bytes:
 
 
 def read_string_length(raw: bytes, position: int) -> tuple[int, int]:
-    """Reads the length plus one of a string in a flexible version; like Kafka, within what an int16 can say."""
+    """Reads the length plus one of a string in a flexible version; the length must fit in an int16, as in Kafka."""
     value, position = read_uvarint(raw, position)
     if value > LONGEST_STRING + 1:
         raise DecodeError(
@@ -53,7 +53,7 @@ def read_string_length(raw: bytes, position: int) -> tuple[int, int]:
 
 
 def encode_string_length(value: int) -> bytes:
-    """The bytes of such a length plus one."""
+    """The bytes of a string's length plus one in a flexible version."""
     if value > LONGEST_STRING + 1:
         raise struct.error(f"a string of {value - 1} bytes is longer than {LONGEST_STRING}")
     return encode_uvarint(value)

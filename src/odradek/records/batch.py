@@ -1,15 +1,15 @@
-"""The record batch, magic 2: its header, the checks made of it on the way in, and the patches the log makes.
+"""The record batch, magic 2: its header, the checks of a received batch, and the header fields that the log rewrites.
 
-Sans-IO. A batch on the wire and on disk is the same bytes:
+Sans-IO. A batch has the same bytes on the wire and on disk:
 
     position  0 base_offset int64 | 8 batch_length int32 | 12 partition_leader_epoch int32 | 16 magic int8
     17 crc uint32 (CRC-32C of everything from position 21) | 21 attributes int16 | 23 last_offset_delta int32
     27 base_timestamp int64 | 35 max_timestamp int64 | 43 producer_id int64 | 51 producer_epoch int16
     53 base_sequence int32 | 57 record_count int32 | 61 records
 
-The log may rewrite bytes 0-7 and 12-15 (offset, leader epoch), which the CRC leaves out, without touching the rest:
-so a received batch is stored by writing 16 new bytes and a view. Records are never parsed here; `records/iteration`
-does that for those who must.
+The log may rewrite bytes 0-7 and 12-15 (offset, leader epoch) without changing the rest, because the CRC does not cover
+them: so a received batch is stored by writing 16 new bytes and a view. Records are never parsed here;
+`records/iteration` does that.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Buffer = bytes | bytearray | memoryview
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES = HEADER.size  # 61
-PREFIX = struct.Struct(">qii")  # what the log rewrites: base_offset, batch_length, partition_leader_epoch
+PREFIX = struct.Struct(">qii")  # base_offset, batch_length, partition_leader_epoch: the part that the log rewrites
 PREFIX_BYTES = PREFIX.size  # 16
-LENGTH_OVERHEAD = 12  # batch_length counts what comes after itself
+LENGTH_OVERHEAD = 12  # base_offset and batch_length: batch_length counts only the bytes after itself
 _CRC_START = 21
-_TAIL = struct.Struct(">hiqqqhii")  # attributes .. record_count, what a change of the header must checksum again
+_TAIL = struct.Struct(">hiqqqhii")  # attributes .. record_count: the header fields that the CRC covers
 
 CODEC_MASK = 0x07
 TIMESTAMP_TYPE_BIT = 0x08
@@ -44,7 +44,7 @@ NO_SEQUENCE = -1
 
 
 class BatchHeader(NamedTuple):
-    """The 61 bytes before a batch's records, in their order."""
+    """The fields of a batch's header (61 bytes), in their order."""
 
     base_offset: int
     batch_length: int
@@ -92,17 +92,19 @@ class BatchHeader(NamedTuple):
 
     @property
     def contradicts_its_times(self) -> bool:
-        """Whether the max timestamp cannot be true: producers leave it unset. (Under LogAppendTime it is the log's.)"""
+        """Whether the max timestamp is below the base timestamp: some producers leave it unset. (Under LogAppendTime
+        the broker sets it.)"""
         return self.max_timestamp < self.base_timestamp and not self.has_log_append_time
 
     @property
     def least_max_timestamp(self) -> int:
-        """The max timestamp; where that cannot be true, the base timestamp, which is the first record's."""
+        """A lower bound of the true max timestamp: the header's, or, where that contradicts itself, the base timestamp,
+        which is the first record's."""
         return self.base_timestamp if self.contradicts_its_times else self.max_timestamp
 
     @property
     def first_timestamp(self) -> int:
-        """The first record's time, or of the first that has one, as far as a header tells; -1 where it does not."""
+        """The timestamp of the first record that has one, as far as the header tells; -1 where no record has one."""
         if self.has_log_append_time or self.base_timestamp < 0:
             return self.max_timestamp
         return self.base_timestamp
@@ -120,11 +122,11 @@ class BatchHeader(NamedTuple):
 
 
 class InvalidBatch(ValueError):
-    """Bytes that are not a record batch. `reason` is one of the classes below, so that callers map it to a code."""
+    """Bytes are not a valid record batch. Each subclass below stands for one of Kafka's error codes."""
 
 
 class CorruptBatch(InvalidBatch):
-    """Wrong checksum, impossible length, unknown magic (Kafka: CORRUPT_MESSAGE, upon which clients try again)."""
+    """Wrong CRC, impossible length, or unknown magic (Kafka: CORRUPT_MESSAGE, which clients retry)."""
 
 
 class UnsupportedMagic(InvalidBatch):
@@ -132,14 +134,14 @@ class UnsupportedMagic(InvalidBatch):
 
 
 class MalformedBatch(InvalidBatch):
-    """Not one whole batch, or fields that contradict each other (Kafka: INVALID_RECORD)."""
+    """The bytes are not exactly one whole batch, or its fields contradict each other (Kafka: INVALID_RECORD)."""
 
 
 class RecordBatch:
     """One batch: its parsed header and the buffers that hold it.
 
-    `buffers` are the whole batch's bytes in order; the first holds at least the first 16 bytes. They are views of
-    what was received, or new bytes where something was rewritten.
+    `buffers` are the whole batch's bytes in order; the first holds at least the first 16 bytes. They are views of the
+    received bytes, or new bytes where the header or the records were rewritten.
     """
 
     __slots__ = ("buffers", "header")
@@ -153,20 +155,21 @@ class RecordBatch:
         return self.header.batch_length + LENGTH_OVERHEAD
 
     def placed_at(self, base_offset: int, leader_epoch: int) -> tuple[Buffer, ...]:
-        """The batch's buffers with this offset and leader epoch; the body is not copied, the CRC stays true."""
+        """The batch's buffers with this base offset and leader epoch. The body is not copied, and the CRC stays
+        correct."""
         first, *rest = self.buffers
         prefix = PREFIX.pack(base_offset, self.header.batch_length, leader_epoch)
         return (prefix, memoryview(first)[PREFIX_BYTES:], *rest)
 
     def with_log_append_time(self, now_ms: int) -> RecordBatch:
-        """The batch with LogAppendTime: the type bit set, every record's time overridden by `max_timestamp`
+        """The batch under LogAppendTime: with the timestamp type bit set, `max_timestamp` as the time of all records
         (KIP-32), and a new CRC."""
         h = self.header
         attributes = h.attributes | TIMESTAMP_TYPE_BIT
         return self.with_header(h._replace(attributes=attributes, max_timestamp=now_ms))
 
     def with_header(self, header: BatchHeader) -> RecordBatch:
-        """The batch with other header fields and the CRC made anew; the records stay the same views."""
+        """The batch with other header fields and a new CRC; the records are not copied."""
         body = _skip(self.buffers, HEADER_BYTES)
         tail = _TAIL.pack(*header[5:])
         crc = crc32c(tail)
@@ -189,15 +192,15 @@ def _skip(buffers: tuple[Buffer, ...], count: int) -> tuple[Buffer, ...]:
 
 
 def read_header(data: Buffer, position: int = 0) -> BatchHeader:
-    """Reads a batch's header without checking anything; needs 61 bytes."""
+    """Reads a batch's header, without checks, from at least 61 bytes at `position`."""
     return BatchHeader._make(HEADER.unpack_from(data, position))
 
 
 def check_batch(data: Buffer) -> RecordBatch:
-    """The one batch that fills `data`, checked by its header: length, magic, CRC, and that count, offsets and
-    attributes agree. Raises `CorruptBatch`, `UnsupportedMagic` or `MalformedBatch`.
+    """The one batch that fills `data`. Checks length, magic, CRC and codec, and that record count and last offset delta
+    agree. Raises `CorruptBatch`, `UnsupportedMagic` or `MalformedBatch`.
 
-    The records themselves are not parsed: a body that lies is for its readers to survive.
+    The records are not parsed: code that parses them must expect anything in them.
     """
     size = len(data)
     if size > PREFIX_BYTES and data[PREFIX_BYTES] != 2:
@@ -228,8 +231,8 @@ def check_batch(data: Buffer) -> RecordBatch:
 
 
 def check_stored(header: BatchHeader, data: Buffer) -> None:
-    """Whether the batch that fills `data`, as a log keeps it, is what was written: its magic and its CRC. Counts and
-    offsets are not compared: compaction leaves gaps. Raises `CorruptBatch`."""
+    """Checks magic and CRC of the batch of a log that fills `data`. Counts and offsets are not compared, because
+    compaction leaves gaps. Raises `CorruptBatch`."""
     if header.magic != 2:
         raise CorruptBatch(f"the batch at offset {header.base_offset} has the magic {header.magic}, not 2")
     if crc32c(memoryview(data)[_CRC_START:]) != header.crc:
@@ -237,16 +240,16 @@ def check_stored(header: BatchHeader, data: Buffer) -> None:
 
 
 def checked_batches(data: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
-    """`split_batches` for who believes what the records say: each batch is checked by `check_stored`. Raises
-    `CorruptBatch` at the first that is damaged."""
+    """`split_batches` with `check_stored` of each batch, for code that relies on the records. Raises `CorruptBatch` at
+    the first damaged batch."""
     for header, piece in split_batches(data):
         check_stored(header, piece)
         yield header, piece
 
 
 def split_batches(data: Buffer) -> Iterator[tuple[BatchHeader, memoryview]]:
-    """The whole batches that `data` begins with, unchecked; a cut last batch ends the iteration, as readers of a
-    Fetch response do, and so does a length that cannot be."""
+    """The whole batches at the beginning of `data`, unchecked. The iteration ends at a last batch that is cut short, as
+    in a Fetch response, or at an impossible length."""
     view = memoryview(data)
     position = 0
     while position + HEADER_BYTES <= len(view):

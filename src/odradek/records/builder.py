@@ -1,10 +1,11 @@
-"""Makes record batches from records: for the metadata log, the coordinators, the command line and tests.
+"""Builds record batches from records, for the metadata log, the coordinators, the command line and tests.
 
-Role: the writing side of `iteration`, as a producer does it. Offsets are 0, 1, 2, ... inside the batch; the log gives
-the real ones. The first record's time is the base timestamp, the leader epoch is -1 until the log writes its own.
+Role: encode records as a producer does; `iteration` decodes them. Offsets in the batch are 0, 1, 2, ...; the log gives
+it the real base offset. The base timestamp is the first record's timestamp; the leader epoch is -1 until the log sets
+it.
 
-Invariants: what `build` returns passes `batch.check_batch` and is read back by `iteration` as it was given. Values
-that do not fit (a negative control type, an offset beyond 32 bits) are our own mistakes and raise as assertions or
+Invariants: a batch from `build` passes `batch.check_batch`, and `iteration` reads the same records back. Values that do
+not fit (a negative control type, an offset beyond 32 bits) are defects of the caller, and raise `AssertionError` or
 `struct.error`.
 """
 
@@ -57,7 +58,8 @@ def control_key(control_type: int, version: int = 0) -> bytes:
 
 
 def read_control_key(key: bytes | None) -> tuple[int, int] | None:
-    """(version, type) of a control record's key; None where it is none. Later versions may be longer."""
+    """(version, type) of a control record's key; None where the key is too short. Keys of later versions may be
+    longer."""
     if key is None or len(key) < _CONTROL_KEY.size:
         return None
     version, control_type = _CONTROL_KEY.unpack_from(key)
@@ -65,7 +67,7 @@ def read_control_key(key: bytes | None) -> tuple[int, int] | None:
 
 
 def encode_varint(value: int) -> bytes:
-    """A zigzag varint of a number of up to 64 bits."""
+    """The zigzag varint of a number of at most 64 bits."""
     value = value << 1 if value >= 0 else (-value << 1) - 1
     if value < 0x80:
         return _SMALL[value]
@@ -84,8 +86,8 @@ _NULL = b"\x01"
 
 
 class BatchBuilder:
-    """Collects the records of one batch. `size` is the bytes of the batch so far, uncompressed, header included, so
-    that a producer can close it in time."""
+    """Collects the records of one batch. `size` is the uncompressed size of the batch so far in bytes, header included,
+    so that a producer can close it in time."""
 
     __slots__ = ("_base_timestamp", "_max_timestamp", "_pieces", "count", "size")
 
@@ -139,8 +141,8 @@ class BatchBuilder:
         control: bool = False,
         append_time_ms: int | None = None,
     ) -> RecordBatch:
-        """The batch, in one buffer per header and records. `append_time_ms` makes it a LogAppendTime batch of that
-        time. A batch has at least one record."""
+        """The batch, in one buffer for the header and one for the records. With `append_time_ms` it is a LogAppendTime
+        batch of that time. At least one record must have been appended."""
         assert 0 < self.count <= _INT_MAX, self.count
         body = b"".join(self._pieces)
         if codec:
@@ -186,7 +188,8 @@ def build_batch(
     control: bool = False,
     append_time_ms: int | None = None,
 ) -> RecordBatch:
-    """One batch of these records (at least one); the arguments are `BatchBuilder.build`'s. `batch_bytes` joins it."""
+    """One batch of these records (at least one); see `BatchBuilder.build` for the arguments. `batch_bytes` joins its
+    buffers."""
     builder = BatchBuilder()
     for record in records:
         builder.append(record.key, record.value, record.timestamp, record.headers)
@@ -215,8 +218,8 @@ def build_control_batch(
     producer_epoch: int = NO_PRODUCER_EPOCH,
     transactional: bool = False,
 ) -> RecordBatch:
-    """A batch of one control record: the end of a transaction (with its producer), or a record of the metadata log
-    such as a snapshot's header. `value` is the encoded control message, its version included."""
+    """A batch of one control record: a transaction marker (with its producer id and epoch), or a control record of the
+    metadata log such as a snapshot's header. `value` is the encoded control message, its version included."""
     return build_batch(
         [NewRecord(control_key(control_type), value, timestamp)],
         base_offset=base_offset,
@@ -229,5 +232,5 @@ def build_control_batch(
 
 
 def batch_bytes(batch: RecordBatch) -> bytes:
-    """A batch in one piece, as it stands on the wire."""
+    """The batch's bytes in one piece."""
     return b"".join(batch.buffers)

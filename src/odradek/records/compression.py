@@ -1,12 +1,12 @@
 """The codecs of record batches: none, gzip, snappy, lz4 and zstd, in the forms that Kafka's Java clients use.
 
-Role: bytes to bytes, nothing of records. Snappy is written in xerial's framing, as Java does, and read in that framing
-or raw, as other clients send it; lz4 frames carry independent blocks only, because Java refuses linked ones; zstd and
-gzip are plain streams.
+Role: compress and decompress bytes, without parsing records. Snappy is written in xerial's framing, as Java does, and
+read in that framing or raw, as other clients send it. lz4 frames are written with independent blocks, because Java
+refuses linked ones. zstd and gzip are plain streams.
 
-Invariants: `decompress` never holds more than about `max_bytes` of output, however little input asks for it: the bound
-is kept while the codec runs. It raises `CompressionError` on anything that is not a whole stream of the codec, and
-nothing else. What stands in the bytes is for `iteration` to judge.
+Invariants: `decompress` never holds more than about `max_bytes` of output: the bound is checked while the codec runs,
+so that a small input cannot demand much memory. It raises `CompressionError`, and nothing else, on anything that is not
+one whole stream of the codec.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from odradek.records.batch import Buffer
 
 
 class Codec(IntEnum):
-    """The codecs, in the numbers of a batch's attributes; the names are those of `compression.type`."""
+    """The codecs, with their numbers in a batch's attributes."""
 
     NONE = 0
     GZIP = 1
@@ -39,7 +39,7 @@ CODEC_NAMES: dict[str, Codec] = {
     "lz4": Codec.LZ4,
     "zstd": Codec.ZSTD,
 }
-# What `compression.{gzip,lz4,zstd}.level` may be, and its default (KIP-390). gzip also takes -1, its default.
+# Lowest, highest and default value of `compression.{gzip,lz4,zstd}.level` (KIP-390). gzip also takes -1, its default.
 LEVELS: dict[Codec, tuple[int, int, int]] = {
     Codec.GZIP: (1, 9, -1),
     Codec.LZ4: (1, 17, 9),
@@ -52,16 +52,16 @@ _XERIAL_BLOCK_BYTES = 32_768  # xerial's default block
 _LENGTH = struct.Struct(">i")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _FIRST_GUESS_BYTES = 65_536
-# Members of one gzip stream: writers make one, and each costs a copy of what follows it.
+# The most members of one gzip stream: writers make one, and each member costs a copy of the bytes after it.
 _GZIP_MEMBERS = 64
 
 
 class CompressionError(ValueError):
-    """Bytes that are not a stream of their codec."""
+    """Bytes are not a valid stream of their codec."""
 
 
 class DecompressedTooLarge(CompressionError):
-    """A stream that holds more than the caller is ready to take."""
+    """A stream holds more bytes than the caller allows."""
 
 
 def _too_large(max_bytes: int) -> DecompressedTooLarge:
@@ -69,8 +69,8 @@ def _too_large(max_bytes: int) -> DecompressedTooLarge:
 
 
 def compress(codec: int, data: Buffer, level: int | None = None) -> bytes:
-    """Compresses `data`. `level` is Kafka's `compression.*.level` of the codec; None is the codec's default. Codecs
-    without levels ignore it. Raises `ValueError` for a codec that does not exist."""
+    """Compresses `data`. `level` is the codec's `compression.*.level`, None its default; codecs without levels ignore
+    it. Raises `ValueError` for a codec that does not exist."""
     if codec == Codec.NONE:
         return bytes(data)
     if codec == Codec.GZIP:
@@ -79,8 +79,8 @@ def compress(codec: int, data: Buffer, level: int | None = None) -> bytes:
     if codec == Codec.SNAPPY:
         return _compress_snappy(data)
     if codec == Codec.LZ4:
-        # Kafka's default level, 9, means lz4's fast compressor; any other its high-compression one. Java's reader
-        # wants independent blocks and no content size.
+        # Kafka's default level, 9, selects lz4's fast compressor, any other level the high-compression one. Java's
+        # reader needs independent blocks, and no content size.
         fast = level is None or level == LEVELS[Codec.LZ4][2]
         out: bytes = lz4.frame.compress(
             data,
@@ -98,7 +98,7 @@ def compress(codec: int, data: Buffer, level: int | None = None) -> bytes:
 def decompress(codec: int, data: Buffer, max_bytes: int) -> bytes:
     """Decompresses the one stream that fills `data`, to at most `max_bytes` bytes.
 
-    Raises `DecompressedTooLarge` beyond that, `CompressionError` on bytes that are no whole stream of the codec."""
+    Raises `DecompressedTooLarge` where it holds more, `CompressionError` where it is not one whole stream."""
     if codec == Codec.NONE:
         if len(data) > max_bytes:
             raise _too_large(max_bytes)
@@ -176,7 +176,7 @@ def _decompress_raw_snappy(block: memoryview, room: int, max_bytes: int) -> byte
         size = cramjam.snappy.decompress_raw_len(block)
         if size > room:
             raise _too_large(max_bytes)
-        # Snappy cannot say more than 64 bytes with 3 (a copy), so a larger claim need not be given memory at all.
+        # Snappy encodes at most 64 bytes in 3 (a copy), so a larger announced size is false: do not allocate it.
         if size > 22 * len(block):
             raise CompressionError(f"{len(block)} bytes of snappy cannot hold {size}")
         out = bytearray(size)
@@ -222,8 +222,8 @@ def _zstd_content_size(data: Buffer) -> int | None:
 
 
 def _decompress_zstd(data: Buffer, max_bytes: int) -> bytes:
-    # The output goes into a buffer of fixed size, which the codec cannot outgrow: exact where the frame announces its
-    # size, else growing by steps. An announced size is a claim, so it never asks for more than a guess at once.
+    # The codec writes into a buffer of fixed size and cannot exceed it. The buffer has the size that the frame
+    # announces, else it grows in steps. An announced size may be false, so the first buffer is bounded by a guess.
     announced = _zstd_content_size(data)
     if announced is not None and announced > max_bytes:
         raise _too_large(max_bytes)

@@ -1,16 +1,16 @@
-"""The records inside a batch: parsing them, and the few questions that only records can answer.
+"""Parses the records inside a batch, and answers the few questions that need the records.
 
 Layout of a record (magic 2, KIP-98), all varints zigzag: length, attributes int8, timestamp delta (64 bits), offset
 delta, key length (-1 null), key, value length (-1 null), value, header count, and for each header key length, key,
 value length (-1 null), value. The length counts what follows it.
 
-Invariants: a batch whose checks (`batch.check_batch`) passed may still lie inside, so everything is read in bounds and
-every contradiction raises `MalformedRecords`, nothing else: lengths, counts, offset deltas that do not rise or exceed
-the header's last, timestamps outside 64 bits, bytes before or after the records. Memory is bounded by `max_bytes` of
-decompressed payload. Offset deltas may have gaps (compaction makes them); where the header's count equals the last
-delta plus one, rising deltas leave no room for any.
+Invariants: the records of a batch that passed `batch.check_batch` may still be malformed. So everything is read within
+bounds, and every contradiction raises `MalformedRecords`, nothing else: wrong lengths and counts, offset deltas that do
+not rise or exceed the header's last, timestamps outside 64 bits, bytes before or after the records. Memory is bounded
+by `max_bytes` of decompressed payload. Offset deltas may have gaps, which compaction makes; where the header's count
+equals the last delta plus one, rising deltas leave no room for gaps.
 
-About 1.5 us a record: the produce and fetch path of a plain topic does not come here.
+This costs about 1.5 us a record; produce and fetch on a topic with default settings do not use it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ _LONG_MAX = 2**63 - 1
 
 
 class MalformedRecords(InvalidBatch):
-    """A batch whose inside contradicts itself or its header (Kafka: CORRUPT_MESSAGE where a server must read it)."""
+    """The records of a batch contradict themselves or its header (Kafka answers CORRUPT_MESSAGE where a broker must
+    read them)."""
 
 
 class Record(NamedTuple):
-    """One record as a consumer sees it. `timestamp` in ms, -1 where there is none. A header's key that is not UTF-8
-    keeps its bytes as lone surrogates ("surrogateescape")."""
+    """One record as a consumer sees it. `timestamp` is in ms, -1 for none. In a header's key, bytes that are not UTF-8
+    become lone surrogates ("surrogateescape")."""
 
     offset: int
     timestamp: int
@@ -52,11 +53,12 @@ class Record(NamedTuple):
 
 
 class _Bad(Exception):
-    """A varint longer than its type."""
+    """A varint is longer than its type allows."""
 
 
 def _read_varint(raw: bytes, position: int, max_bits: int) -> tuple[int, int]:
-    """An unsigned varint of more than one byte; the callers read single bytes themselves."""
+    """Reads an unsigned varint of at most `max_bits`; returns (value, position after it). Most callers read varints of
+    one or two bytes themselves."""
     value = shift = 0
     while True:
         byte = raw[position]
@@ -86,8 +88,8 @@ def payload_of(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_
 
 
 def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX_BYTES) -> Iterator[Record]:
-    """The records of the batch that fills `data` (header included), in order. Raises `MalformedRecords` when it meets
-    the first contradiction, which may be after some records.
+    """The records of the batch that fills `data` (header included), in order. Raises `MalformedRecords` at the first
+    contradiction, possibly after it has yielded records.
 
     Under LogAppendTime every record has the batch's max timestamp (KIP-32)."""
     raw = payload_of(header, data, max_bytes)
@@ -99,7 +101,7 @@ def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX
     previous_delta = -1
     position = 0
     new = tuple.__new__
-    # Long and inline: every field is a varint, nearly always of one or two bytes, and calls for them cost a third more.
+    # Long and inline: every field is a varint, nearly always of one or two bytes, and calls would cost a third more.
     for index in range(header.record_count):
         try:
             length = raw[position]
@@ -114,7 +116,7 @@ def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX
             end = position + (length >> 1)
             if length & 1 or end > end_of_all:
                 raise MalformedRecords(f"record {index} has a length that does not fit in the batch")
-            position += 1  # the record's attributes, which mean nothing yet
+            position += 1  # the record's attributes, which are unused
 
             delta = raw[position]
             position += 1
@@ -199,7 +201,8 @@ def iterate(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX
 def _read_headers(
     raw: bytes, position: int, end: int, count: int, index: int
 ) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
-    """The headers of a record that ends at `end`. A header takes at least two bytes, which bounds their number."""
+    """Reads the headers of a record that ends at `end`; returns them and the position after them. A header takes at
+    least two bytes, which bounds their number."""
     if 2 * count > end - position:
         raise MalformedRecords(f"record {index} has more headers than fit in it")
     out: list[tuple[str, bytes | None]] = []
@@ -229,8 +232,8 @@ def first_at_or_after(
     from_offset: int = 0,
     max_bytes: int = DECOMPRESSED_MAX_BYTES,
 ) -> tuple[int, int] | None:
-    """(offset, timestamp) of the batch's first record at or after `timestamp_ms` whose offset is not below
-    `from_offset`, as ListOffsets wants it; None where there is none. Raises `MalformedRecords`."""
+    """For ListOffsets: (offset, timestamp) of the batch's first record with a timestamp at or above `timestamp_ms` and
+    an offset at or above `from_offset`; None where there is none. Raises `MalformedRecords`."""
     for record in iterate(header, data, max_bytes):
         if record.timestamp >= timestamp_ms and record.offset >= from_offset:
             return record.offset, record.timestamp
@@ -250,8 +253,8 @@ def max_timestamp_record(
 
 
 def max_timestamp_inside(header: BatchHeader, data: Buffer, max_bytes: int = DECOMPRESSED_MAX_BYTES) -> int:
-    """The max timestamp of a batch in a log whose header contradicts itself: its records', the header's
-    `least_max_timestamp` where they cannot be read."""
+    """The max timestamp of a batch whose header contradicts itself, from its records; where they cannot be read, the
+    header's `least_max_timestamp`."""
     try:
         return max((record.timestamp for record in iterate(header, data, max_bytes)), default=header.max_timestamp)
     except MalformedRecords:
@@ -261,8 +264,8 @@ def max_timestamp_inside(header: BatchHeader, data: Buffer, max_bytes: int = DEC
 def recompress(
     batch: RecordBatch, codec: int, level: int | None = None, max_bytes: int = DECOMPRESSED_MAX_BYTES
 ) -> RecordBatch:
-    """The same batch in another codec (a topic's `compression.type`), with its header and CRC made anew. The payload
-    is decompressed and compressed, records are not parsed. Raises `MalformedRecords` where it does not decompress."""
+    """The batch in another codec (a topic's `compression.type`), with a new header and CRC. The payload is decompressed
+    and compressed without parsing records. Raises `MalformedRecords` where it cannot be decompressed."""
     data = batch.buffers[0] if len(batch.buffers) == 1 else b"".join(batch.buffers)
     body = compress(codec, payload_of(batch.header, data, max_bytes), level)
     header = batch.header._replace(

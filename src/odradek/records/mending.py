@@ -1,12 +1,13 @@
-"""Damaged batches: the one whose single bit has flipped is made whole again, behind others the next sound one is found.
+"""Repairs damaged batches in which a single bit has flipped, and finds the next sound batch after damage.
 
-Sans-IO. A CRC finds damage; it also says which bit it was, if it was one: for batches of up to 2^31 bits each bit that
-may flip changes CRC-32C in a way of its own, and an even number of flipped bits in none of these ways. Fields that the
-CRC leaves out are tried: with the true length the checksum is right. What three bits or more did is taken for one
-flipped bit once in some 2^32 divided by the batch's bits: less than once in a hundred thousand for batches of a few kB.
+Sans-IO. A CRC detects damage; if one bit has flipped, it also tells which one: in batches of up to 2^31 bits each
+single flipped bit changes CRC-32C in a different way, and an even number of flipped bits in none of these ways. Length
+and magic, which the CRC does not cover, are repaired by trial: with the true length the CRC matches. Three or more
+flipped bits look like a single one in about one of 2^32 / (bits of the batch) cases: less than one in a hundred
+thousand for batches of a few kB.
 
-Only bytes in memory are mended. Whoever replays a log, or reads a snapshot of what is no longer in one, goes on with
-what was written; the file is left as it is.
+Only bytes in memory are repaired, so that a replay of a log, or of a snapshot of deleted records, can go on with the
+original data; the file is not changed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from odradek.records.batch import (
     read_header,
 )
 
-# Beyond this, finding the bit (0.2 us a byte) takes too long.
+# Larger batches are not repaired: the search for the bit (0.2 us a byte) would take too long.
 MENDED_MAX_BYTES = 4_194_304
 _MAGIC_POSITION = 16
 _CRC_POSITION = 17
@@ -37,16 +38,16 @@ def _step(register: int) -> int:
     return register
 
 
-# What a byte adds to the register, and which byte it was by the register's highest byte, which differs for each.
+# How each byte value changes the CRC register; and each byte value by the highest byte of that change, which is unique.
 _STEPS = [_step(byte) for byte in range(256)]
 _BYTES_BY_TOP = {step >> 24: byte for byte, step in enumerate(_STEPS)}
-# The register after a byte in which one bit has flipped.
+# Each single flipped bit of a byte, by the change of the register that it makes.
 _FLIPS = {_STEPS[1 << bit]: 1 << bit for bit in range(8)}
 
 
 def mended(data: memoryview) -> tuple[BatchHeader, bytes] | None:
-    """The batch that `data` begins with, one flipped bit turned back; None where it is not one bit that is wrong, or
-    where it is one of the offset or the leader epoch, of which no checksum knows. Bytes may follow."""
+    """The batch at the beginning of `data`, with its one flipped bit corrected; more bytes may follow it. None where
+    more than one bit is wrong, or the bit is in the base offset or the leader epoch, which no checksum covers."""
     if len(data) < HEADER_BYTES:
         return None
     header = read_header(data)
@@ -66,7 +67,7 @@ def mended(data: memoryview) -> tuple[BatchHeader, bytes] | None:
 
 
 def _checked(header: BatchHeader, data: memoryview) -> tuple[BatchHeader, bytes] | None:
-    """The batch under this header, if its checksum is right."""
+    """The batch with this header, if its CRC matches; else None."""
     if not HEADER_BYTES <= header.size <= len(data):
         return None
     try:
@@ -77,7 +78,8 @@ def _checked(header: BatchHeader, data: memoryview) -> tuple[BatchHeader, bytes]
 
 
 def _flipped_back(header: BatchHeader, data: memoryview) -> tuple[BatchHeader, bytes] | None:
-    """A batch whose length is right with the bit turned back that explains its checksum."""
+    """A batch of correct length, with the flipped bit corrected that explains its CRC; None where no single bit
+    does."""
     found = flipped_back(data[_CRC_START:], header.crc)
     if found is None:
         return None
@@ -87,11 +89,12 @@ def _flipped_back(header: BatchHeader, data: memoryview) -> tuple[BatchHeader, b
 
 
 def flipped_back(data: memoryview, crc: int) -> tuple[int, bytes] | None:
-    """A checksum, and the bytes that it is of, one flipped bit of both turned back; None where it is not one."""
+    """(checksum, bytes) after correcting one flipped bit in either; None where no single bit explains the
+    difference."""
     difference = crc32c(data) ^ crc
     if difference.bit_count() == 1:
         return crc ^ difference, bytes(data)
-    # Backwards from the end: what the difference was before each byte, until it is that of one bit.
+    # Run the CRC backwards from the end: compute the difference before each byte, until a single bit explains it.
     by_top, steps, flips = _BYTES_BY_TOP, _STEPS, _FLIPS
     for position in range(len(data) - 1, -1, -1):
         flipped = flips.get(difference)
@@ -105,7 +108,7 @@ def flipped_back(data: memoryview, crc: int) -> tuple[int, bytes] | None:
 
 
 def next_sound(data: memoryview, position: int, from_offset: int, upto: int) -> int | None:
-    """Where the first sound batch begins at or behind `position` in `data` whose offsets lie between `from_offset` and
+    """The position of the first sound batch at or after `position` in `data` with offsets from `from_offset` to below
     `upto`; None where there is none."""
     raw = bytes(data)
     at = raw.find(b"\x02", position + _MAGIC_POSITION)

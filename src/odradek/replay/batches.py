@@ -1,16 +1,15 @@
-"""Replays a log's batches into state: `Replay` goes on where some are damaged, `replay_sound` does not.
+"""Replays a log's batches into state: `Replay` skips damaged batches, `replay_sound` stops at the first.
 
-Role: read a log from an offset on, check every batch by its checksum, hand the sound ones to whoever makes state of
-them, in the order of the file. Coordinators and producer states are made by `Replay`: one damaged batch must not end
-what all others of the log need. The metadata is not: a broker does not start on metadata that it has to guess.
+Role: read a log from an offset on, check every batch's checksum, and pass the sound batches to a function, in the order
+of the log. Coordinators and producer states are loaded by `Replay`, so that one damaged batch does not make the rest of
+the log unusable. The metadata is loaded by `replay_sound`: a broker does not start with incomplete metadata.
 
 Invariants:
-- Nothing is taken that its checksum does not bear out. In a `Replay` one flipped bit is turned back
-  (`records/mending`), so that nothing is lost by it; what cannot be made whole is passed over, and told to whoever
-  replays.
-- Damage never ends a `Replay`, nor makes it loop: behind what cannot be read it goes on at the next sound batch.
-- A storage that fails (an error of the operating system) is not damage: it is raised, to be tried again.
-- Each damage is said, with the partition and the offset, and counted.
+- Only batches whose checksum is right are replayed. `Replay` repairs a batch in which one bit has flipped
+  (`records/mending`); it skips a batch that cannot be repaired, and reports it to `pass_over`.
+- Damage never ends a `Replay` nor makes it loop: it continues at the next sound batch.
+- A failure of the storage (an error of the operating system) is not damage: it is raised, and the caller tries again.
+- Every damage is counted, and logged with partition and offset (the first `SAID_MAX` one by one).
 """
 
 from __future__ import annotations
@@ -36,29 +35,29 @@ from odradek.records.mending import mended, next_sound
 
 log = get_logger("odradek.replay")
 
-# Damages of one replay that get a line of their own.
+# How many damages of one replay are logged one by one.
 SAID_MAX = 20
 Take = Callable[[BatchHeader, Buffer], None]
-"""Takes a sound batch."""
+"""Applies a sound batch to the state. May raise `InvalidBatch`."""
 PassOver = Callable[[BatchHeader], None]
-"""Is told the header of a batch that is not sound, in which nothing may be true."""
+"""Is called with the header of a damaged batch that is skipped; any field of it may be wrong."""
 
 
 def nothing(header: BatchHeader) -> None:
-    """For states of which a batch that cannot be read tells nothing."""
+    """A `PassOver` that does nothing, for states that need not know which batches were skipped."""
 
 
 class DamageCounters(Protocol):
-    """Where the damages of all replays are counted."""
+    """The counters of damaged batches, over all replays."""
 
     batches_mended: int
     batches_passed_over: int
 
 
 async def replay_sound(opened: PartitionLog, offset: int, read_bytes: int, take: Take) -> None:
-    """Has `take` take every batch from `offset` up to the durable end, on the event loop; each is sound and, as its
-    checksum does not know of that, where the one before it ends. Raises `InvalidBatch` at the first that is not;
-    `LogFailure`."""
+    """Calls `take` with every batch from `offset` up to the durable end, on the event loop. Raises `InvalidBatch` at
+    the first batch that is damaged or does not begin where the one before it ends (the checksum does not cover the base
+    offset), and `LogFailure`."""
     while offset < opened.durable_end:
         buffers = opened.read(offset, read_bytes, opened.durable_end)
         if not isinstance(buffers, list):
@@ -74,15 +73,15 @@ async def replay_sound(opened: PartitionLog, offset: int, read_bytes: int, take:
 
 
 class _Reached(NamedTuple):
-    """How far some bytes were replayed."""
+    """The offset up to which some bytes were replayed."""
 
     offset: int
     problem: str
-    """What is wrong there, where no sound batch is found in what is left of them; else empty."""
+    """What is wrong at `offset` if the rest of the bytes holds no sound batch; otherwise empty."""
 
 
 class Replay:
-    """One replay of one log into a state, whose name the lines of damage have. `take` and `pass_over` run in
+    """One replay of one log. `state` is the name of the replayed state, for log lines. `take` and `pass_over` run in
     `executor`."""
 
     def __init__(
@@ -106,8 +105,8 @@ class Replay:
         self._last: BatchHeader | None = None
 
     async def run(self, offset: int, upto: int) -> None:
-        """Replays what lies between two offsets; the first batch may begin before `offset`. Raises `LogFailure` and
-        `OffsetOutOfRange`."""
+        """Replays the batches from `offset` to `upto`; the first one may begin before `offset`. Raises `LogFailure`
+        and `OffsetOutOfRange`."""
         loop = asyncio.get_running_loop()
         while offset < upto:
             data = await self._read(offset, self.read_bytes, upto)
@@ -128,7 +127,7 @@ class Replay:
             )
 
     async def _read(self, offset: int, max_bytes: int, upto: int) -> bytes:
-        """Bytes from the batch at `offset` on, damaged or not."""
+        """Bytes of the log from the batch at `offset` on, damaged or not."""
         try:
             buffers = self.opened.read(offset, max_bytes, upto)
             if not isinstance(buffers, list):
@@ -138,14 +137,14 @@ class Replay:
         return b"".join(buffers)
 
     def _replay(self, data: bytes, offset: int, upto: int) -> _Reached:
-        """Takes the batches in `data`. In a thread."""
+        """Replays the batches in `data`. Runs in a thread of the executor."""
         view = memoryview(data)
         position = 0
         following: BatchHeader | None = None
         while len(view) - position >= HEADER_BYTES:
             header = read_header(view, position) if following is None else following
             if position and header.size >= HEADER_BYTES and position + header.size > len(view):
-                break  # cut by the read; or it has a wrong length, and is the first of the next one
+                break  # the read has cut the batch, or its length is wrong: the next read begins with it
             piece: Buffer = view[position : position + header.size]
             problem = _problem(header, piece)
             if problem:
@@ -165,9 +164,9 @@ class Replay:
             end = position + header.size
             following = read_header(view, end) if len(view) - end >= HEADER_BYTES else None
             if position and following is None and header.base_offset > offset:
-                break  # what follows it is to be seen first
+                break  # the next read shows the following batch, which decides whether the offset is wrong
             if header == self._last:
-                return _Reached(header.next_offset, "")  # nothing stands between the two
+                return _Reached(header.next_offset, "")  # the same batch again: the gap before it is real
             self._last = header
             if _is_misplaced(header, offset, following, upto):
                 self._say(offset, f"the batch there says that its offset is {header.base_offset}", is_whole=True)
@@ -176,15 +175,15 @@ class Replay:
                 self.take(header, piece)
             except InvalidBatch as error:
                 self._say(offset, f"the batch there cannot be read, and is passed over: {error}", is_whole=False)
-            # A gap (compaction makes them) is not believed before something has been seen behind it.
+            # A gap (compaction makes them) is accepted only once the batch after it has been seen.
             is_gap = header.base_offset > offset and following is None
             offset = min(offset + header.last_offset_delta + 1 if is_gap else header.next_offset, upto)
             position = end
         return _Reached(offset, "")
 
     async def _readable_behind(self, offset: int, upto: int) -> int:
-        """The first offset behind a damage at which the log gives a sound batch; `upto` where there is none. An index
-        leads there: the log is asked at more and more distant offsets, then between the last two."""
+        """The first offset after a damage at which the log returns a sound batch; `upto` if there is none. The log
+        finds batches by its index: this probes offsets at doubling distances, then bisects between the last two."""
         nearest, bad, step = upto, offset, 1
         while True:
             probe = min(offset + step, upto - 1)
@@ -207,7 +206,7 @@ class Replay:
         return good
 
     async def _sound_at(self, offset: int, upto: int) -> int | None:
-        """The base offset of the batch that the log gives at `offset`, if that is sound."""
+        """The base offset of the batch that the log returns at `offset`; None if that batch is damaged."""
         data = memoryview(await self._read(offset, 1, upto))  # one batch
         if len(data) < HEADER_BYTES:
             return None
@@ -228,15 +227,15 @@ class Replay:
 
 
 def _is_misplaced(header: BatchHeader, offset: int, following: BatchHeader | None, upto: int) -> bool:
-    """Whether the batch that comes at `offset` cannot have the offset that it says, of which the checksum does not
-    know: its neighbours or the log's end rule it out."""
+    """Whether the base offset of the batch found at `offset` is wrong: its neighbours or the log's end rule it out.
+    The checksum does not cover the base offset."""
     if header.next_offset > upto or header.next_offset <= offset:
         return True
     return header.base_offset > offset and following is not None and following.base_offset < header.next_offset
 
 
 def _problem(header: BatchHeader, piece: Buffer) -> str:
-    """What is wrong with a batch; nothing if it is empty."""
+    """What is wrong with a batch; empty if it is sound."""
     if len(piece) < HEADER_BYTES or len(piece) != header.size:
         return f"the batch at offset {header.base_offset} has an impossible length, {header.size} bytes"
     try:

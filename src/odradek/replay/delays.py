@@ -1,4 +1,4 @@
-"""How long to wait before a log that has failed is tried again."""
+"""The delays before a log that has failed is tried again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_DELAY_S = 10.0
 
 
 def delays() -> Iterator[float]:
-    """In seconds: doubled each time up to the maximum, for as long as it takes."""
+    """Delays in seconds, without end: each is twice the one before, up to the maximum."""
     delay_s = FIRST_DELAY_S
     while True:
         yield delay_s

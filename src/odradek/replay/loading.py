@@ -1,4 +1,4 @@
-"""A state is made of a log: the newest sound snapshot, then the batches behind it, around damage."""
+"""Loads a state from a log: the newest sound snapshot, then the batches after it, skipping damaged ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ async def load(
     pass_over: PassOver = nothing,
     oldest: int = 0,
 ) -> int:
-    """Has `restore` take a snapshot of `kind` at `oldest` or above (it raises `SnapshotDamaged` before it has changed
-    anything), and `take` what lies behind it, up to the log's end at that moment; all in `executor`. Returns the
-    snapshot's offset, -1 without one. Raises `LogFailure`, `OffsetOutOfRange`, `OSError`."""
+    """Calls `restore` with the newest sound snapshot of `kind` at offset `oldest` or above, then `take` with every
+    batch after it up to the log's present end; both run in `executor`. `restore` must raise `SnapshotDamaged` before it
+    changes the state. Returns the snapshot's offset, -1 without one. Raises `LogFailure`, `OffsetOutOfRange`,
+    `OSError`."""
     found = await newest_sound(opened, kind, opened.durable_end, restore, oldest, executor)
     snapshot_offset = found[0] if found is not None else -1
     offset = max(opened.start_offset, snapshot_offset)
     replay = Replay(opened, kind, executor, counters, read_bytes, take, pass_over)
-    # Others may append while this reads: it is done when nothing is behind it.
+    # Batches may be appended during this loop; it ends when it has reached the log's end.
     while offset < opened.end_offset:
         end = opened.durable_end
         if offset >= end:

@@ -1,11 +1,11 @@
-"""Snapshots: what a log's state is made from first, so that only the records behind it need be read.
+"""Snapshots: a log's state is restored from one first, so that only the records after it need be replayed.
 
-Role: the newest sound one of a log; and the bytes that metadata and coordinators keep theirs in. Those are the ones of
-KRaft's `.checkpoint` files: record batches, each with its checksum, between a control record that begins the snapshot
-and one that ends it, so that one that was cut or damaged is known. (For producers Kafka has another form.)
+Role: find a log's newest sound snapshot, and write and read the snapshot format of the metadata and of coordinators.
+It is that of KRaft's `.checkpoint` files: record batches, each with its checksum, between a header and a footer (both
+control records), so that a cut or damaged snapshot is recognized. (Snapshots of producer states have another format,
+Kafka's.)
 
-Invariants: a snapshot is never needed where the log still has everything: one that is damaged is passed over, and said,
-for the one before it.
+Invariants: a damaged snapshot is logged, and the one before it is used instead; without any, the whole log is replayed.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from odradek.records.iteration import iterate
 log = get_logger("odradek.replay")
 
 VERSION = 0
-"""Of the form; one that is not known is not read."""
+"""The version of the snapshot format; a snapshot with another version is not read."""
 T = TypeVar("T")
 
 
 class SnapshotDamaged(ValueError):
-    """The bytes are not a whole snapshot, or none that is known here."""
+    """The bytes are no whole snapshot, or one of an unknown version."""
 
 
 async def newest_sound(
@@ -51,9 +51,9 @@ async def newest_sound(
     least: int = 0,
     executor: Executor | None = None,
 ) -> tuple[int, T] | None:
-    """The newest sound snapshot of a log with an offset from `least` to `upto`: that offset, and what `read` makes of
-    it and of the bytes, in `executor` if there is one; it raises `SnapshotDamaged` where they are damaged. Raises
-    `LogFailure`."""
+    """The newest sound snapshot of a log with an offset from `least` to `upto`, as (offset, what `read` returned); None
+    if there is none. `read` is called with the offset and the bytes, in `executor` if given, and must raise
+    `SnapshotDamaged` if they are damaged. Raises `LogFailure`."""
     while (found := await opened.load_snapshot(kind, upto)) is not None and found[0] >= least:
         try:
             if executor is None:
@@ -66,13 +66,13 @@ async def newest_sound(
 
 
 def beginning(now_ms: int, leader_epoch: int = NO_LEADER_EPOCH) -> bytes:
-    """The first batch of a snapshot."""
+    """The first batch of a snapshot: its header."""
     header = SnapshotHeaderRecord(version=VERSION, last_contained_log_timestamp=now_ms)
     return _control(CONTROL_SNAPSHOT_HEADER, encode(header, 0), now_ms, 0, leader_epoch)
 
 
 def ending(now_ms: int, offset: int = 0, leader_epoch: int = NO_LEADER_EPOCH) -> bytes:
-    """The last batch of a snapshot, which is at `offset` of it."""
+    """The last batch of a snapshot: its footer. `offset` is the batch's offset in the snapshot."""
     footer = SnapshotFooterRecord(version=VERSION)
     return _control(CONTROL_SNAPSHOT_FOOTER, encode(footer, 0), now_ms, offset, leader_epoch)
 
@@ -82,8 +82,8 @@ def _control(control_type: int, value: bytes, now_ms: int, offset: int, leader_e
 
 
 def batches_of(data: bytes) -> Iterator[tuple[BatchHeader, memoryview]]:
-    """The batches of a snapshot without its first and last, each checked. Raises `SnapshotDamaged`, perhaps after some
-    of them."""
+    """The batches of a snapshot between header and footer, after a check of each. May raise `SnapshotDamaged` after it
+    has yielded some of them."""
     position = 0
     whole = False
     try:

@@ -24,7 +24,7 @@ from odradek.cli.output import Output
 if TYPE_CHECKING:
     from odradek.cli.log_dump.indexes import Check
     from odradek.cli.log_dump.report import Report
-    from odradek.cli.log_dump.segments import Place, Wanted
+    from odradek.cli.log_dump.segments import RecordPosition, WantedPart
 
 _FILE = re.compile(r"(\d{20})(?:-\d{10})?(\.[a-z-]+)(\.(?:deleted|cleaned|swap))?")
 _PARTITION = re.compile(r"(.{1,249}?)-\d{1,10}(?:\.[0-9a-f]+(-delete|-future|-stray))?", re.DOTALL)
@@ -84,10 +84,10 @@ def dump(
             f"--from {from_}{'' if to is None else f' --to {to}'} are no offsets, the first before the other."
         )
     from odradek.cli.log_dump.report import Report, counted
-    from odradek.cli.log_dump.segments import Wanted
+    from odradek.cli.log_dump.segments import WantedPart
 
     report = Report(output == "json", details=True)
-    wanted = Wanted(records, from_, 2**63 - 1 if to is None else to)
+    wanted = WantedPart(records, from_, 2**63 - 1 if to is None else to)
     for path in paths:
         is_data_directory = _is_data_directory(path)
         report.details = not is_data_directory or records if details is None else details
@@ -144,7 +144,7 @@ def _said(what: str, state: str) -> str:
 class _Dump:
     """The order of things."""
 
-    def __init__(self, report: Report, wanted: Wanted) -> None:
+    def __init__(self, report: Report, wanted: WantedPart) -> None:
         self.report = report
         self.wanted = wanted
         self._is_compacted = False
@@ -161,7 +161,7 @@ class _Dump:
 
     def partition(self, folder: Path) -> None:
         """All files of a folder, each beside what it belongs to."""
-        from odradek.cli.log_dump.segments import Place
+        from odradek.cli.log_dump.segments import RecordPosition
 
         topic, state = _partition(folder) or (folder.name, "")
         self._is_compacted = _is_compacted(folder)
@@ -171,7 +171,7 @@ class _Dump:
         except FileNotFoundError:
             self.report.note("it has gone meanwhile")
             return
-        place = Place()
+        place = RecordPosition()
         with self._gone(folder / _EPOCHS):
             from odradek.cli.log_dump.state import EpochCheck
 
@@ -185,7 +185,9 @@ class _Dump:
             elif path.name != _EPOCHS:
                 others.append(path)
         for (found_state, _), files in sorted(segments.items(), key=lambda one: one[0]):
-            end = self._segment(files, files, topic, Place() if found_state else place, None if found_state else epochs)
+            end = self._segment(
+                files, files, topic, RecordPosition() if found_state else place, None if found_state else epochs
+            )
             place = place if found_state else end
         for path in others:
             self._small(path)
@@ -195,7 +197,7 @@ class _Dump:
 
     def file(self, path: Path) -> None:
         """One file; an index is compared with the log beside it."""
-        from odradek.cli.log_dump.segments import Place
+        from odradek.cli.log_dump.segments import RecordPosition
 
         named = _named(path)
         if named is not None and named.suffix in (".log", *_INDEXES):
@@ -205,7 +207,7 @@ class _Dump:
             log = path.with_name(f"{named.offset:020d}.log{named.state}")
             if named.suffix != ".log" and log.exists():
                 files.append(_Named(log, named.offset, ".log", named.state))
-            self._segment(files, [named], partition[0] if partition else "", Place(named.offset), None)
+            self._segment(files, [named], partition[0] if partition else "", RecordPosition(named.offset), None)
         elif path.name == _EPOCHS:
             from odradek.cli.log_dump.state import EpochCheck
 
@@ -214,8 +216,8 @@ class _Dump:
             self._small(path)
 
     def _segment(
-        self, files: list[_Named], shown: list[_Named], topic: str, place: Place, epochs: Check | None
-    ) -> Place:
+        self, files: list[_Named], shown: list[_Named], topic: str, place: RecordPosition, epochs: Check | None
+    ) -> RecordPosition:
         """A segment and its indexes, of which some are shown; where the next one goes on."""
         from odradek.cli.log_dump.indexes import CHECKS
         from odradek.cli.log_dump.records import decoder_of
@@ -257,7 +259,7 @@ class _Dump:
 
     def _snapshot(self, path: Path, named: _Named | None) -> None:
         from odradek.cli.log_dump.records import METADATA, decoder_of
-        from odradek.cli.log_dump.segments import Place, SegmentWalk
+        from odradek.cli.log_dump.segments import RecordPosition, SegmentWalk
 
         topic = METADATA if named is None else _SNAPSHOTS[named.suffix]
         what = "metadata" if topic == METADATA else "groups and their offsets"
@@ -272,7 +274,7 @@ class _Dump:
             wanted=self.wanted,
             is_snapshot=True,
         )
-        walk.walk(Place())
+        walk.walk(RecordPosition())
 
     def _gone(self, path: Path) -> _Gone:
         return _Gone(self.report, path)

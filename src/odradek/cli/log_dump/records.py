@@ -53,7 +53,7 @@ class Decoded(NamedTuple):
     words: str
 
 
-class Unread(ValueError):
+class Unreadable(ValueError):
     """A record that is kept as its bytes; the text says why."""
 
 
@@ -61,18 +61,18 @@ Decoder = Callable[[Record], Decoded]
 
 
 def decoder_of(topic: str | None) -> Decoder | None:
-    """For the records of a log of this topic; None where they are the users' own. A decoder raises `Unread`."""
+    """For the records of a log of this topic; None where they are the users' own. A decoder raises `Unreadable`."""
     return {GROUPS: _group_record, METADATA: _metadata_record}.get(topic or "")
 
 
 def control_record(record: Record) -> Decoded:
-    """A record of a control batch. Raises `Unread`."""
+    """A record of a control batch. Raises `Unreadable`."""
     key = read_control_key(record.key)
     if key is None or record.value is None:
-        raise Unread("a control record without its type or value")
+        raise Unreadable("a control record without its type or value")
     name, message = _CONTROL.get(key[1], (None, None))
     if name is None or message is None:
-        raise Unread(f"a control record of type {key[1]}, which is unknown")
+        raise Unreadable(f"a control record of type {key[1]}, which is unknown")
     try:
         if message is EndTxnMarker:  # its version stands before it
             value, _ = decode(message, 0, record.value, _SHORT.size)
@@ -80,20 +80,20 @@ def control_record(record: Record) -> Decoded:
             version = _SHORT.unpack_from(record.value)[0] if message is LeaderChangeMessage else 0
             value, _ = decode(message, version, record.value)
     except (DecodeError, struct.error, KeyError, AssertionError) as error:
-        raise Unread(f"a control record {name} that cannot be read: {error}") from None
+        raise Unreadable(f"a control record {name} that cannot be read: {error}") from None
     fields = plain(value)
     return Decoded({"type": name, **fields}, f"{name}{_listed(fields)}")
 
 
 def _metadata_record(record: Record) -> Decoded:
     if record.value is None:
-        raise Unread("a metadata record without a value")
+        raise Unreadable("a metadata record without a value")
     try:
         found = decode_record(record.value)
     except DecodeError as error:
-        raise Unread(str(error)) from None
+        raise Unreadable(str(error)) from None
     if found.message is None:
-        raise Unread(f"metadata of type {found.type}, version {found.version}, which is not known here")
+        raise Unreadable(f"metadata of type {found.type}, version {found.version}, which is not known here")
     fields = plain(found.message)
     name = type(found.message).__name__
     return Decoded({"type": name, "version": found.version, **fields}, f"{name}{_listed(fields)}")
@@ -101,7 +101,7 @@ def _metadata_record(record: Record) -> Decoded:
 
 def _group_record(record: Record) -> Decoded:
     if record.key is None:
-        raise Unread("a group's record without a key")
+        raise Unreadable("a group's record without a key")
     try:
         key = read_offset_key(record.key)
         if key is not None:
@@ -111,8 +111,8 @@ def _group_record(record: Record) -> Decoded:
         if group_id is not None:
             return _group(group_id, None if record.value is None else read_group(record.value))
     except DecodeError as error:
-        raise Unread(str(error)) from None
-    raise Unread(f"a group's record of type {_SHORT.unpack_from(record.key)[0]}, which is not known here")
+        raise Unreadable(str(error)) from None
+    raise Unreadable(f"a group's record of type {_SHORT.unpack_from(record.key)[0]}, which is not known here")
 
 
 def _offset(key: OffsetKey, committed: Committed | None) -> Decoded:

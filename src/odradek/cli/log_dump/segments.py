@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 from crc32c import crc32c
 
 from odradek.cli.log_dump.indexes import Check
-from odradek.cli.log_dump.records import Decoder, Unread, control_record
+from odradek.cli.log_dump.records import Decoder, Unreadable, control_record
 from odradek.cli.log_dump.report import Report, counted, span
 from odradek.cli.record_format import codec_name, timestamp_type
 from odradek.cli.record_lines import put_text, record_fields
@@ -43,14 +43,14 @@ _CRC_START = 21
 _FOOTER = "SNAPSHOT_FOOTER"
 
 
-class Place(NamedTuple):
+class RecordPosition(NamedTuple):
     """What the next segment must come after. The first one of a log may begin anywhere."""
 
     next_offset: int = -1
     leader_epoch: int = -1
 
 
-class Wanted(NamedTuple):
+class WantedPart(NamedTuple):
     """What is shown of a file; everything is checked."""
 
     records: bool = False
@@ -73,7 +73,7 @@ class SegmentWalk:
         *,
         decode: Decoder | None = None,
         checks: Sequence[Check] = (),
-        wanted: Wanted | None = None,
+        wanted: WantedPart | None = None,
         is_snapshot: bool = False,
         is_compacted: bool = False,
     ) -> None:
@@ -84,7 +84,7 @@ class SegmentWalk:
         self._report = report
         self._decode = decode
         self._checks = checks
-        self._wanted = wanted or Wanted()
+        self._wanted = wanted or WantedPart()
         self._is_snapshot = is_snapshot
         self._is_compacted = is_compacted
         self._last_control = ""
@@ -93,7 +93,7 @@ class SegmentWalk:
         self._totals: dict[str, Any] = {"batches": 0, "records": 0, "bytes": 0}
         self._codecs: set[int] = set()
 
-    def walk(self, place: Place) -> Place:
+    def walk(self, place: RecordPosition) -> RecordPosition:
         """Walks from the file's begin to its end; returns where the next segment goes on. Raises `OSError`."""
         with open(self.path, "rb", buffering=_PIECE_BYTES) as file:
             self._size = os.fstat(file.fileno()).st_size
@@ -103,7 +103,7 @@ class SegmentWalk:
                 self._damage(0, f"the segment begins at {self.base_offset}, but the one before ends at {place[0] - 1}")
             elif not self._is_snapshot and place.next_offset >= 0:
                 self._check_gap(place.next_offset, self.base_offset, "between this segment and the one before")
-            place = Place(max(place.next_offset, self.base_offset), place.leader_epoch)
+            place = RecordPosition(max(place.next_offset, self.base_offset), place.leader_epoch)
             whole = True
             while self._position < self._size:
                 header = self._header(file)
@@ -163,7 +163,7 @@ class SegmentWalk:
                 return False
         return True
 
-    def _batch(self, file: BinaryIO, header: BatchHeader, place: Place) -> Place:
+    def _batch(self, file: BinaryIO, header: BatchHeader, place: RecordPosition) -> RecordPosition:
         data = b""
         if header.size <= BATCH_MAX_BYTES:
             data = file.read(header.size)
@@ -186,7 +186,7 @@ class SegmentWalk:
                 report.note(f"the batch at byte {self._position} is too large to show its records: {header.size} bytes")
         return place
 
-    def _check_batch(self, header: BatchHeader, place: Place, good: bool) -> Place:
+    def _check_batch(self, header: BatchHeader, place: RecordPosition, good: bool) -> RecordPosition:
         if not good:
             self._damage(self._position, "the checksum (CRC-32C) is not that of the batch")
         elif header.codec > 4 or header.attributes & ~KNOWN_ATTRIBUTES & 0xFFFF:
@@ -209,7 +209,7 @@ class SegmentWalk:
             self._damage(
                 self._position, f"leader epoch {header.leader_epoch} comes after leader epoch {place.leader_epoch}"
             )
-        return Place(max(place.next_offset, header.next_offset), max(place.leader_epoch, header.leader_epoch))
+        return RecordPosition(max(place.next_offset, header.next_offset), max(place.leader_epoch, header.leader_epoch))
 
     def _check_gap(self, expected: int, found: int, where: str) -> None:
         if found > expected and not self._is_compacted:
@@ -251,7 +251,7 @@ class SegmentWalk:
         if decode is not None:
             try:
                 decoded = decode(record)
-            except Unread as error:
+            except Unreadable as error:
                 fields["problem"] = str(error)
             else:
                 if header.is_control:

@@ -1,8 +1,8 @@
-"""The commit of offsets, for any group: by OffsetCommit, and by TxnOffsetCommit in a producer's transaction (KIP-447).
+"""Commits offsets for a group of any type: by OffsetCommit, and by TxnOffsetCommit in a transaction (KIP-447).
 
-Role: ask the group whether whoever commits may do so, and write the records. Where there is no group of that name, an
-administrator or a consumer that assigns partitions by itself makes a simple one. Replay puts the offsets in their
-place: at once, or when the transaction is committed.
+Role: ask the group whether the client may commit, and add the records to the outcome. If no group has the name, the
+commit of an administrator or of a consumer that assigns partitions by itself makes a simple group. Replay applies the
+offsets: at once, or when the transaction is committed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def check_commit(
     version: int,
     is_transactional: bool = False,
 ) -> CommitCheck | None:
-    """Whether somebody may commit for a group now, as `Group.check_commit` says. Raises `KafkaError`."""
+    """Checks that a client may commit for a group now; returns what `Group.check_commit` returns. Raises `KafkaError`
+    if it may not."""
     group = shard.groups.get(group_id)
     if group is not None:
         return group.check_commit(member_id, instance_id, generation, version, is_transactional)
@@ -40,7 +41,8 @@ def check_commit(
 def commit(
     shard: GroupShard, commits: Iterable[tuple[OffsetKey, Committed]], check: CommitCheck | None, outcome: Outcome
 ) -> None:
-    """Records of commits that `check_commit` allowed, all or none. Raises `KafkaError` where its check refuses one."""
+    """Adds the records of all `commits` to the outcome. Raises `KafkaError` and adds none if `check`, which
+    `check_commit` returned, refuses one of them."""
     outcome.alters = False
     if check is not None:
         commits = list(commits)

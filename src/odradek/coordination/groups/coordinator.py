@@ -1,8 +1,8 @@
-"""The coordinator of groups: runs what is asked of a group on the shard of `__consumer_offsets` that has it.
+"""The group coordinator: runs operations on the shard of `__consumer_offsets` that has the group.
 
-Role: give the shards their settings, hand operations to the right one, and have offsets forgotten when they expire and
-when their topic is deleted. Requests are the handlers', a group's rules the shard's, the life of the shards
-`coordination.sharded_topic`'s.
+Role: give the shards their settings, hand each operation to the right shard, and delete offsets when they expire or
+their topic is deleted. Handlers read the requests, the shard has the rules of groups, and `coordination.sharded_topic`
+creates, loads and stops the shards.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class GroupCoordinator:
         self.ages = ages
         self.counters = GroupCounters()
         self.has_begun = False
-        """Whether it has begun to load groups; before, nothing is known of any."""
+        """Whether loading has started; before, no group is known."""
         number = config.integer
         self.states = tuple(dict.fromkeys(state for one in types for state in one.states))
-        """The names of all states that groups can be in."""
+        """The names of all states of all types of groups."""
         offsets_retention_ms = number("offsets.retention.minutes") * 60_000
         self._topic = ShardedTopic(
             OFFSETS_TOPIC,
@@ -65,25 +65,25 @@ class GroupCoordinator:
     # --- life ----------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Begins to serve the partitions of the offsets topic that there are now."""
+        """Loads a shard for each present partition of `__consumer_offsets`."""
         self.has_begun = True
         self._topic.load()
 
     async def ready(self) -> None:
-        """Makes the offsets topic if there is none. Raises `KafkaError`."""
+        """Creates `__consumer_offsets` if it does not exist. Raises `KafkaError`."""
         await self._topic.ready()
 
     async def stop(self) -> None:
-        """Ends the shards, with a snapshot where one is due."""
+        """Stops the shards; each saves a snapshot if it has new records."""
         await self._topic.stop()
 
     async def topics_deleted(self, names: frozenset[str]) -> None:
-        """Forgets the offsets of topics that are no more."""
+        """Deletes the offsets of deleted topics."""
         await self._topic.on_every_shard(lambda shard, outcome: shard.forget_topics(names, outcome))
 
     async def expire(self) -> None:
-        """Forgets what `offsets.retention.minutes` no longer keeps, and offsets of topics deleted while their shard was
-        not there to forget them."""
+        """Deletes offsets that have expired (`offsets.retention.minutes`), and those of topics that were deleted while
+        the shard was loading."""
 
         now_ms = self.ages.now_ms()
 
@@ -93,16 +93,16 @@ class GroupCoordinator:
 
         await self._topic.on_every_shard(expire)
 
-    # --- what insight reads --------------------------------------------------------------------------------------
+    # --- read by insight -----------------------------------------------------------------------------------------
 
     def shards(self) -> Sequence[Shard[GroupShard]]:
-        """The shards there are now, to look at."""
+        """The current shards, to be read only."""
         return self._topic.shards
 
-    # --- what handlers ask ---------------------------------------------------------------------------------------
+    # --- called by handlers --------------------------------------------------------------------------------------
 
     def active(self, group_id: str) -> GroupShard:
-        """The state machine that has a group, for what changes no durable state. Raises `KafkaError`."""
+        """The state machine that has a group, for callers that change no durable state. Raises `KafkaError`."""
         return self._topic.shard_of(group_id).active()
 
     def ask(
@@ -111,7 +111,8 @@ class GroupCoordinator:
         operation: Callable[[GroupShard, Reply, Outcome], None],
         refusal: Callable[[ErrorCode], Message],
     ) -> Awaitable[Message]:
-        """Runs an operation that answers through its reply; `refusal` makes the response of an error."""
+        """Runs an operation that answers through its reply; returns the future response. `refusal` makes the response
+        for an error code."""
         try:
             shard = self._topic.shard_of(group_id)
         except KafkaError as error:
@@ -121,13 +122,14 @@ class GroupCoordinator:
         return shard.ask(operation, refusal)
 
     async def call(self, group_id: str, operation: Callable[[GroupShard, Outcome], T]) -> T:
-        """Runs an operation at once; its result, when all it saw and appended is durable. Raises `KafkaError`."""
+        """Runs an operation at once; returns its result when everything it saw and appended is durable. Raises
+        `KafkaError`."""
         return await self._topic.shard_of(group_id).call(operation)
 
     async def rebalance(self, group_id: str) -> bool:
-        """Makes a group's members join again; False where there are none. Raises `KafkaError`."""
+        """Makes a group's members join again; returns False if it has none. Raises `KafkaError`."""
         return await self.call(group_id, lambda shard, outcome: shard.rebalance(group_id, outcome))
 
     async def on_active_shards(self, operation: Callable[[GroupShard, Outcome], T]) -> list[T]:
-        """Runs an operation on every shard. Raises `KafkaError` where one is being loaded."""
+        """Runs an operation on every shard; returns the results. Raises `KafkaError` if a shard is loading."""
         return list(await asyncio.gather(*(shard.call(operation) for shard in self._topic.shards)))

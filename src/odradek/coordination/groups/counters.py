@@ -1,15 +1,16 @@
-"""What the groups of a broker count; `insight` reads it. All shards share it, so that a reload loses nothing."""
+"""Counters of a broker's groups, read by `insight`. All shards share them, so that loading a shard again does not
+reset them."""
 
 from __future__ import annotations
 
 
 class GroupCounters:
-    """Plain ints, added to by operations."""
+    """Plain ints that operations increase."""
 
     __slots__ = ("offset_commits", "rebalances")
 
     def __init__(self) -> None:
         self.rebalances = 0
-        """Generations begun, the empty one after the last member's departure included."""
+        """Generations begun, including the empty one after the last member has left."""
         self.offset_commits = 0
-        """Offsets committed, each partition's by itself."""
+        """Offsets committed, counted per partition."""

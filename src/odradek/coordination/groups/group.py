@@ -1,15 +1,15 @@
-"""What a group is to its shard, whatever its protocol, and what a type of groups brings with it.
+"""The interface of a group of any type, and what each type of groups must provide.
 
-Role: the contract between what works on any group (list, describe, delete, offsets: `shard.py`, `committing.py`) and
-the folders that each know one type of group, of which `classic/` is one. KIP-848 gives the types their names: classic,
+Role: the contract between code that works on any group (list, describe, delete, offsets: `shard.py`, `committing.py`)
+and the folders that implement one type of group each, such as `classic/`. The types have the names of KIP-848: classic,
 consumer, share, streams.
 
-A type adds a folder with a `Group`, with a `GroupsOfType`, and with the `GroupType` that tells of both, and that is
-listed in `types.py`. Handlers of its requests run its operations by `shard.of(ItsGroupsOfType)`. Nothing else has to
-know of it.
+To add a type, add a folder with subclasses of `Group` and `GroupsOfType` and a `GroupType` that names both, and list
+the `GroupType` in `types.py`. Handlers of the type's requests run its operations through `shard.of(ItsGroupsOfType)`.
+No other code changes.
 
-Invariants: a name belongs to one group, so to one type, at a time. A record's type and a kind of timer belong to one
-type of group. Sans-IO.
+Invariants: at any time a name belongs to one group, and so to one type. Each record type and each kind of timer belongs
+to one type of group. Sans-IO.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from odradek.protocol.messages.list_groups import ListedGroup
 
 CLASSIC_TYPE = "classic"
 EMPTY_STATE = "Empty"
-"""The state, of any type, of a group without members."""
+"""The state of a group without members, the same for all types."""
 
 CommitCheck = Callable[[OffsetKey, Committed], None]
-"""Raises `KafkaError` where a member may commit, but not this offset."""
+"""A check of one offset of a commit that is otherwise allowed; raises `KafkaError` if this offset is refused."""
 
 
 class GroupMember(NamedTuple):
-    """A consumer, and which partitions of which topics it was assigned."""
+    """A consumer and its assigned partitions, as (topic, partition)."""
 
     member_id: str
     client_id: str
@@ -45,29 +45,29 @@ class GroupMember(NamedTuple):
 
 
 class Group(ABC):
-    """One group, as far as it is like any other."""
+    """One group, of any type."""
 
     __slots__ = ()
 
     type_name: ClassVar[str]
     group_id: str
     protocol_type: str | None
-    """What it is for, as ListGroups says: "consumer", "share", or whatever a classic group's members agreed upon."""
+    """The protocol type in ListGroups: "consumer", "share", or the one that a classic group's members sent."""
 
-    # --- what it shows -------------------------------------------------------------------------------------------
+    # --- description ---------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def state_name(self) -> str:
-        """One of its type's states."""
+        """The name of the group's state."""
 
     @property
     @abstractmethod
     def member_count(self) -> int:
-        """How many members it has."""
+        """The number of members."""
 
     def listed(self) -> ListedGroup:
-        """As ListGroups tells of it."""
+        """The group's entry in a ListGroups response."""
         return ListedGroup(
             group_id=self.group_id,
             protocol_type=self.protocol_type or "",
@@ -76,95 +76,96 @@ class Group(ABC):
         )
 
     def describe(self) -> DescribedGroup | None:
-        """As DescribeGroups tells of it; None where that is not for groups of its type, as for all but classic ones."""
+        """The group in a DescribeGroups response; None for a type that DescribeGroups does not describe, which is any
+        but classic."""
         return None
 
     def consumers(self) -> tuple[Sequence[GroupMember], frozenset[str]] | None:
-        """Its members with what each was assigned, and the topics that they read; None where there are none, or where
-        they are no consumers, or where that is not to be known."""
+        """The members with their assignments, and the topics that they subscribe to. None if there are no members, if
+        they are not consumers, or if their subscriptions cannot be read."""
         return None
 
-    # --- its end -------------------------------------------------------------------------------------------------
+    # --- deletion ------------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def is_empty(self) -> bool:
-        """Whether it may be deleted: it has no members."""
+        """Whether the group has no members, and so may be deleted."""
 
     @property
     def expires(self) -> bool:
-        """Whether it goes by itself when none of its offsets is left."""
+        """Whether the group is deleted when its last offset has expired."""
         return self.is_empty
 
-    # --- its offsets ---------------------------------------------------------------------------------------------
+    # --- offsets -------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def check_commit(
         self, member_id: str, instance_id: str | None, generation: int, version: int, is_transactional: bool
     ) -> CommitCheck | None:
-        """Whether somebody may commit offsets for it now, by OffsetCommit, or by TxnOffsetCommit in a transaction; and
-        by what else each offset has to be checked. A member's commit is a sign of life. Raises `KafkaError`.
+        """Checks that a client may commit offsets now, by OffsetCommit or (`is_transactional`) by TxnOffsetCommit.
+        Returns a further check for each offset, or None. A member's commit renews its session. Raises `KafkaError`.
 
-        `generation` is the member epoch where a type has such; negative without a member: then an administrator
-        commits, or a consumer that assigns partitions by itself. `version` is the request's."""
+        `generation` is the member epoch for types that have one. It is negative for a client that is no member: an
+        administrator, or a consumer that assigns partitions by itself. `version` is the request's."""
 
     def check_fetch(self, member_id: str | None, member_epoch: int) -> None:  # noqa: B027
-        """Whether somebody may fetch its offsets; who is no member has no id, and a negative epoch. Raises
-        `KafkaError`."""
+        """Checks that a client may fetch the group's offsets. A client that is no member has no id and a negative
+        epoch. Raises `KafkaError` if it may not."""
 
     def check_offset_delete(self) -> None:  # noqa: B027
-        """Whether offsets of it can be deleted at all: those of topics that nobody reads. Raises `KafkaError`."""
+        """Checks that the group allows OffsetDelete, for topics that no member reads. Raises `KafkaError` if not."""
 
     @abstractmethod
     def is_subscribed_to(self, topic: str) -> bool:
-        """Whether a member reads the topic, or may do so: its offsets there are not deleted."""
+        """Whether a member reads the topic or may read it. If so, OffsetDelete keeps the group's offsets there."""
 
     def subscribed_topics(self) -> frozenset[str]:
-        """The topics that its members are known to read."""
+        """The topics that the members are known to read."""
         return frozenset()
 
     @abstractmethod
     def grows_old_since_ms(self, topic: str, committed: Committed) -> int | None:
-        """From when on an offset of it grows old (KIP-211); None for one that stays."""
+        """The time from which an offset's retention is counted (KIP-211), in ms; None if it does not expire now."""
 
 
 class GroupsOfType(ABC):
-    """The groups of one type in one shard: what of them is durable, what is asked of them, and what they wait for.
+    """The groups of one type in one shard, with their durable state, operations and timers.
 
-    As with any state machine, durable state changes in `replay` only; soft state as operations go."""
+    As in any state machine, durable state changes in `replay` only; operations change soft state directly."""
 
     record_types: ClassVar[frozenset[int]]
-    """The types of records (the number that a key begins with) that are replayed here."""
+    """The record types (the number that a key begins with) that `replay` takes."""
     timer_kinds: ClassVar[frozenset[str]]
-    """What the keys of its timers begin with: (kind, group id, ...)."""
+    """The first elements of this type's timer keys, which are (kind, group id, ...)."""
 
     @abstractmethod
     def replay(self, key: bytes, value: bytes | None) -> None:
-        """Takes a record of its types into the durable state. Raises `DecodeError` for one that cannot be read."""
+        """Applies a record of `record_types` to the durable state. Raises `DecodeError` for one that cannot be read."""
 
     @abstractmethod
     def records(self) -> Callable[[], Iterable[tuple[bytes, bytes]]]:
-        """What a snapshot holds of the durable state, as `StateMachine.records` says."""
+        """Copies this type's durable state for a snapshot, as `StateMachine.records` does."""
 
     @abstractmethod
     def loaded(self) -> None:
-        """Begins the soft state: the log has been replayed."""
+        """Sets up the soft state once the log has been replayed."""
 
     @abstractmethod
     def delete(self, group_id: str, outcome: Outcome) -> None:
-        """The group of this name is deleted: tombstones of the records that there are of it, and the end of its
-        timers. Does nothing where it has none; the shard forgets the name and the offsets."""
+        """Adds tombstones for the group's records to the outcome and cancels its timers. Does nothing if this type has
+        no such group. The shard removes the name and the offsets."""
 
     @abstractmethod
     def due(self, key: tuple[str, ...], outcome: Outcome) -> None:
-        """An operation: the deadline of one of its timers has come."""
+        """An operation: runs what the timer `key` was set for, when its deadline has come."""
 
     @abstractmethod
     def waiting(self) -> list[Reply]:
-        """Everyone who waits for others."""
+        """The replies of requests that wait for other members."""
 
     def rebalance(self, group_id: str, outcome: Outcome) -> bool:
-        """Makes the members of the group of this name join again; False where it has none of this type."""
+        """Makes the group's members join again; returns False if this type has no such group with members."""
         return False
 
 
@@ -172,7 +173,7 @@ class ShardContext(NamedTuple):
     """What the groups of one type share with the rest of their shard."""
 
     groups: dict[str, Group]
-    """Every group of the shard by name, of all types: a type puts its own in, and takes them out again."""
+    """Every group of the shard by name, of all types. Each type adds and removes its own groups."""
     clock: Clock
     choose: random.Random
     timers: Timers
@@ -180,10 +181,10 @@ class ShardContext(NamedTuple):
 
 
 class GroupType(NamedTuple):
-    """How a type of groups is made known to the coordinator."""
+    """A type of groups, as the coordinator needs it."""
 
     name: str
     states: tuple[str, ...]
-    """The names of its groups' states, in the order in which metrics show them."""
+    """The names of the states of its groups, in the order in which metrics show them."""
     in_shard: Callable[[ShardContext], GroupsOfType]
-    """Makes what a shard holds of it, empty."""
+    """Makes the empty `GroupsOfType` of a shard."""

@@ -1,7 +1,7 @@
-"""The committed offsets of a shard's groups: durable state, changed by replay alone.
+"""The committed offsets of a shard's groups: durable state that only replay changes.
 
-Role: keep them by group, topic and partition, and say which of them are over (KIP-211). Who may commit is not decided
-here.
+Role: keep the offsets by group, topic and partition, and find those that have expired (KIP-211). `committing.py`
+decides who may commit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Offsets:
     def __init__(self) -> None:
         self._groups: dict[str, Topics] = {}
         self.count = 0
-        """How many there are in all."""
+        """The number of committed offsets of all groups."""
 
     def replay(self, key: OffsetKey, committed: Committed | None) -> None:
         topics = self._groups.get(key.group_id)
@@ -46,7 +46,7 @@ class Offsets:
         return group_id in self._groups
 
     def __iter__(self) -> Iterator[str]:
-        """The groups that have committed."""
+        """The ids of the groups with committed offsets."""
         return iter(self._groups)
 
     def get(self, group_id: str, topic: str, partition: int) -> Committed | None:
@@ -57,7 +57,7 @@ class Offsets:
         return None if partitions is None else partitions.get(partition)
 
     def of(self, group_id: str) -> Topics:
-        """All of a group's offsets; not to be changed."""
+        """All of a group's offsets. The caller must not change them."""
         return self._groups.get(group_id, {})
 
     def keys_of(self, group_id: str) -> list[OffsetKey]:
@@ -68,7 +68,7 @@ class Offsets:
         ]
 
     def topics(self) -> frozenset[str]:
-        """All topics of which anything was committed."""
+        """All topics with committed offsets."""
         return frozenset(topic for topics in self._groups.values() for topic in topics)
 
     def keys_of_topics(self, topics: frozenset[str]) -> list[OffsetKey]:
@@ -83,8 +83,8 @@ class Offsets:
     def expired(
         self, group_id: str, now_ms: int, retention_ms: int, since_ms: Callable[[str, Committed], int | None]
     ) -> list[OffsetKey]:
-        """The group's offsets whose time is over: the time asked for with the commit, else `retention_ms` after
-        `since_ms(topic, committed)`, which says None of those that stay."""
+        """The group's expired offsets. An offset expires at the time that its commit asked for, else `retention_ms`
+        after `since_ms(topic, committed)`. It does not expire while `since_ms` returns None."""
         over = []
         for topic, partitions in self.of(group_id).items():
             for partition, committed in partitions.items():
@@ -97,7 +97,7 @@ class Offsets:
         return over
 
     def copy(self) -> list[tuple[OffsetKey, Committed]]:
-        """All of them as they are now."""
+        """A copy of all offsets."""
         return [
             (OffsetKey(group_id, topic, partition), committed)
             for group_id, topics in self._groups.items()

@@ -1,8 +1,8 @@
-"""The records of `__consumer_offsets` that are of any group: committed offsets, in Kafka's formats.
+"""The records of committed offsets in `__consumer_offsets`, in Kafka's formats.
 
-A key begins with the record's type (int16), a value with its version. Types 0 and 1 are committed offsets (0 is how
-very old Kafkas wrote them); the others are of one type of group each (`classic/records.py`), and those that no type
-here knows are kept as they are. A null value is a tombstone: the offset is gone. Sans-IO.
+A key begins with the record's type (int16), a value with its version. Types 0 and 1 are committed offsets (0 was
+written by very old versions of Kafka). Each other record type belongs to one type of group (`classic/records.py`);
+records of unknown types are kept unread. A null value is a tombstone: the offset was deleted. Sans-IO.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREFIX_SIZE = _PREFIX.size
 LEGACY_OFFSET_TYPE = 0
 OFFSET_TYPE = 1
 
-# The versions of values that Kafka 4.4 writes: 1 is the only one with an expiry of its own.
+# The versions of values that Kafka 4.4 writes: only version 1 has a field for an expiry time.
 OFFSET_VERSION_WITH_EXPIRY = 1
 OFFSET_VERSION = 3
 OFFSET_VERSION_WITH_TOPIC_ID = 4
@@ -37,7 +37,7 @@ NO_TIMESTAMP = -1
 
 
 class Committed(NamedTuple):
-    """A committed offset. Times in ms; `expire_ms` is -1 unless the commit asked for a time of its own."""
+    """A committed offset. Times in ms; `expire_ms` is -1 unless the commit asked for an expiry time."""
 
     offset: int
     leader_epoch: int
@@ -48,18 +48,18 @@ class Committed(NamedTuple):
 
 
 class OffsetKey(NamedTuple):
-    """Whose offset of which partition."""
+    """The key of a committed offset: a group and a partition."""
 
     group_id: str
     topic: str
     partition: int
 
 
-# --- what keys and values begin with ---------------------------------------------------------------------------------
+# --- prefixes of keys and values -------------------------------------------------------------------------------------
 
 
 def with_prefix(prefix: int, message: Message, version: int = 0) -> bytes:
-    """A key behind its type, or a value behind its version."""
+    """An encoded key after its type, or an encoded value after its version."""
     return _PREFIX.pack(prefix) + encode(message, version)
 
 
@@ -72,7 +72,7 @@ def prefix_of(data: bytes) -> int:
 
 
 def check_version(message: type[Message], version: int) -> None:
-    """Raises `DecodeError` for a version that a value has none of."""
+    """Raises `DecodeError` for a version that the message does not have."""
     if version not in message.valid_versions:
         raise DecodeError(f"{message.__name__} has no version {version}")
 
@@ -81,7 +81,7 @@ def check_version(message: type[Message], version: int) -> None:
 
 
 def offset_record(key: OffsetKey, committed: Committed | None, now_ms: int) -> NewRecord:
-    """A commit, or with None its tombstone."""
+    """The record of a committed offset; its tombstone if `committed` is None."""
     encoded = with_prefix(OFFSET_TYPE, OffsetCommitKey(group=key.group_id, topic=key.topic, partition=key.partition))
     return NewRecord(encoded, None if committed is None else encode_committed(committed), now_ms)
 
@@ -105,7 +105,7 @@ def encode_committed(committed: Committed) -> bytes:
 
 
 def read_offset_key(key: bytes) -> OffsetKey | None:
-    """Whose offset it is; None for a record of another type. Raises `DecodeError`."""
+    """The key of a committed offset; None for a record of another type. Raises `DecodeError`."""
     kind = prefix_of(key)
     if kind not in (OFFSET_TYPE, LEGACY_OFFSET_TYPE):
         return None
@@ -115,7 +115,7 @@ def read_offset_key(key: bytes) -> OffsetKey | None:
 
 
 def read_committed(key: bytes, value: bytes) -> Committed:
-    """A commit's value. Raises `DecodeError`."""
+    """The committed offset in a record's value. Raises `DecodeError`."""
     version = prefix_of(value)
     if prefix_of(key) == LEGACY_OFFSET_TYPE:
         check_version(LegacyOffsetCommitValue, version)

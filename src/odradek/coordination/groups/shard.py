@@ -1,13 +1,13 @@
-"""The groups of one partition of `__consumer_offsets`: the state machine behind the runtime.
+"""The groups of one partition of `__consumer_offsets`: a state machine that the runtime runs.
 
-Role: hold groups by name, whatever their types, with their offsets; hand records and timers to the types they are of;
-list, describe, delete and expire any group. What makes a group of a type, and what its members ask, is in that type's
-folder (`classic/`); the contract between the two is `group.py`. Who may commit offsets is decided in `committing.py`,
-how they are kept is `offsets.py`'s.
+Role: hold groups of all types by name, with their offsets; hand each record and timer to the type of group that it
+belongs to; list, describe, delete and expire any group. Each type's folder (`classic/`) creates its groups and serves
+their members; `group.py` is the contract between the two. `committing.py` decides who may commit offsets, `offsets.py`
+keeps them.
 
-Invariants: durable state (that of the types, offsets, records of types not known here) changes in `replay` only. The
-groups in `groups` are soft, unless their type says otherwise. A group exists for clients if it is in `groups` or has
-offsets: one that only has offsets is a simple group.
+Invariants: durable state (that of the types, offsets, records of unknown types) changes in `replay` only. The groups in
+`groups` are soft state, unless their type says otherwise. For clients a group exists if it is in `groups` or has
+offsets; one that only has offsets is a simple group.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class GroupShard:
         choose: random.Random,
         counters: GroupCounters | None = None,
     ) -> None:
-        """`counters` are shared by all shards."""
+        """All shards share `counters`."""
         self.offsets_retention_ms = offsets_retention_ms
         self.clock = clock
         self.timers = Timers()
@@ -76,7 +76,7 @@ class GroupShard:
         assert len(self._by_timer_kind) == sum(len(one.timer_kinds) for one in self._types)
 
     def of(self, kind: type[T]) -> T:
-        """The groups of one type, for what is asked of these only."""
+        """The shard's groups of one type, for operations that only this type has."""
         found: T = self._by_class[kind]
         return found
 
@@ -130,8 +130,8 @@ class GroupShard:
             self.begin_simple(key.group_id)
 
     def begin_simple(self, group_id: str) -> None:
-        """A group that only has pending offsets is one, with no members, until it is deleted or expires (as in
-        Kafka)."""
+        """Makes a simple group unless the group exists: as in Kafka, pending offsets alone make a group, which exists
+        until it is deleted or expires."""
         if group_id not in self.groups and group_id not in self.offsets:
             self.groups[group_id] = SimpleGroup(group_id)
 
@@ -145,21 +145,21 @@ class GroupShard:
     # --- groups --------------------------------------------------------------------------------------------------
 
     def find(self, group_id: str) -> Group | None:
-        """A group by name, of whatever type."""
+        """The group of this name, of any type."""
         group = self.groups.get(group_id)
         if group is None and group_id in self.offsets:
             return SimpleGroup(group_id)
         return group
 
     def all(self) -> Iterator[Group]:
-        """Every group there is."""
+        """Every group of the shard, of any type."""
         yield from self.groups.values()
         for group_id in self.offsets:
             if group_id not in self.groups:
                 yield SimpleGroup(group_id)
 
     def delete(self, group_id: str, outcome: Outcome) -> ErrorCode:
-        """Forgets a group without members, and its offsets."""
+        """Deletes a group without members, and its offsets; returns NONE or the error."""
         group = self.find(group_id)
         if group is None:
             return ErrorCode.GROUP_ID_NOT_FOUND
@@ -175,20 +175,20 @@ class GroupShard:
         self.groups.pop(group_id, None)
 
     def rebalance(self, group_id: str, outcome: Outcome) -> bool:
-        """Makes a group's members join again; False where there are none."""
+        """Makes a group's members join again; returns False if it has none."""
         return any(one.rebalance(group_id, outcome) for one in self._types)
 
     # --- offsets -------------------------------------------------------------------------------------------------
 
     def fetch_offsets(self, group_id: str, member_id: str | None, member_epoch: int) -> Topics:
-        """A group's committed offsets, not to be changed. Raises `KafkaError`."""
+        """A group's committed offsets, which the caller must not change. Raises `KafkaError`."""
         group = self.groups.get(group_id)
         if group is not None:
             group.check_fetch(member_id, member_epoch)
         return self.offsets.of(group_id)
 
     def delete_offsets(self, group_id: str, partitions: Sequence[tuple[str, int]], outcome: Outcome) -> list[ErrorCode]:
-        """Forgets offsets of topics that no member reads; what became of each. Raises `KafkaError`."""
+        """Deletes offsets of topics that no member reads; returns a code for each partition. Raises `KafkaError`."""
         outcome.alters = False
         group = self.find(group_id)
         if group is None:
@@ -211,14 +211,13 @@ class GroupShard:
         outcome.records += [offset_record(key, None, now_ms) for key in keys]
 
     def forget_topics(self, topics: frozenset[str], outcome: Outcome) -> None:
-        """The topics are deleted: so are all offsets of them."""
+        """Deletes all offsets of deleted topics."""
         outcome.alters = False
         self._forget({*self.offsets.keys_of_topics(topics), *self.pending.keys_of_topics(topics)}, outcome)
 
     def expire(self, outcome: Outcome, now_ms: int) -> None:
-        """Forgets offsets whose time is over, and groups that expire without any left (KIP-211). Where a transaction is
-        about to commit a newer one, a tombstone would take that, too: the old one stays until the transaction has
-        ended."""
+        """Deletes expired offsets, and groups that expire with their last one (KIP-211). Keeps an expired offset while
+        a transaction has a pending commit of the same partition: the tombstone would also drop the pending commit."""
         pending = self.pending.everything()
         groups_pending = {key.group_id for key in pending}
         for group_id in dict.fromkeys((*self.groups, *self.offsets)):
@@ -233,15 +232,15 @@ class GroupShard:
             if group_id in self.groups and group.expires:
                 self._delete(group_id, outcome)
 
-    # --- what is told of them -------------------------------------------------------------------------------------
+    # --- description ---------------------------------------------------------------------------------------------
 
     def describe(self, group_id: str) -> DescribedGroup | None:
-        """A group, as DescribeGroups tells of it; None where there is none that it can tell of."""
+        """The group in a DescribeGroups response; None if there is none, or none of a type that it describes."""
         group = self.find(group_id)
         return None if group is None else group.describe()
 
     def census(self) -> tuple[dict[str, int], int]:
-        """How many groups are in each state, those that only have offsets included, and how many members there are."""
+        """The number of groups in each state, including those that only have offsets, and the number of members."""
         states = dict.fromkeys(self._states, 0)
         members = 0
         for group in self.groups.values():
@@ -251,14 +250,14 @@ class GroupShard:
         return states, members
 
     def subscribed_topics(self) -> frozenset[str]:
-        """The topics that members of any group read."""
+        """The topics that the members of any group are known to read."""
         return frozenset().union(*(group.subscribed_topics() for group in self.groups.values()))
 
     def consumers(self, group_id: str) -> tuple[Sequence[GroupMember], frozenset[str]] | None:
-        """A group's members with what each was assigned, and the topics that they read, as `Group.consumers` says."""
+        """A group's members with their assignments, and the topics that they read: see `Group.consumers`."""
         group = self.groups.get(group_id)
         return None if group is None else group.consumers()
 
     def list(self) -> list[ListedGroup]:
-        """Every group, as ListGroups tells of it."""
+        """The entries of a ListGroups response for every group of the shard."""
         return [group.listed() for group in self.all()]

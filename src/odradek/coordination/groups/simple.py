@@ -1,9 +1,10 @@
-"""A simple group: a name with committed offsets that nobody joins. (Kafka's word; it counts as a classic group.)
+"""A simple group: a name with committed offsets and without members. (Kafka's term; its type is classic.)
 
-Role: what the shard takes a name for that has offsets, or offsets in a transaction that has not ended, and no group of
-any type. Consumers that assign partitions by themselves commit to such groups, and so do administrators.
+Role: represent a name that has committed or pending offsets but no group of any type. Consumers that assign partitions
+by themselves commit to such groups, and so do administrators.
 
-Invariants: it is in no record of its own, holds nothing but its name, and gives way to whoever joins.
+Invariants: a simple group has no record in the log and no state but its name. A JoinGroup replaces it by a classic
+group.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from odradek.protocol.messages.describe_groups import DescribedGroup
 
 
 class SimpleGroup(Group):
-    """A group by its offsets alone."""
+    """A group that only has offsets."""
 
     __slots__ = ("group_id", "protocol_type")
     type_name: ClassVar[str] = CLASSIC_TYPE

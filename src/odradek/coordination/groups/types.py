@@ -9,5 +9,5 @@ from odradek.coordination.groups.group import GroupType
 
 
 def group_types(config: BrokerConfig) -> tuple[GroupType, ...]:
-    """A new type of groups is one line here."""
+    """The types of groups that the coordinator serves. A new type adds one line here."""
     return (classic_groups(ClassicSettings.of(config)),)

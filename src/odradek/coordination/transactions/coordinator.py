@@ -1,14 +1,14 @@
-"""The coordinator of transactions: what producers ask, and the markers that end transactions.
+"""The transaction coordinator: serves producers' requests and writes the markers that end transactions.
 
-Role: run operations on the shard of `__transaction_state` that has a transactional id, and complete what was prepared:
-write a marker to every partition of the transaction, and when all are durable, note that. The life of the shards is
-`coordination.sharded_topic`'s.
+Role: run operations on the shard of `__transaction_state` that has a transactional id, and complete prepared
+transactions: write a marker to every partition of the transaction, and when all markers are durable, append the
+complete state. `coordination.sharded_topic` creates, loads and stops the shards.
 
 Invariants:
-- A transaction's end is acknowledged when it is prepared, durably; from then on it is completed, however often that
-  must be tried, also by the next start. Kafka refuses what a producer asks meanwhile, with CONCURRENT_TRANSACTIONS;
-  here it waits, for the little time that takes.
-- A marker is written for a prepared transaction only, with its epoch: a partition refuses an older one.
+- EndTxn is answered when the prepared state is durable. From then on the coordinator tries to complete the transaction
+  until that succeeds, also after a restart. Kafka answers requests in the meantime with CONCURRENT_TRANSACTIONS; here
+  they wait, up to `COMPLETION_WAIT_S`, for the completion.
+- A marker is written for a prepared transaction only, with its epoch; a partition refuses a marker with an older epoch.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from odradek.partitions.registry import Partitions
 
 log = get_logger("odradek.transactions")
 
-# A marker that could not be written is tried again after this long, doubled each time up to the maximum.
+# The delay before a failed marker is written again; it doubles each time up to the maximum.
 RETRY_FIRST_DELAY_S = 0.05
 RETRY_MAX_DELAY_S = 10.0
-# How long a request waits for the transaction before to be completed; then CONCURRENT_TRANSACTIONS, and it asks again.
+# How long a request waits until the previous transaction is complete; then it gets CONCURRENT_TRANSACTIONS, which
+# clients retry.
 COMPLETION_WAIT_S = 5.0
-# Fencing, then aborting, then beginning: what a request makes in one go.
+# One InitProducerId fences the open transaction, waits until it is aborted, and begins: it needs more than one attempt.
 INIT_ATTEMPTS = 3
 T = TypeVar("T")
 
@@ -55,14 +56,14 @@ def _init(
 
 
 def _is_owed(place: TopicPartition, ended: asyncio.Future[None]) -> bool:
-    """Whether a marker has to be written again."""
+    """Whether the marker of a partition must be written again."""
     error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
     if isinstance(error, KafkaError):
         if error.code in (ErrorCode.INVALID_PRODUCER_EPOCH, ErrorCode.TRANSACTION_COORDINATOR_FENCED):
-            # The partition knows of a later one: this one's end was written before.
+            # The partition has a later epoch: it has this transaction's marker already.
             log.info("a marker is not needed any more", partition=f"{place[0]}-{place[1]}", why=str(error))
             return False
-        return error.code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION  # deleted
+        return error.code != ErrorCode.UNKNOWN_TOPIC_OR_PARTITION  # the topic was deleted
     return error is not None
 
 
@@ -97,7 +98,7 @@ class TransactionCoordinator:
     # --- life ----------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Begins to serve the partitions of the transactions' topic that there are now."""
+        """Loads a shard for each present partition of `__transaction_state`."""
         if self._topic.has_changed():
             self._end_completions()
             self._topic.load()
@@ -107,11 +108,11 @@ class TransactionCoordinator:
             self._begin_completion(transactional_id)
 
     async def ready(self) -> None:
-        """Makes the transactions' topic if there is none. Raises `KafkaError`."""
+        """Creates `__transaction_state` if it does not exist. Raises `KafkaError`."""
         await self._topic.ready()
 
     async def stop(self) -> None:
-        """Ends the shards, with a snapshot where one is due. What is prepared is completed by the next start."""
+        """Stops the shards. Transactions that are still prepared are completed after the next start."""
         self._end_completions()
         await self._topic.stop()
 
@@ -121,17 +122,17 @@ class TransactionCoordinator:
         self._completions.clear()
 
     def shards(self) -> Sequence[Shard[TransactionShard]]:
-        """The shards there are now, to look at."""
+        """The current shards, to be read only."""
         return self._topic.shards
 
     async def _call(self, transactional_id: str, operation: Callable[[TransactionShard, Outcome], T]) -> T:
         return await self._topic.shard_of(transactional_id).call(operation)
 
-    # --- what producers ask --------------------------------------------------------------------------------------
+    # --- producers' requests -------------------------------------------------------------------------------------
 
     async def init(self, transactional_id: str, timeout_ms: int, expected: tuple[int, int] | None) -> tuple[int, int]:
-        """A producer begins: its producer id and epoch. What it, or one before it, had open is aborted. Raises
-        `KafkaError`."""
+        """InitProducerId: returns the producer id and epoch, after aborting an open transaction of the transactional
+        id. Raises `KafkaError`."""
         if not 0 < timeout_ms <= self.config.integer("transaction.max.timeout.ms"):
             raise KafkaError(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
         for _ in range(INIT_ATTEMPTS):
@@ -156,7 +157,7 @@ class TransactionCoordinator:
     async def add_partitions(
         self, transactional_id: str, producer_id: int, epoch: int, partitions: frozenset[TopicPartition], version: int
     ) -> None:
-        """Partitions become part of the producer's transaction, durably. Raises `KafkaError`."""
+        """Adds partitions to the producer's transaction; returns when that is durable. Raises `KafkaError`."""
         await self._completed(transactional_id)
         await self._call(
             transactional_id,
@@ -171,7 +172,8 @@ class TransactionCoordinator:
         return machine.verify(transactional_id, producer_id, epoch, partitions)
 
     def offsets_partition(self, group_id: str) -> TopicPartition:
-        """Where a group's offsets are. Raises `KafkaError` while there is no such place."""
+        """The partition of `__consumer_offsets` that holds a group's offsets. Raises `KafkaError` while that topic does
+        not exist."""
         topic = self.partitions.topics.get(OFFSETS_TOPIC)
         if topic is None or not topic.partitions:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
@@ -180,17 +182,17 @@ class TransactionCoordinator:
     async def add_group(
         self, transactional_id: str, producer_id: int, epoch: int, group_id: str, implicit: bool
     ) -> ErrorCode:
-        """Whether offsets of a group may be committed in the producer's transaction; with `implicit` (version 2) they
-        become part of it."""
+        """Checks that a group's offsets may be committed in the producer's transaction; with `implicit` (transaction
+        version 2) adds their partition to it first. Returns NONE or the error."""
         try:
             place = self.offsets_partition(group_id)
             if implicit:
                 await self.add_partitions(transactional_id, producer_id, epoch, frozenset({place}), 2)
-            # Also then: it may have been fenced while its partition was added.
+            # Checked with `implicit`, too: the producer may have been fenced while the partition was added.
             if not self.verify(transactional_id, producer_id, epoch, [place])[0]:
                 return ErrorCode.INVALID_TXN_STATE
         except KafkaError as error:
-            # What the consumers' side of a producer knows of being fenced (as Kafka does).
+            # As in Kafka, TxnOffsetCommit reports a fenced producer with this older code.
             is_fenced = error.code == ErrorCode.PRODUCER_FENCED
             return ErrorCode.INVALID_PRODUCER_EPOCH if is_fenced else error.code
         return ErrorCode.NONE
@@ -198,7 +200,8 @@ class TransactionCoordinator:
     async def end(
         self, transactional_id: str, producer_id: int, epoch: int, commit: bool, version: int
     ) -> tuple[int, int]:
-        """Commits or aborts: the producer id and epoch to go on with, when that is certain. Raises `KafkaError`."""
+        """EndTxn: commits or aborts. Returns, once the prepared state is durable, the producer id and epoch for the
+        next transaction. Raises `KafkaError`."""
         await self._completed(transactional_id)
         shard = self._topic.shard_of(transactional_id)
         new_id = NO_PRODUCER_ID
@@ -210,10 +213,10 @@ class TransactionCoordinator:
         self._begin_completion(transactional_id)
         return given
 
-    # --- what administrators ask ---------------------------------------------------------------------------------
+    # --- administrators' requests --------------------------------------------------------------------------------
 
     def transaction(self, transactional_id: str) -> Transaction | None:
-        """What is known of an id. Raises `KafkaError`."""
+        """The latest transaction of a transactional id, if it is known. Raises `KafkaError`."""
         return (
             self._topic.shard_of(transactional_id).active().transactions.get(transactional_id)
             if self._topic.shards
@@ -221,13 +224,13 @@ class TransactionCoordinator:
         )
 
     def all(self) -> list[tuple[str, Transaction]]:
-        """Every id. Raises `KafkaError` where a shard is being loaded."""
+        """Every transactional id with its latest transaction. Raises `KafkaError` if a shard is loading."""
         return [one for shard in self._topic.shards for one in shard.active().transactions.items()]
 
     # --- completion ----------------------------------------------------------------------------------------------
 
     async def _completed(self, transactional_id: str) -> None:
-        """Waits for what is prepared to be complete, for a while."""
+        """Waits up to `COMPLETION_WAIT_S` until the id's prepared transaction is complete."""
         task = self._completions.get(transactional_id)
         if task is not None:
             await self.scheduler.wait(task, COMPLETION_WAIT_S)
@@ -238,7 +241,7 @@ class TransactionCoordinator:
         try:
             transaction = self._topic.shard_of(transactional_id).active().transactions.get(transactional_id)
         except KafkaError:
-            return  # begun again when the shard is loaded
+            return  # `_loaded` begins it when the shard is loaded
         if transaction is None or not transaction.state.is_prepared:
             return
         task = asyncio.ensure_future(self._complete(transactional_id, transaction))
@@ -252,7 +255,7 @@ class TransactionCoordinator:
             log.error("a transaction was not completed", transactional_id=transactional_id, exc_info=error)
 
     async def _complete(self, transactional_id: str, prepared: Transaction) -> None:
-        """Writes the markers, each until it is durable, then says so in the log."""
+        """Writes the markers until all are durable, then appends the complete state to the shard's log."""
         left = list(prepared.partitions)
         delay_s = RETRY_FIRST_DELAY_S
         while True:
@@ -271,32 +274,32 @@ class TransactionCoordinator:
             delay_s = min(delay_s * 2, RETRY_MAX_DELAY_S)
         try:
             shard = self._topic.shard_of(transactional_id)
-            # Only appended: what comes next is behind it in the log.
+            # This need not be durable: later records of the id follow it in the log.
             shard.run(lambda machine, out: machine.complete(transactional_id, prepared, out))
         except KafkaError as error:
-            # The shard is loaded anew, and begins this again.
+            # The shard is loading; `_loaded` begins the completion again.
             log.info("a transaction is to be completed again", transactional_id=transactional_id, why=str(error))
 
     async def _write_markers(
         self, prepared: Transaction, wanted: list[TopicPartition], coordinator_epoch: int
     ) -> list[TopicPartition]:
-        """Writes them; where it failed."""
+        """Writes a marker to each of the `wanted` partitions; returns those where that must be tried again."""
         asked: list[tuple[TopicPartition, asyncio.Future[None]]] = []
         committed = prepared.state is State.PREPARE_COMMIT
         for name, index in wanted:
             partition = self.partitions.get(name, index)
             if partition is None:
-                continue  # deleted, with all that the transaction wrote
+                continue  # the partition was deleted, with the transaction's records
             ended = partition.end_transaction(prepared.producer_id, prepared.epoch, coordinator_epoch, committed)
             asked.append(((name, index), ended))
         if asked:
             await asyncio.wait([ended for _, ended in asked])
         return [place for place, ended in asked if _is_owed(place, ended)]
 
-    # --- now and then --------------------------------------------------------------------------------------------
+    # --- periodic work -------------------------------------------------------------------------------------------
 
     async def abort_out_of_time(self) -> None:
-        """Aborts what has been open for longer than its producer said."""
+        """Aborts the open transactions that have exceeded their transaction timeout."""
         for shard in self._topic.shards:
             try:
                 late = shard.active().out_of_time()
@@ -312,6 +315,6 @@ class TransactionCoordinator:
                 log.info("transactions were passed over", partition=str(shard.partition.identity), why=str(error))
 
     async def expire(self) -> None:
-        """Forgets transactional ids that were silent for `transactional.id.expiration.ms`."""
+        """Removes transactional ids that were not used for `transactional.id.expiration.ms`."""
         now_ms, expiration_ms = self.ages.now_ms(), self.config.integer("transactional.id.expiration.ms")
         await self._topic.on_every_shard(lambda machine, out: machine.expire(now_ms, expiration_ms, out))

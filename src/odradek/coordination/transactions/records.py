@@ -1,7 +1,7 @@
-"""The records of `__transaction_state`, in Kafka's formats, and what one says: a transactional id's transaction.
+"""The records of `__transaction_state`, in Kafka's formats. Each holds the latest transaction of a transactional id.
 
-A key begins with the record's type (int16, 0), a value with its version. A null value is a tombstone: the id is
-forgotten. Sans-IO.
+A key begins with the record's type (int16, 0), a value with its version. A null value is a tombstone: the id was
+removed. Sans-IO.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TopicPartition = tuple[str, int]
 
 
 class State(IntEnum):
-    """The states of a transaction, by their numbers in the log."""
+    """The states of a transaction; the values are those of the log."""
 
     EMPTY = 0
     ONGOING = 1
@@ -40,7 +40,7 @@ class State(IntEnum):
 
     @property
     def shown(self) -> str:
-        """As Kafka's tools show it."""
+        """The state's name in Kafka's tools."""
         return "".join(word.capitalize() for word in self.name.split("_"))
 
     @property
@@ -49,12 +49,12 @@ class State(IntEnum):
 
     @property
     def rests(self) -> bool:
-        """Whether nothing of a transaction is open."""
+        """Whether no transaction is open or being completed."""
         return self in (State.EMPTY, State.COMPLETE_COMMIT, State.COMPLETE_ABORT)
 
 
 class Transaction(NamedTuple):
-    """A transactional id and its latest transaction. Times in ms."""
+    """A transactional id's producer and latest transaction. Times in ms."""
 
     producer_id: int
     epoch: int
@@ -64,14 +64,14 @@ class Transaction(NamedTuple):
     updated_ms: int = NO_TIME
     started_ms: int = NO_TIME
     version: int = 0
-    """Of transactions, as the client that writes it speaks it (KIP-890): 2, or 0 for older ones."""
+    """The client's `transaction.version` (KIP-890): 2, or 0 for older clients."""
     previous_producer_id: int = NO_PRODUCER_ID
     next_producer_id: int = NO_PRODUCER_ID
-    """That the client has been given already, where the epochs of the present one are used up."""
+    """The new producer id, already returned to the client, when the epochs of the present one are used up."""
 
 
 def record(transactional_id: str, transaction: Transaction | None, now_ms: int) -> NewRecord:
-    """A transaction as it is now, or with None the id's tombstone."""
+    """The record of a transaction; the id's tombstone if `transaction` is None."""
     key = _SHORT.pack(KEY_TYPE) + encode(TransactionLogKey(transactional_id=transactional_id), 0)
     return NewRecord(key, None if transaction is None else encode_transaction(transaction), now_ms)
 
@@ -88,7 +88,7 @@ def encode_transaction(transaction: Transaction) -> bytes:
         producer_epoch=transaction.epoch,
         transaction_timeout_ms=transaction.timeout_ms,
         transaction_status=transaction.state,
-        # As in Kafka: none while empty, else a list.
+        # As in Kafka: null in state Empty, otherwise a list.
         transaction_partitions=None if transaction.state is State.EMPTY else partitions,
         transaction_last_update_timestamp_ms=transaction.updated_ms,
         transaction_start_timestamp_ms=transaction.started_ms,
@@ -113,7 +113,7 @@ def read_key(key: bytes) -> str | None:
 
 
 def read_transaction(value: bytes) -> Transaction:
-    """Raises `DecodeError`."""
+    """The transaction in a record's value. Raises `DecodeError`."""
     version = _version(value)
     if version not in TransactionLogValue.valid_versions:
         raise DecodeError(f"TransactionLogValue has no version {version}")

@@ -1,11 +1,12 @@
-"""The transactions of one partition of `__transaction_state`: the state machine behind the runtime.
+"""The transactions of one partition of `__transaction_state`: a state machine that the runtime runs.
 
-Role: what each request makes of a transactional id, as records. Writing the markers, and what waits for that, is the
-coordinator's. The rules are Kafka's: KIP-98, KIP-360 (a producer that recovers), KIP-890 (version 2: the epoch rises
-with each transaction, so that nothing late can hit the next).
+Role: turn each request for a transactional id into records. The coordinator writes the markers. The rules are Kafka's:
+KIP-98, KIP-360 (a producer that recovers), KIP-890 (version 2: the producer epoch rises with each transaction, so that
+a late request cannot affect the next one).
 
-Invariants: state changes in `replay` only. A transaction that was prepared ends as it was prepared, whatever comes.
-Every operation raises `KafkaError` and leaves the state as it is, or adds its record to the outcome.
+Invariants: durable state changes in `replay` only. A prepared transaction always completes with the outcome, commit or
+abort, that it was prepared with. An operation either raises `KafkaError` and changes nothing, or adds its record to
+the outcome.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from odradek.errors import ErrorCode, KafkaError
 
 EPOCH_MAX = 32767
 LAST_EPOCH = EPOCH_MAX - 1
-"""The last one that a client gets: the coordinator keeps one for fencing it."""
+"""The highest producer epoch that a client gets; the coordinator reserves the one above for fencing it."""
 VERSION_2 = 2
 
 
@@ -38,16 +39,16 @@ class TransactionShard:
     """One shard's transactions."""
 
     def __init__(self, clock: Clock, on_loaded: Callable[[list[str]], None] = lambda prepared: None) -> None:
-        """`on_loaded` is told which transactions are prepared and not complete."""
+        """`on_loaded` is called after loading with the ids of the prepared transactions, which must be completed."""
         self.clock = clock
         self.timers = Timers()
         self.transactions: dict[str, Transaction] = {}
         self._others: dict[bytes, bytes] = {}
-        # The epoch before the last raise, by transactional id: who repeats a request is known by it. Not in the log, as
-        # in Kafka.
+        # By transactional id, the producer epoch before it was last raised: a repeated request still carries it. As in
+        # Kafka, it is not in the log.
         self._last_epochs: dict[str, int] = {}
-        # When the latest transaction began, machine time: its timeout is the producer's own, which no leap of wall time
-        # may end.
+        # By transactional id, when the latest transaction began, in monotonic time: a leap of wall time must not end
+        # the transaction timeout.
         self._began_s: dict[str, float] = {}
         self._on_loaded = on_loaded
 
@@ -68,10 +69,10 @@ class TransactionShard:
             self.transactions[transactional_id] = read_transaction(value)
 
     def replay_transactional(self, producer_id: int, key: bytes, value: bytes | None) -> None:
-        """Nobody writes this log in a transaction."""
+        """Does nothing: this log has no transactional records."""
 
     def end_transaction(self, producer_id: int, committed: bool) -> None:
-        """Nobody writes this log in a transaction."""
+        """Does nothing: this log has no transactional records."""
 
     def has_pending(self) -> bool:
         return False
@@ -96,7 +97,8 @@ class TransactionShard:
         self._on_loaded([name for name, transaction in self.transactions.items() if transaction.state.is_prepared])
 
     def due(self, key: object, outcome: Outcome) -> None:
-        """There are no timers: the coordinator looks for what is out of time now and then, as Kafka's does."""
+        """Does nothing: there are no timers. As in Kafka, the coordinator looks for timed-out transactions
+        periodically."""
 
     def waiting(self) -> list[Reply]:
         return []
@@ -111,8 +113,9 @@ class TransactionShard:
         return transaction
 
     def _refuse_while_prepared(self, transactional_id: str) -> None:
-        """Before an epoch is looked at: a producer may have been given its next one, and its next producer id, with an
-        end that is not complete. Raises `KafkaError` with CONCURRENT_TRANSACTIONS."""
+        """Raises `KafkaError` with CONCURRENT_TRANSACTIONS while a transaction is prepared and not complete. Must come
+        before a check of the epoch: the EndTxn response may have given the producer its next epoch and producer id
+        already."""
         transaction = self.transactions.get(transactional_id)
         if transaction is not None and transaction.state.is_prepared:
             raise KafkaError(ErrorCode.CONCURRENT_TRANSACTIONS)
@@ -128,7 +131,7 @@ class TransactionShard:
         return transaction
 
     def needs_producer_id(self, transactional_id: str) -> bool:
-        """Whether an id's next epoch needs a producer id that is new."""
+        """Whether a transactional id needs a new producer id for its next epoch."""
         transaction = self.transactions.get(transactional_id)
         return transaction is None or transaction.epoch >= LAST_EPOCH
 
@@ -140,8 +143,9 @@ class TransactionShard:
         new_producer_id: int,
         out: Outcome,
     ) -> tuple[int, int] | None:
-        """A producer begins, or begins again: its producer id and epoch. `expected` is what it had before (KIP-360).
-        None where a transaction is open: it has to be fenced and aborted first."""
+        """InitProducerId: returns the producer id and epoch. `expected` is the pair that a recovering producer had
+        before (KIP-360). Returns None while a transaction is open: it must be fenced and aborted first. Raises
+        `KafkaError`."""
         self._refuse_while_prepared(transactional_id)
         transaction = self.transactions.get(transactional_id)
         if transaction is None:
@@ -161,7 +165,7 @@ class TransactionShard:
         if expected is not None and transaction.epoch != NO_EPOCH and expected != (producer_id, transaction.epoch):
             if expected[1] != self._last_epochs.get(transactional_id):
                 raise KafkaError(ErrorCode.PRODUCER_FENCED)
-            epoch = transaction.epoch  # asked before: the answer was lost
+            epoch = transaction.epoch  # a repeated request: the response to the first was lost
         elif expected is not None:
             self._last_epochs[transactional_id] = transaction.epoch
         else:
@@ -190,7 +194,7 @@ class TransactionShard:
         version: int,
         outcome: Outcome,
     ) -> None:
-        """Partitions become part of the transaction, which begins with the first."""
+        """Adds partitions to the transaction; the first ones begin it. Raises `KafkaError`."""
         self._refuse_while_prepared(transactional_id)
         transaction = self._of(transactional_id, producer_id, epoch)
         if transaction.state is State.ONGOING:
@@ -218,8 +222,8 @@ class TransactionShard:
     def end(
         self, transactional_id: str, producer_id: int, epoch: int, commit: bool, version: int, new_id: int, out: Outcome
     ) -> tuple[int, int]:
-        """Prepares the end of a transaction; what the producer is to be from then on. Raises `KafkaError`: with
-        CONCURRENT_TRANSACTIONS where it is prepared already, and not complete, either way."""
+        """EndTxn: prepares the commit or abort; returns the producer id and epoch for the producer's next transaction.
+        Raises `KafkaError`, with CONCURRENT_TRANSACTIONS if the transaction is prepared already and not complete."""
         raises = version >= VERSION_2
         if raises:
             self._refuse_while_prepared(transactional_id)
@@ -227,7 +231,7 @@ class TransactionShard:
         if transaction is None:
             raise KafkaError(ErrorCode.INVALID_PRODUCER_ID_MAPPING)
         ended = transaction.state in (State.COMPLETE_COMMIT, State.COMPLETE_ABORT)
-        # The answer to an earlier one was lost: the epoch has risen since.
+        # A repeated request: the response to the first was lost, and the epoch has risen since.
         again = raises and ended and (producer_id, epoch + 1) == (transaction.producer_id, transaction.epoch)
         again = again or (
             raises
@@ -270,8 +274,8 @@ class TransactionShard:
         return (transaction.producer_id, epoch) if next_producer_id == NO_PRODUCER_ID else (next_producer_id, 0)
 
     def fence(self, transactional_id: str, producer_id: int, epoch: int, outcome: Outcome) -> None:
-        """Prepares the abort of an open transaction whose producer is taken for lost: nothing it sends any more
-        counts. Does nothing where that transaction is over."""
+        """Prepares the abort of an open transaction and raises its epoch, so that its producer is fenced. Does nothing
+        if that transaction is no longer open."""
         transaction = self.transactions.get(transactional_id)
         if transaction is None or transaction.state is not State.ONGOING:
             return
@@ -281,7 +285,7 @@ class TransactionShard:
         self._prepare(transactional_id, fenced, False, 0, NO_PRODUCER_ID, outcome)
 
     def complete(self, transactional_id: str, prepared: Transaction, outcome: Outcome) -> None:
-        """All markers of a prepared transaction are durable."""
+        """Marks a prepared transaction as complete: all its markers are durable."""
         transaction = self.transactions.get(transactional_id)
         if transaction is None or not transaction.state.is_prepared or transaction.epoch != prepared.epoch:
             return
@@ -303,14 +307,15 @@ class TransactionShard:
         )
 
     def expire(self, now_ms: int, expiration_ms: int, outcome: Outcome) -> None:
-        """Forgets ids that were silent for long."""
+        """Removes transactional ids without an open transaction that were last updated `expiration_ms` ago or
+        earlier."""
         outcome.alters = False
         for transactional_id, transaction in self.transactions.items():
             if transaction.state.rests and now_ms - transaction.updated_ms >= expiration_ms:
                 outcome.records.append(record(transactional_id, None, self.clock.now_ms()))
 
     def out_of_time(self) -> list[tuple[str, Transaction]]:
-        """The open ones that have gone on for longer than their producer allowed."""
+        """The open transactions that have exceeded their transaction timeout."""
         now_s = self.clock.monotonic()
         return [
             (transactional_id, transaction)

@@ -1,10 +1,11 @@
 """Kafka's `.txnindex` files: beside a segment, the aborted transactions whose markers are in it.
 
-Role: they are made from what the partition knows, which keeps it in its producers' snapshots; here only so that
-another broker that takes over the folder does not show its consumers what was aborted. Read where a snapshot has none.
+Role: write these files so that another broker that takes over the folder hides aborted records from its consumers. The
+partition keeps the aborted transactions in its producer snapshots, and reads these files only where a snapshot lacks
+them.
 
-Invariant: a file is put in place whole, and says no more than what is in the log when it is: `AbortedIndex.write` is
-called behind a flush. Everything here blocks and runs in a thread.
+Invariant: a file is replaced whole, and only names transactions that the log durably holds: `AbortedIndex.write` is
+called after a flush. Everything here blocks and runs in a thread.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ VERSION = 0
 
 
 def read_aborted(disk: Disk, stems: Sequence[str]) -> list[AbortedTransaction]:
-    """What the files of these segments (paths without a suffix) say, as far as they can be read."""
+    """The aborted transactions in the files of these segments (paths without a suffix), up to the first damaged entry
+    of each file."""
     found = []
     for stem in stems:
         try:
@@ -44,24 +46,25 @@ def read_aborted(disk: Disk, stems: Sequence[str]) -> list[AbortedTransaction]:
 
 
 class AbortedIndex:
-    """The files of one log. Remembers what it wrote, so that only what has changed is written again."""
+    """The `.txnindex` files of one log. Remembers how many entries each has, to write only those that have changed."""
 
     __slots__ = ("_disk", "_written")
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        # How many entries each file has, by stem; those not looked at yet are missing.
+        # The number of entries of each file, by stem; files that were not written or compared yet are missing.
         self._written: dict[str, int] = {}
 
     def write(self, stems: Sequence[tuple[int, str]], aborted: Sequence[AbortedTransaction]) -> None:
-        """Puts in place what each segment (base offset, path without a suffix; in order) has to say. `aborted` is all
-        that the log has, in the order of the markers."""
+        """Writes the files of these segments: (base offset, path without a suffix), in order. `aborted` are all aborted
+        transactions of the log, in the order of their markers."""
         bases = [base_offset for base_offset, _ in stems]
         entries: list[list[bytes]] = [[] for _ in stems]
         for one in aborted:
             index = bisect_right(bases, one.last_offset) - 1
             if index >= 0:
-                # A reader may stop at an entry whose stable offset is beyond what it wants: the lowest is always right.
+                # Kafka stops searching at an entry whose last stable offset is beyond the fetched range. The first
+                # offset of the transaction is the lowest possible value, so no search stops too early.
                 entries[index].append(ENTRY.pack(VERSION, *one, one.first_offset))
         for (_, stem), wanted in zip(stems, entries, strict=True):
             if self._written.get(stem) != len(wanted):

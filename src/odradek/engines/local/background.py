@@ -1,6 +1,6 @@
-"""What one log has done in a thread because it waits for the disk. Closing the log waits for it.
+"""Runs the disk work of one log in threads. Closing the log waits until all of it has ended.
 
-Role: run it, and say in the contract's words how it failed. Used on the event loop.
+Role: start the work, and turn its `OSError`s into the contract's `LogFailure`s. Used on the event loop.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ class Background:
 
     def __init__(self, workers: Workers, identity: LogIdentity) -> None:
         self.workers = workers
-        """For what the log's end need not wait for."""
+        """Threads for work that closing the log need not wait for."""
         self._identity = identity
         self._running: set[asyncio.Future[Any]] = set()
 
     def begin(self, work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        """Begins what nobody may wait for."""
+        """Starts work whose result the caller need not await."""
         future = self.workers.run(work, *args)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         return future
 
     async def run(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Raises `StorageFull` or `Unknown` for an `OSError`. It goes on where who waits for it is cancelled."""
+        """Runs the work and returns its result. Raises `StorageFull` or `Unknown` for an `OSError`. The work goes on
+        where the awaiting task is cancelled."""
         try:
             return await asyncio.shield(self.begin(work, *args))
         except OSError as error:
@@ -41,6 +42,6 @@ class Background:
             raise Unknown(f"{self._identity}: {error}") from error
 
     async def end(self) -> None:
-        """Returns when nothing runs any more."""
+        """Returns when no work is running any more."""
         while self._running:
             await asyncio.wait(self._running)

@@ -1,10 +1,10 @@
-"""When Kafka's offset checkpoints of a directory are written: now and then, at the stop, and where something waits for
-it.
+"""Writes Kafka's offset checkpoints of a data directory: periodically, at the stop, and on demand.
 
-Role: write what has changed, in a thread, behind the flushed offsets (`flushed_offsets`), which a start believes more.
+Role: write the files that have changed, in a thread, after the flushed offsets (`flushed_offsets`), which take
+precedence over them at a start.
 
-Invariants: one write at a time, and who asks while one runs shares the next; a name that was deleted is `stale` until
-a write without it has returned.
+Invariants: one write runs at a time, and calls made meanwhile share the next one. The partition of a deleted log is
+`stale` until a write without it has returned.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Checkpointing:
         contents: Callable[[], dict[str, bytes]],
         stale: set[Partition],
     ) -> None:
-        """`contents` says what is to be in the files, by name, and notes how far logs are flushed by then. `stale` are
-        names that the files on the disk may have, though their logs are deleted."""
+        """`contents` returns the contents of the files by name, and notes in the flushed offsets how far logs are
+        flushed. `stale` are the partitions whose logs are deleted, but which the files on the disk may still name."""
         self._scheduler = scheduler
         self._disk = disk
         self._path = path
@@ -52,7 +52,7 @@ class Checkpointing:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, interval_ms: int, before: Callable[[], None]) -> None:
-        """Writes them now and then, as Kafka does; `before` is called each time."""
+        """Writes the checkpoints every `interval_ms`, as Kafka does; calls `before` each time."""
 
         def write() -> None:
             before()
@@ -64,7 +64,7 @@ class Checkpointing:
         self._timer = self._scheduler.call_later(max(interval_ms, 1) / 1000, write)
 
     async def end(self) -> None:
-        """Nothing is written by itself any more."""
+        """Stops the periodic writes; returns when a running one has ended."""
         if self._timer is not None:
             self._timer.cancel()
         if self._tasks:
@@ -95,7 +95,7 @@ class Checkpointing:
             self._done = covered
 
     def _replace(self, files: dict[str, bytes]) -> None:
-        self._flushed.sync()  # first: a start that it does not bear out would not be believed
+        self._flushed.sync()  # first: a log start offset that the flushed offsets contradict is not trusted
         for name, data in files.items():
             checkpoints.replace_file(self._disk, f"{self._path}/{name}", data)
         self._disk.sync_folder(self._path)

@@ -4,12 +4,12 @@
                              version 0, the number of lines, then `topic partition offset`
     leader-epoch-checkpoint  version 0, the number of lines, then `epoch start_offset`
     cleaner-offset-checkpoint  as the first three; Kafka leaves it empty while nothing was compacted
-    partition.metadata       `version: 0` and `topic_id: ` in URL-safe base 64, without a last line's end
+    partition.metadata       `version: 0` and `topic_id: ` in URL-safe base 64, without a final newline
     meta.properties          Java properties: node.id, directory.id, version, cluster.id
     .kafka_cleanshutdown     JSON
 
-Role: text to values and back. Invariants: what is read is checked, and anything odd raises `Garbled`; callers know
-what to do without the file. A file is replaced by writing another, syncing it and renaming it.
+Role: format and parse the files. Invariants: parsers check what they read, and raise `Garbled` for anything
+unexpected; callers can do without the file. A file is replaced by writing another, syncing it and renaming it.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _CLEAN_SHUTDOWN_TEXT = b'{"version":0,"brokerEpoch":-1}'
 
 
 class Garbled(Exception):
-    """A file that does not have its format."""
+    """A file is not in its format."""
 
 
 def clean_shutdown_text() -> bytes:
-    """Kafka keeps the broker's epoch here for its controllers; -1 is none."""
+    """The contents of the clean-shutdown file. Kafka stores the broker epoch for its controllers there; -1 is none."""
     return _CLEAN_SHUTDOWN_TEXT
 
 
@@ -51,7 +51,7 @@ def format_offsets(offsets: Mapping[Partition, int]) -> bytes:
 
 
 def parse_offsets(data: bytes | bytearray) -> dict[Partition, int]:
-    """Empty for an empty file."""
+    """The offset of each partition; empty for an empty file."""
     found: dict[Partition, int] = {}
     for fields in _lines(data, 3):
         offset = _number(fields[2])
@@ -131,13 +131,13 @@ def parse_partition_metadata(data: bytes | bytearray) -> bytes:
 
 
 def format_properties(properties: Mapping[str, str], date: str) -> bytes:
-    """Java's properties with its two comment lines; the values need no escapes."""
+    """A Java properties file with its two comment lines. The values need no escapes."""
     lines = "".join(f"{name}={value}\n" for name, value in properties.items())
     return f"#\n#{date}\n{lines}".encode()
 
 
 def parse_properties(data: bytes | bytearray) -> dict[str, str]:
-    """Java's properties, as far as Kafka uses them here: no escapes, no continued lines."""
+    """Parses a Java properties file as Kafka writes it here: without escapes and continued lines."""
     try:
         text = bytes(data).decode()
     except UnicodeDecodeError:
@@ -154,7 +154,7 @@ def parse_properties(data: bytes | bytearray) -> dict[str, str]:
 
 
 def read_file(disk: Disk, path: str) -> bytearray:
-    """A small file, whole. Raises `OSError`. Blocks."""
+    """Reads a whole small file. Raises `OSError`. Blocks."""
     fd = disk.open(path, writable=False)
     try:
         return disk.read_at(fd, disk.size(path), 0)
@@ -163,7 +163,7 @@ def read_file(disk: Disk, path: str) -> bytearray:
 
 
 def write_new(disk: Disk, path: str, data: bytes, sync: bool) -> None:
-    """Writes a file under a name that may be in use by a leftover. Blocks."""
+    """Writes a new file, and replaces a file of this name that an earlier attempt left. Blocks."""
     try:
         fd = disk.open(path, create=True)
     except FileExistsError:
@@ -178,7 +178,7 @@ def write_new(disk: Disk, path: str, data: bytes, sync: bool) -> None:
 
 
 def write_all(disk: Disk, fd: int, data: bytes | memoryview, position: int) -> None:
-    """Writes everything, in as many steps as it takes. Raises `OSError`."""
+    """Writes all of `data`, in as many writes as needed. Raises `OSError`."""
     view = memoryview(data)
     while view:
         count = disk.write_at(fd, [view], position)
@@ -189,13 +189,13 @@ def write_all(disk: Disk, fd: int, data: bytes | memoryview, position: int) -> N
 
 
 def replace_file(disk: Disk, path: str, data: bytes) -> None:
-    """Puts `data` in the place of a file, whole or not at all; durable when the folder is synced as well. Blocks."""
+    """Replaces a file's contents by `data` atomically; durable when the caller has synced the folder. Blocks."""
     write_new(disk, path + TEMPORARY, data, sync=True)
     disk.rename(path + TEMPORARY, path)
 
 
 def remove_if_there(disk: Disk, path: str) -> None:
-    """Removes a file that may be gone."""
+    """Removes a file, if it exists."""
     try:
         disk.remove(path)
     except FileNotFoundError:

@@ -1,12 +1,12 @@
-"""A data directory: its lock, whose it is, what is found in it at the start, and the marker of a clean stop.
+"""A data directory: its lock, its node and cluster id, its contents at the start, and the clean-shutdown marker.
 
-Role: what concerns the directory as a whole. What is known of each log in it is `log_states`' business. Everything here
-blocks and runs in a thread, but for `deleted_name` and `release`.
+Role: the files of the directory as a whole. `log_states` keeps the state of each log in it. Everything here blocks and
+runs in a thread, except `deleted_name` and `release`.
 
 Invariants:
-- One engine at a time has the directory: `.lock` is held from `take` to `release`.
-- A directory of another node or cluster, or one with logs that does not say whose it is, is not touched.
-- The clean-shutdown marker is gone for certain before anything is written.
+- One engine at a time uses the directory: `.lock` is held from `take` to `release`.
+- A directory of another node or cluster, or one with logs but without `meta.properties`, is not changed.
+- The clean-shutdown marker is durably removed before anything is written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAME_BYTES_MAX = 255
 
 @dataclass(slots=True)
 class Found:
-    """What a start finds in the directory."""
+    """The contents of the directory at a start."""
 
     properties: dict[str, str] | None
     clean: bool
@@ -45,8 +45,8 @@ class Found:
 
 
 class DataDirectory:
-    """See the module. `cluster_id` is checked against the directory's, or given to a new one (made up if empty);
-    `entropy` makes ids."""
+    """See the module. `cluster_id` is compared with the directory's; a new directory gets it (a random one if empty).
+    `entropy` returns random bytes for ids."""
 
     def __init__(
         self, path: str, disk: Disk, clock: Clock, cluster_id: str, node_id: int, entropy: Callable[[int], bytes]
@@ -61,7 +61,7 @@ class DataDirectory:
         self._entropy = entropy
 
     def take(self, flushed: FlushedOffsets) -> Found:
-        """Locks the directory and reads what is in it, `flushed` included. Raises `OSError` and `StorageError`."""
+        """Locks the directory and reads its contents, those of `flushed` included. Raises `OSError`, `StorageError`."""
         disk = self._disk
         disk.make_folder(self.path)
         self.lock_fd = disk.lock(f"{self.path}/{checkpoints.LOCK}")
@@ -98,16 +98,16 @@ class DataDirectory:
             self._sync_names_above()
             self._write_identity()
         if checkpoints.CLEAN_SHUTDOWN not in names:
-            disk.sync_folder(self.path)  # a crash may have left folders whose names only memory has
+            disk.sync_folder(self.path)  # the names of folders made before a crash may be in the page cache only
         else:
-            # Gone for certain before anything is written: a crash from here on is one.
+            # Durably removed before anything is written, so that a later crash is recognised as one.
             found.clean = True
             disk.remove(f"{self.path}/{checkpoints.CLEAN_SHUTDOWN}")
             disk.sync_folder(self.path)
         return found
 
     def _check_identity(self, properties: dict[str, str] | None) -> None:
-        """Raises `StorageError` where the directory is another node's or another cluster's, or does not say whose."""
+        """Raises `StorageError` where the directory belongs to another node or cluster, or does not name its own."""
         if properties is None:
             properties = {}
         elif not properties.get("cluster.id") or not properties.keys() & {"node.id", "broker.id"}:
@@ -122,7 +122,8 @@ class DataDirectory:
         self.directory_id = properties.get("directory.id", "") or self._new_id()
 
     def _new_id(self) -> str:
-        """A random UUID (version 4) in Kafka's base 64; one that begins with a dash would look like an option."""
+        """A random UUID (version 4) in Kafka's base 64. It never begins with a dash, which would look like an option on
+        a command line."""
         while True:
             value = bytearray(self._entropy(16))
             value[6] = value[6] & 0x0F | 0x40
@@ -132,13 +133,14 @@ class DataDirectory:
                 return text
 
     def _sync_names_above(self) -> None:
-        """A new directory, and what had to be made above it, must not go with all its synced files."""
+        """Makes a new directory, and the folders created above it, durable: else a power cut could remove it with all
+        its synced files."""
         folder = self.path
         while (above := os.path.dirname(folder)) != folder:
             try:
                 self._disk.sync_folder(above)
             except PermissionError:
-                return  # made by somebody else, before us
+                return  # this folder was not created by this process
             folder = above
 
     def _write_identity(self) -> None:
@@ -165,7 +167,8 @@ class DataDirectory:
             return UNKNOWN_TOPIC_ID
 
     def deleted_name(self, identity: LogIdentity) -> str:
-        """`topic-N.<32 hex digits>-delete`, the topic's name cut where that is too long, as Kafka does."""
+        """The name of a deleted log's folder, as in Kafka: `topic-N.<32 hex digits>-delete`, with the topic's name
+        shortened where that is too long."""
         suffix = f"-{identity.partition}.{self._entropy(16).hex()}-delete"
         return identity.topic[: _NAME_BYTES_MAX - len(suffix)] + suffix
 

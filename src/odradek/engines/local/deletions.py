@@ -1,7 +1,7 @@
-"""What was deleted goes later: folders and files that have their deleted names already.
+"""Removes the files of deleted logs and segments, which have been renamed already, after `file.delete.delay.ms`.
 
-Role: remove them in a thread after `file.delete.delay.ms`, or at once when the disk is short. What a stop forgets, the
-next start finds by its name.
+Role: remove these folders and files in a thread after their delay, or at once when the disk is nearly full. A stop
+removes none of those that still wait: the next start finds them by their names.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Deletions:
         self._disk = disk
         self._background = background
         self._waiting: dict[Timer, Callable[[], None]] = {}
-        """Those whose delay is not over, with what begins them."""
+        """The deletions whose delay is not over: for each timer, the function that starts the deletion."""
         self._running: set[asyncio.Future[None]] = set()
         self._stopped = False
 
@@ -55,13 +55,13 @@ class Deletions:
             self._waiting[timer] = begin
 
     def free_now(self) -> None:
-        """No delay is waited for any more."""
+        """Starts all waiting deletions now."""
         for timer, begin in list(self._waiting.items()):
             timer.cancel()
             begin()
 
     async def stop(self) -> None:
-        """Forgets those that wait; returns when those that run have ended."""
+        """Drops the waiting deletions; returns when the running ones have ended."""
         self._stopped = True
         for timer in self._waiting:
             timer.cancel()

@@ -1,11 +1,10 @@
 """The disk under the local engine: every file operation and every thread passes through here.
 
-Role: name what the engine needs of a file system, and do it with the operating system's calls. Tests and the simulation
-put a failing disk in its place by overriding methods.
+Role: the file operations that the engine needs, made with the operating system's calls. Tests and the simulation
+replace it by a subclass whose methods fail.
 
-Invariants: nothing here knows what the files mean. Failures are `OSError`s as the system gave them; `WouldWait` is
-the one addition: a read that may not wait found that it must. Methods may be called from any thread, unless they say
-otherwise.
+Invariants: nothing here interprets the files. Failures are the system's `OSError`s; the one addition is `WouldWait`,
+raised by a read that must not wait but would have to. Methods may be called from any thread, unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 _FLOCK = struct.Struct("hhqqi4x")  # Linux's struct flock on 64 bits: type, whence, start, length, pid
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-"""What a write is refused with when the file system, or a user's share of it, is full."""
+"""The error codes of a write when the file system, or the user's quota, is full."""
 CACHESTAT = 451  # Linux 6.5, the same number on every architecture
 PAGE_BYTES = mmap.PAGESIZE
 _NO_NOWAIT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
@@ -53,18 +52,19 @@ class Disk:
     def __init__(self) -> None:
         self.spans_max = SPANS_MAX
         self._spans: set[int] = set()
-        """Descriptors of the spans that there are."""
+        """Descriptors of the open spans."""
         self._nowait = getattr(os, "RWF_NOWAIT", 0)
         self._syncfs: Callable[[int], int] | None = None
         self._has_syncfs = True
-        # The system call, and where it is asked and answers; on the event loop only.
+        # The system call, and the buffers of its arguments and its answer; used on the event loop only.
         self._cachestat: tuple[Callable[..., int], Any, Any] | None = None
         self._has_cachestat = sys.platform == "linux"
 
     # --- files ---------------------------------------------------------------------------------------------------
 
     def open(self, path: str, create: bool = False, writable: bool = True) -> int:
-        """Opens an existing file for reading and writing, or (`create`) makes one that does not exist yet."""
+        """Opens an existing file, for reading and writing unless `writable` is false, or with `create` creates one that
+        does not exist yet."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         if create:
             flags |= os.O_CREAT | os.O_EXCL
@@ -74,12 +74,12 @@ class Disk:
         os.close(fd)
 
     def write_at(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
-        """Writes at most `IOV_MAX` buffers into the page cache; returns how many bytes it took, maybe fewer."""
+        """Writes at most `IOV_MAX` buffers into the page cache; returns how many bytes were written, maybe not all."""
         return os.pwritev(fd, buffers, position)
 
     def read_at(self, fd: int, size: int, position: int, wait: bool = True) -> bytearray:
-        """The `size` bytes from `position`; fewer at the end of the file. With `wait` false raises `WouldWait` unless
-        all of them are in memory (or the file system cannot tell: then it reads)."""
+        """The `size` bytes from `position`; fewer at the end of the file. With `wait` false, raises `WouldWait` unless
+        all of them are in the page cache; where the file system cannot tell, it reads them."""
         buffer = bytearray(size)
         if not wait and self._nowait:
             try:
@@ -104,12 +104,12 @@ class Disk:
         return buffer
 
     def span(self, fd: int, size: int, position: int) -> FileSpan | None:
-        """The `size` bytes from `position`, where they are all in memory and can be sent from there, and no more than
-        `spans_max` others are; else None."""
+        """A span of the `size` bytes from `position`; None where they are not all in the page cache, `spans_max` spans
+        are open, or the system cannot tell."""
         if not self._has_cachestat or len(self._spans) >= self.spans_max:
             return None
         if self._cachestat is None:
-            import ctypes  # 2-5 ms, and few brokers get here in their first second
+            import ctypes  # takes 2-5 ms, and few brokers need it in their first second
 
             syscall: Callable[..., int] = ctypes.CDLL(None).syscall
             asked, told = (ctypes.c_uint64 * 2)(), (ctypes.c_uint64 * 5)()
@@ -145,15 +145,15 @@ class Disk:
     # --- durability ----------------------------------------------------------------------------------------------
 
     def sync_data(self, fd: int) -> None:
-        """Returns when the file's bytes, and the size to find them by, are on the disk."""
+        """Returns when the file's bytes and its size are on the disk."""
         if hasattr(os, "fdatasync"):
             os.fdatasync(fd)
         else:  # macOS, where fsync alone leaves the bytes in the drive's cache
             fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC"))  # noqa: B009 - the name is macOS's alone
 
     def kernel_syncs(self, limit: int) -> KernelSyncs | None:
-        """Syncs of at most `limit` files at once that need no thread; None where there are none. Call on the event
-        loop."""
+        """A `KernelSyncs` for at most `limit` files at a time; None where the system does not offer it. Call on the
+        event loop."""
         from odradek.engines.local.kernel_syncs import KernelSyncs  # imports ctypes: 2-5 ms
 
         try:
@@ -162,7 +162,7 @@ class Disk:
             return None
 
     def sync_folder(self, path: str) -> None:
-        """Returns when the names in a folder are on the disk."""
+        """Returns when a folder's entries (created, renamed and removed files) are on the disk."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -170,11 +170,11 @@ class Disk:
             os.close(fd)
 
     def sync_file_system(self, fd: int) -> bool:
-        """Returns when everything written to the file system of `fd` is on the disk; False where there is no such
-        call."""
+        """Returns True when everything written to the file system of `fd` is on the disk; False where the system has no
+        syncfs."""
         if not self._has_syncfs:
             return False
-        import ctypes  # 2-5 ms, and few brokers get here in their first second
+        import ctypes  # takes 2-5 ms, and few brokers need it in their first second
 
         if self._syncfs is None:
             self._syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
@@ -187,15 +187,15 @@ class Disk:
         return True
 
     def drop_cache(self, fd: int, position: int) -> None:
-        """Forgets what memory holds of a file from `position` on, so that the next read asks the disk. Only clean
-        pages go: sync first."""
+        """Drops a file's pages from `position` on from the page cache, so that the next read comes from the disk. Only
+        clean pages are dropped: sync first."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(fd, position, 0, os.POSIX_FADV_DONTNEED)
 
     # --- folders -------------------------------------------------------------------------------------------------
 
     def make_folder(self, path: str) -> None:
-        """Makes a folder; it may exist."""
+        """Creates a folder, if it does not exist."""
         os.makedirs(path, exist_ok=True)
 
     def list_folder(self, path: str) -> list[str]:
@@ -216,11 +216,11 @@ class Disk:
         return found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail
 
     def lock(self, path: str) -> int:
-        """Takes a lock file into possession; returns its descriptor, whose closing gives it back. Raises
-        `BlockingIOError` where another engine or an Apache Kafka has it.
+        """Locks a lock file; returns its descriptor, and closing that releases the lock. Raises `BlockingIOError` where
+        another engine or an Apache Kafka holds the lock.
 
-        Java locks with fcntl's record locks. The open-file-description kind conflicts with those, and unlike them
-        also with an engine in this same process."""
+        Java uses fcntl's record locks. Open-file-description locks conflict with those, and unlike them also with
+        locks of another engine in this process."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             if hasattr(fcntl, "F_OFD_SETLK"):
@@ -237,25 +237,26 @@ class Disk:
     # --- threads -------------------------------------------------------------------------------------------------
 
     def workers(self, name: str, threads: int, scheduler: Scheduler) -> Workers:
-        """Threads for work that waits for the disk. Call on the event loop."""
+        """Up to `threads` threads for work that waits for the disk. Call on the event loop."""
         return Workers(name, threads, scheduler)
 
 
-# While threads have work, a loop that has no pauses of its own makes one this often, this long at most.
+# While threads have work, the event loop pauses this often, for at most this long, so that they get the interpreter
+# lock even if the loop is never idle.
 GIVE_WAY_EVERY_S = 0.002
 GIVE_WAY_S = 0.0002
 
 
 class Workers:
-    """A few threads that run what would wait. They start when there is work.
+    """A few threads for blocking work. They are started when there is work.
 
-    A thread needs the interpreter lock to begin and to end. A loop that is never idle gives the lock up only for the
-    few microseconds of a system call, and each time restarts the wait after which a thread may demand it
-    (`sys.setswitchinterval`): measured, a thread waited 1.5 s beside a loop with callbacks of 0.1 ms, whether the
-    interval was 5 ms or 0.2. So the loop gives way now and then while there is work: the same thread then does 250
-    flushes a second with p99 6 ms, and the loop loses nothing that can be measured. The interval stays as it is.
+    A thread needs the interpreter lock to begin and to end. An event loop that is never idle releases the lock only for
+    the few microseconds of a system call, and each time the wait after which a thread may demand the lock
+    (`sys.setswitchinterval`) starts anew: measured, a thread waited 1.5 s beside a loop with callbacks of 0.1 ms,
+    whether the interval was 5 ms or 0.2. So the loop pauses regularly while there is work: the same thread then makes
+    250 flushes a second with p99 6 ms, and the loop loses nothing measurable. The switch interval is not changed.
 
-    The queue is bounded by those who fill it: one round of the flusher, and the requests that are open at one time.
+    The queue is bounded by its callers: one round of the flusher, and the requests that are open at one time.
     """
 
     def __init__(self, name: str, threads: int, scheduler: Scheduler) -> None:
@@ -271,12 +272,12 @@ class Workers:
         self._bell.acquire()
 
     def run(self, work: Callable[..., T], *args: Any, after: Callable[[], None] | None = None) -> asyncio.Future[T]:
-        """Runs `work(*args)` in a thread; the future gets its result. `after` is called on the loop when the work has
-        really ended, also where the future was cancelled before."""
+        """Runs `work(*args)` in a thread; the future gets its result. `after` is called on the event loop when the work
+        has ended, even where the future was cancelled before."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._open += 1
         if self._open > len(self._threads) and len(self._threads) < self._limit:
-            # Daemons: a disk that never answers must not keep the process from ending.
+            # Daemon threads: a disk that never answers must not keep the process from ending.
             thread = Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -286,7 +287,7 @@ class Workers:
         return future
 
     def _give_way(self) -> None:
-        """Lets a thread have the interpreter lock, until it rings or the time is over."""
+        """Releases the interpreter lock until a thread rings the bell, or for `GIVE_WAY_S`."""
         if self._open == 0:
             self._giving_way = None
             return
@@ -297,10 +298,10 @@ class Workers:
         try:
             self._bell.release()
         except RuntimeError:
-            return  # it has rung, and the loop has not heard it yet
+            return  # the bell has been rung already, and the loop has not acquired it yet
 
     def close(self) -> None:
-        """Ends the threads when the work begun is done. Blocks until then."""
+        """Ends the threads after all queued work. Blocks until then."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -316,14 +317,14 @@ class Workers:
             self._ring()
             try:
                 result = work(*args)
-            except BaseException as error:  # noqa: BLE001 - handed to whoever awaits the future
+            except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
                 failure = error
             try:
                 self._loop.call_soon_threadsafe(self._complete, future, result, failure, after)
             except RuntimeError:
-                return  # the loop is closed: nobody waits any more
+                return  # the loop is closed: nothing awaits the future any more
             self._ring()
-            del item, future, work, args, after, result, failure  # not kept while waiting for the next
+            del item, future, work, args, after, result, failure  # so that they are not kept alive while waiting
 
     def _complete(
         self,

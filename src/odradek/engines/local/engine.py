@@ -1,12 +1,12 @@
 """The local engine: the logs of a data directory; see `Engine`.
 
-Role: a clean start and stop, who may open which log, and deletion. The directory itself is `data_directory`'s business,
-what is known of a log between two openings `log_states`', one log's affairs are `log`'s.
+Role: start and stop, and the opening and deletion of logs. `data_directory` has the files of the directory as a whole,
+`log_states` the state of a log between two openings, and `log` an open log.
 
 Invariants:
-- The clean-shutdown marker is there only while nothing writes, and only if every log was closed well or was never in
-  doubt.
-- A name that was deleted leaves the checkpoints before a log of that name is made again.
+- The clean-shutdown marker exists only while no engine writes, and only if every log was closed without a failure or
+  has not been opened since the last clean stop.
+- A deleted topic's partition is removed from the checkpoints before a log of the same name is created.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ from odradek.logs import get_logger
 log = get_logger("odradek.engine")
 warn = log.warning
 
-# Longer than a partition waits before it tries again to open its log.
+# Seconds without an attempt to open a log after which all of them count as opened: longer than the delay after which a
+# partition tries again to open its log.
 OPENINGS_OVER_S = 60.0
 
 
 class LocalEngine(Engine):
     """Logs in a directory; see `Engine`.
 
-    `cluster_id` is checked against the directory's, or given to a new one (made up if None). `entropy` makes ids.
-    `descriptors` are its part of the process's; without, the settings alone bound what is open."""
+    `cluster_id` is compared with the directory's; a new directory gets it (a random one if None). `entropy` returns
+    random bytes for ids. `descriptors` is the engine's share of the process's file descriptors; without it, only the
+    settings bound the open files."""
 
     capabilities = Capabilities(durable=True, replicated=False, files=True)
 
@@ -86,7 +88,7 @@ class LocalEngine(Engine):
         self._entropy = entropy
         self._opening: set[Partition] = set()
         self._opened_at = 0.0
-        """When somebody last began to open a log."""
+        """The monotonic time in seconds at which `open` was last called."""
         self._directory = DataDirectory(self.path, self._disk, self._clock, self.cluster_id, node_id, entropy)
         self._checkpoints: Checkpointing
         self._shared: Shared | None = None
@@ -132,7 +134,7 @@ class LocalEngine(Engine):
         writers: dict[LogFile, LocalLog] = {}
         flusher = Flusher(
             disk,
-            disk.workers("odradek-flush", 1, self._scheduler),  # one: its rounds are in order
+            disk.workers("odradek-flush", 1, self._scheduler),  # one thread: flush rounds run in order
             lambda: directory.lock_fd,
             config.integer("odradek.flush.syncfs.files"),
             config.integer("odradek.unflushed.max.bytes"),
@@ -142,7 +144,7 @@ class LocalEngine(Engine):
             self.counters,
             states.write_soon,
         )
-        # Asked for every Produce: no call in between.
+        # Called for every Produce, so without a method in between.
         self.has_room = flusher.has_room  # type: ignore[method-assign]
 
         def want_clean(file: LogFile) -> None:
@@ -150,7 +152,7 @@ class LocalEngine(Engine):
                 flusher.request(log)
 
         def lost(file: LogFile, error: OSError) -> None:
-            # In the next turn: the log may be in the middle of an append.
+            # In the loop's next iteration: the log may be in the middle of an append.
             if (log := writers.get(file)) is not None:
                 asyncio.get_running_loop().call_soon(log.flush_failed, error)
 
@@ -179,8 +181,8 @@ class LocalEngine(Engine):
         self._checkpoints.begin(config.integer("log.flush.offset.checkpoint.interval.ms"), self._keep_flushed)
 
     def _keep_flushed(self) -> None:
-        """Forgets what the flushed offsets say of logs that there are none of, when those of all topics have been
-        opened: when nobody has tried to open one for a while."""
+        """Frees the flushed offsets of logs that do not exist, once all logs have been opened: when none was opened for
+        `OPENINGS_OVER_S`."""
         if not self._opening and self._clock.monotonic() - self._opened_at >= OPENINGS_OVER_S:
             self._states.forget_unknown()
 
@@ -249,14 +251,15 @@ class LocalEngine(Engine):
         state.recovery_point = opened.flushed_end
         state.is_vouched = True
         state.epochs_crc = opened.epochs.written_crc
-        self._states.note_flushed(state)  # what was checked is flushed: the checkpoints say so, and may not say more
+        self._states.note_flushed(state)  # all that recovery has checked is flushed
         self._states.open[key] = opened
         if "compact" not in config.cleanup_policy:
             opened.look_for_holes()
         return opened
 
     async def _state_of(self, shared: Shared, key: Partition, identity: LogIdentity) -> LogState:
-        """What is known of a log that is about to be opened. Raises `StorageError` where its name is another's."""
+        """The state of a log that is about to be opened. Raises `StorageError` where the folder belongs to another
+        topic of the same name."""
         state = self._states.all.get(key)
         if state is None:
             state = LogState(identity, f"{self.path}/{identity}", has_files=False, clean=True)
@@ -291,7 +294,7 @@ class LocalEngine(Engine):
         return state
 
     async def _load(self, shared: Shared, state: LogState, identity: LogIdentity, config: LogConfig) -> Loaded:
-        """What a log's folder holds. Raises `Unknown`."""
+        """Loads a log from its folder. Raises `Unknown`."""
         try:
             loaded = await shared.background.run(
                 lambda: load_log(
@@ -319,7 +322,7 @@ class LocalEngine(Engine):
             loaded.damages.append(f"offsets {state.first_offset} to {first_offset - 1} are in no segment")
         state.first_offset = first_offset
         self._say_damage(identity, loaded.damages)
-        state.start_offset = min(state.start_offset, loaded.start_offset)  # less where it was not believed
+        state.start_offset = min(state.start_offset, loaded.start_offset)  # lower where the stored one was not trusted
         state.saved_start = state.start_offset
         state.highest_epoch = max(state.highest_epoch, loaded.highest_epoch)
         return loaded
@@ -349,7 +352,7 @@ class LocalEngine(Engine):
             except OSError as error:
                 if self._disk.is_folder(state.folder):
                     raise Unknown(f"deleting {identity} failed: {error}") from error
-                failure = error  # it is gone, but a crash may bring it back
+                failure = error  # the folder is renamed, but a crash may undo that
             self._checkpoints.stale.add(key)
             self._flushed.forget((state.identity.topic_id, state.identity.partition))
             delay_ms = (
@@ -365,7 +368,7 @@ class LocalEngine(Engine):
         if self._shared is not None:
             self._shared.deletions.free_now()
 
-    # --- the whole -----------------------------------------------------------------------------------------------
+    # --- room ----------------------------------------------------------------------------------------------------
 
     def unflushed_bytes(self) -> int:
         return self._shared.flusher.unflushed_bytes if self._shared is not None else 0

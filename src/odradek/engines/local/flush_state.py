@@ -1,12 +1,13 @@
-"""What of one log is not on the disk yet: what its next round is to do, and what the one that runs has taken.
+"""What of one log is not on the disk yet: the work due for its next flush round, and what the running round covers.
 
-Role: the log notes here what it wrote and what else is due (names, epochs, indexes); `begin` makes a round's `Job` of
-it, and keeps what the round has taken until the log has drawn its conclusions (`end`).
+Role: the log notes here what it has written and what else is due (names, leader epochs, indexes). `begin` turns this
+into the round's `Job`, and keeps what the round covers until the log has evaluated its result (`end`).
 
 Invariants:
-- What is due when a round begins is in that round, whole; what comes later is in the next.
+- A round covers everything that is due when it begins; what becomes due later is for the next round.
 - A file that a round syncs is pinned until the round has ended.
-- `has_more_than_bytes` is set wherever something other than bytes of segments becomes due: most rounds look no further.
+- `has_more_than_bytes` is set wherever something other than bytes of segments becomes due: most rounds have nothing
+  else to do, and skip the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from odradek.engines.local.segment import Segment
 
 
 class Captured:
-    """What the round that runs has taken."""
+    """What the running flush round covers."""
 
     __slots__ = ("at", "durable", "epochs_crc", "files", "has_name", "indexes", "quiet", "size")
 
@@ -37,19 +38,19 @@ class Captured:
         files: list[LogFile],
     ) -> None:
         self.at = at
-        """Where the log ended: (offset, segment, position)."""
+        """The log's end when the round began: (offset, segment, position)."""
         self.size = size
-        """Bytes whose durability waits for it."""
+        """Bytes that become durable with the round."""
         self.durable = durable
         self.files = files
         self.indexes: list[tuple[OffsetIndex | TimeIndex, int]] = []
-        """Each with how many entries its file has afterwards."""
+        """The indexes that the round writes, each with the number of entries that its file has afterwards."""
         self.epochs_crc: int | None = None
-        """Of the leader epochs' file, where the round writes it."""
+        """The checksum of the leader epoch checkpoint, where the round writes it."""
         self.has_name = False
-        """Whether the topic's id is written into the folder."""
+        """Whether the round writes `partition.metadata`, which has the topic id."""
         self.quiet: asyncio.Future[None] | None = None
-        """Of those who wait until the round has ended for this log; few do."""
+        """Done when the round has ended for this log; made only where something waits for that."""
 
 
 class FlushState(Generic[L]):
@@ -81,14 +82,14 @@ class FlushState(Generic[L]):
         self._writers = writers
         self._loop = asyncio.get_running_loop()
         self.next: Durable | None = None
-        """What those await who want the next round."""
+        """The future of the appends that wait for the next round."""
         self.unflushed_bytes = 0
         self.unflushed_records = 0
         self.dirty_files: list[LogFile] = []
         self.sealed: list[Segment] = []
-        """Segments whose indexes are to be written whole."""
+        """Segments whose unwritten index entries are due, except the active one."""
         self.indexes_due = False
-        """The active segment's, too."""
+        """Whether the active segment's index entries are due."""
         self.epoch_due = False
         self.folders_due: list[str] = []
         self.replacements_due: list[tuple[str, bytes]] = []
@@ -98,7 +99,7 @@ class FlushState(Generic[L]):
     # --- what is due ---------------------------------------------------------------------------------------------
 
     def next_flush(self) -> Durable:
-        """The future of the next round, which is asked for."""
+        """Requests the next round; returns its future."""
         durable = self.next
         if durable is None:
             durable = self.next = Durable(loop=self._loop)
@@ -106,13 +107,13 @@ class FlushState(Generic[L]):
         return durable
 
     def note_dirty(self, file: LogFile) -> None:
-        """The next round syncs it."""
+        """Marks a file as dirty: the next round syncs it."""
         file.dirty = True
         self.dirty_files.append(file)
         self._writers[file] = self._log
 
     def forget(self, segment: Segment) -> None:
-        """A segment that is deleted needs nothing any more."""
+        """Drops all work due for a segment that is deleted."""
         self._writers.pop(segment.file, None)
         if segment.file in self.dirty_files:
             self.dirty_files.remove(segment.file)
@@ -120,7 +121,7 @@ class FlushState(Generic[L]):
             self.sealed.remove(segment)
 
     def has_work(self) -> bool:
-        """Whether something was written, or is to be, that no round has taken."""
+        """Whether there is work that no round covers yet."""
         return bool(self.dirty_files) or (
             self.has_more_than_bytes
             and bool(self.epoch_due or self.replacements_due or self.folders_due or self.sealed or self.indexes_due)
@@ -129,7 +130,7 @@ class FlushState(Generic[L]):
     # --- a round -------------------------------------------------------------------------------------------------
 
     def begin(self, at: tuple[int, Segment | None, int]) -> Job:
-        """A round begins; the log ends `at`."""
+        """Begins a round; `at` is the log's end: (offset, segment, position). Returns the segment files to sync."""
         assert self.running is None
         job = Job()
         files, self.dirty_files = self.dirty_files, []
@@ -140,12 +141,12 @@ class FlushState(Generic[L]):
             file.dirty = False
             self._writers.pop(file, None)
             self._files.pin(file)
-            if file.fd >= 0:  # else it was synced, and closed for the descriptor's sake
+            if file.fd >= 0:  # else it was synced and closed to free its descriptor
                 job.fds.append(file.fd)
         return job
 
     def begin_the_rest(self, job: Job, folder: str, epochs: list[tuple[int, int]], active: Segment | None) -> None:
-        """What is not only bytes of segments: names, epochs, indexes."""
+        """Adds everything to the job that is not bytes of segments: names, leader epochs, index entries."""
         running = self.running
         assert running is not None
         self.has_more_than_bytes = False
@@ -168,7 +169,7 @@ class FlushState(Generic[L]):
         self.indexes_due = False
 
     def release(self) -> None:
-        """What the round had taken is free again. Called also where it never began."""
+        """Unpins the round's files and takes its bytes off the unflushed ones. Also called where no round began."""
         size = 0
         if (running := self.running) is not None:
             size = running.size
@@ -177,21 +178,21 @@ class FlushState(Generic[L]):
         self._flusher.flushed(size)
 
     def end(self) -> None:
-        """All conclusions have been drawn from the round."""
+        """Ends the round: the log has evaluated its result."""
         if (running := self.running) is not None:
             self.running = None
             if running.quiet is not None:
                 running.quiet.set_result(None)
 
     async def quiet(self) -> None:
-        """Returns when the round that runs has ended for this log, if one does."""
+        """Returns when the running round, if there is one, has ended for this log."""
         if (running := self.running) is not None:
             if running.quiet is None:
                 running.quiet = self._loop.create_future()
             await running.quiet
 
     def fail(self, failure: LogFailure) -> None:
-        """Nothing that is due is done any more, and whoever waits is told so."""
+        """Drops all work that is due, and fails the futures that wait for it."""
         for file in self.dirty_files:
             self._writers.pop(file, None)
         self._flusher.flushed(self.unflushed_bytes)
@@ -203,7 +204,7 @@ class FlushState(Generic[L]):
         for durable in waiting:
             if durable is not None:
                 durable.set_exception(failure)
-                durable.exception()  # whoever cares awaits it; nobody may
+                durable.exception()  # marks it as retrieved: asyncio would warn where nothing awaits it
 
 
 def _add_tails(job: Job, running: Captured, segment: Segment) -> None:

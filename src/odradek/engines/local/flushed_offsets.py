@@ -1,18 +1,19 @@
-"""How far each log is flushed, kept closer than Kafka's checkpoints are and with a checksum: `odradek-flushed-offsets`.
+"""How far each log is flushed, written more often than Kafka's checkpoints and with a checksum:
+`odradek-flushed-offsets`.
 
     header  magic "odrkflsh" | version int32 | slot size int32
     slot    topic id 16 bytes | partition int32 | flushed end int64 | start offset int64 | first segment's offset
             int64 | highest leader epoch int32 | CRC-32C of the log's leader-epoch-checkpoint uint32 | CRC-32C of
             the slot before it uint32
 
-Kafka writes its recovery points once a minute, as text that nothing checks. A slot is written at most 0.1 s after
-each flush, into memory only: what a killed broker had flushed is known, and after a power cut the slot is as old as the
-system's last write-back, which only makes a recovery check more. It also bears witness for the numbers in Kafka's text
-files: one that a slot contradicts is not believed.
+Kafka writes its recovery points once a minute, as text without a checksum. A slot is written at most 0.1 s after each
+flush, into the page cache only: after a kill the flushed end is known, and after a power cut the slot is as old as the
+system's last write-back, so that recovery checks more batches. A number in Kafka's text files that a slot contradicts
+is not trusted.
 
-Role: bytes of slots, and which slot is whose. Invariants: a slot never says more than what was on the disk when it was
-written; one whose checksum is wrong says nothing. Used on the event loop, but for `read` and `sync`. Everything works
-without the file, as with a directory of Apache Kafka's.
+Role: encode and decode the slots, and know which slot belongs to which log. Invariants: a slot never claims more than
+was on the disk when it was written; a slot with a wrong checksum is ignored. Used on the event loop, except `read` and
+`sync`. Everything works without the file, as in a directory from Apache Kafka.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _HEADER = struct.Struct(">8sii")
 _SLOT = struct.Struct(">16siqqqiI")
 _CRC = struct.Struct(">I")
 SLOT_BYTES = _SLOT.size + _CRC.size
-# Slots that lie closer together than this are written in one go with what is between them.
+# Slots closer together than this are written by one write, with the bytes between them.
 _GAP_BYTES = 4096
 
 Key = tuple[bytes, int]
@@ -41,19 +42,19 @@ Key = tuple[bytes, int]
 
 
 class Flushed(NamedTuple):
-    """What is known of one log."""
+    """The contents of one log's slot."""
 
     end_offset: int
     start_offset: int
     first_offset: int
-    """Where its first segment begins, or will when a deletion that has begun is done."""
+    """The base offset of the first segment, or of the one that will be first when a running deletion has ended."""
     epoch: int
     """The highest leader epoch that was ever used."""
     epochs_crc: int
 
 
 class FlushedOffsets:
-    """The file of one data directory. `found` is what it said at the start, also of logs that are not there."""
+    """The file of one data directory. `found` are its slots as read at the start, also those of missing logs."""
 
     def __init__(self, disk: Disk, path: str) -> None:
         self._disk = disk
@@ -62,13 +63,13 @@ class FlushedOffsets:
         self._positions: dict[Key, int] = {}
         self._free: list[int] = []
         self._due: set[int] = {0}
-        """Positions of slots that the file does not have yet; 0 is the header's."""
+        """Positions of the slots to be written; 0 is the header's."""
         self._fd = -1
         self.found: dict[Key, Flushed] = {}
 
     def read(self) -> list[str]:
-        """Reads and opens the file; returns what is odd about it. In a thread. Raises `OSError` where it can neither be
-        opened nor made."""
+        """Reads and opens the file; returns warnings about its contents. Runs in a thread. Raises `OSError` where the
+        file can neither be opened nor created."""
         notes: list[str] = []
         try:
             data = read_file(self._disk, self._path)
@@ -98,7 +99,7 @@ class FlushedOffsets:
         return notes
 
     def note(self, key: Key, flushed: Flushed) -> None:
-        """Takes over what is on the disk for certain; `write` tells the file."""
+        """Sets a log's slot to what is certainly on the disk; `write` writes it to the file."""
         position = self._positions.get(key)
         if position is None:
             if self._free:
@@ -107,20 +108,20 @@ class FlushedOffsets:
                 position = len(self._image)
                 self._image += bytes(SLOT_BYTES)
             self._positions[key] = position
-        # Ten times a second under load: without a copy.
+        # Called ten times a second under load, so it makes no copy.
         _SLOT.pack_into(self._image, position, *key, *flushed)
         end = position + _SLOT.size
         _CRC.pack_into(self._image, end, crc32c(memoryview(self._image)[position:end]))
         self._due.add(position)
 
     def keep(self, keys: Collection[Key]) -> None:
-        """Forgets all other logs: what was found of them nobody has asked for."""
+        """Frees the slots of all logs but these, and clears `found`."""
         for key in self._positions.keys() - keys:
             self.forget(key)
         self.found = {}
 
     def forget(self, key: Key) -> None:
-        """A log was deleted."""
+        """Frees the slot of a deleted log."""
         self.found.pop(key, None)
         position = self._positions.pop(key, None)
         if position is not None:
@@ -129,7 +130,8 @@ class FlushedOffsets:
             self._due.add(position)
 
     def write(self) -> None:
-        """Writes what is new into memory: some microseconds. Raises `OSError`; then it is still due."""
+        """Writes changed slots into the page cache, which takes some microseconds. Raises `OSError`; the slots then
+        stay due."""
         if len(self._due) == 1 and self._fd >= 0 and (position := next(iter(self._due))):
             slot = bytes(self._image[position : position + SLOT_BYTES])
             if self._disk.write_at(self._fd, (slot,), position) == SLOT_BYTES:
@@ -151,7 +153,7 @@ class FlushedOffsets:
         return pieces
 
     def sync(self) -> None:
-        """Makes what was written durable. In a thread. Raises `OSError`."""
+        """Makes the written slots durable. Runs in a thread. Raises `OSError`."""
         if self._fd >= 0:
             self._disk.sync_data(self._fd)
 

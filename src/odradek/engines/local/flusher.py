@@ -1,30 +1,30 @@
 """Group commit: appends made while a flush runs share the next one.
 
-Role: collect the logs that want to be on the disk, run one round after the other, and tell the logs how it ended.
-What a round does for one log is a `Job`, which the log fills in on the loop before the round and reads after it.
+Role: collect the logs that request a flush, run one round of flushes after the other, and tell each log its result.
+The work of a round for one log is a `Job`, which the log fills in on the loop before the round and reads after it.
 
 Most rounds only sync a few segment files: the kernel does that (`kernel_syncs`) while the loop goes on. Others run in a
 thread, in this order: index entries are written, small files are written under temporary names, everything is
-synced; then the small files get their names and the folders are synced. Above `odradek.flush.syncfs.files` one
-syncfs does for all files. It is quicker (64 files 0.35 ms, side by side 2.5, one by one 10.8), but it also waits for
-whatever else is dirty on the file system, and cannot say whose bytes were lost.
+synced; then the small files are renamed and the folders are synced. Above `odradek.flush.syncfs.files` one syncfs
+syncs all files. It is quicker (64 files 0.35 ms, side by side 2.5, one by one 10.8), but it also waits for everything
+else that is dirty on the file system, and cannot tell which file lost bytes.
 
 Invariants:
 - One round runs at a time, so that futures resolve in offset order.
-- A round of many logs keeps the loop no longer than one of `LOGS_AT_ONCE`: it takes them, and tells them how it ended,
-  in several turns. One that cannot say whose bytes were lost tells all in one: nothing is written in between.
-- A job's error is its log's alone where one file failed. After a failed syncfs, whose news are told once, every log
-  with unflushed bytes fails, also those that wait for the next round, and each file is asked for itself from then on.
-- `unflushed_bytes` counts what was appended in disk mode and is not on the disk; failed logs count no more.
-- Dirty files cannot be closed. Producers wait when they are too many (`has_room`): else those that are clean would be
-  closed and opened again all the time, and then none would be left to close.
+- A round of many logs does not hold the loop: it takes `LOGS_AT_ONCE` logs in one turn, and tells as many in one turn
+  how it ended. After a failed syncfs all logs are told in the same turn, so that nothing is written in between.
+- Where one file failed, only its log fails. The kernel reports a lost write to syncfs once and does not say which file
+  it was: so after a failed syncfs every log with unflushed bytes fails, also those that wait for the next round, and
+  from then on each file is synced by itself.
+- `unflushed_bytes` counts the bytes appended in disk mode that are not on the disk; those of failed logs do not count.
+- Dirty files cannot be closed. Producers wait when there are too many of them (`has_room`): else the clean files would
+  be closed and opened again all the time, until none was left to close.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from odradek.config.bounds import INT_MAX
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
     from odradek.engines.local.kernel_syncs import KernelSyncs
 
 
-# fdatasyncs that the kernel is given at once, whatever the setting says.
+# The most fdatasyncs that the kernel is given at once, even where `odradek.flush.syncfs.files` is higher.
 KERNEL_FILES_MAX = 64
-# Logs that a round takes, or tells of its end, in one turn of the loop: 2 to 4 ms.
+# Logs that a round takes, or tells how it ended, in one turn of the loop: 2 to 4 ms.
 LOGS_AT_ONCE = 128
 
 
 class Durable(asyncio.Future[None]):
-    """A future that several appends share: one who awaits it and is cancelled must not cancel it for the others. His
-    cancellation waits for the flush."""
+    """A future that several appends share. It cannot be cancelled: a task that is cancelled while awaiting it must not
+    cancel it for the others, and is interrupted only when the flush has ended."""
 
     def cancel(self, msg: object = None) -> bool:
         return False
 
 
 class Job:
-    """What one round does for one log."""
+    """The work of one round for one log."""
 
     __slots__ = ("error", "fds", "folders", "replacements", "tails", "unwritten")
 
@@ -65,10 +65,10 @@ class Job:
         self.replacements: list[tuple[str, bytes]] = []
         """Small files to be replaced."""
         self.folders: list[str] = []
-        """Folders with new names in them, after the files."""
+        """Folders to be synced after the files, because files in them were created or renamed."""
         self.unwritten: set[str] = set()
-        """Index files that found no room, and were removed: whoever misses them makes them again from the log, which is
-        why that is no failure."""
+        """Index files that were removed because the disk was full. That is no failure: a missing index is rebuilt from
+        the log."""
         self.error: OSError | None = None
 
     def syncs(self) -> int:
@@ -77,21 +77,21 @@ class Job:
 
 
 class Flushable(Protocol):
-    """A log, as far as the flusher knows it."""
+    """The methods of a log that the flusher calls."""
 
     def begin_flush(self) -> Job | None:
-        """What the round that begins now is to do for it; None for nothing."""
+        """The log's work for the round that begins now; None for no work."""
 
     def end_flush(self, error: OSError | None, unwritten: Collection[str] = ()) -> None:
-        """The round has ended; `unwritten` are the index files that found no room. Called with an error also where its
-        round never began."""
+        """Called when the round has ended; `unwritten` are the index files that the full disk had no room for. Also
+        called, with an error, for a log that waited for the next round when a syncfs failed."""
 
 
 L = TypeVar("L", bound=Flushable)
 
 
 class Flusher(Generic[L]):
-    """The rounds of one file system. Used on the event loop."""
+    """Runs the flush rounds of one file system. Used on the event loop."""
 
     def __init__(
         self,
@@ -106,16 +106,16 @@ class Flusher(Generic[L]):
         counters: EngineCounters,
         on_flushed: Callable[[Iterable[L]], None],
     ) -> None:
-        """`on_flushed` is told of the logs that each round has flushed."""
+        """`on_flushed` is called after each round with the logs that it has flushed."""
         self._disk = disk
         self.workers = workers
         self._any_fd = any_fd
-        """A descriptor on the file system."""
+        """Returns any open descriptor on the file system, for syncfs."""
         self._syncfs_files = syncfs_files
         self._unflushed_max_bytes = unflushed_max_bytes
         self._unflushed_max_files = unflushed_max_files
         self._writers = writers
-        """The dirty files that no round has taken yet, each with its log."""
+        """The dirty files that no round covers yet, each with its log."""
         self._running_files = 0
         self._loop = asyncio.get_running_loop()
         self._wanted: dict[L, None] = {}
@@ -133,8 +133,8 @@ class Flusher(Generic[L]):
         self._uses_kernel = True
 
     def request(self, log: L) -> None:
-        """Takes a log into the next round. The round begins in the loop's next turn, so that all that this turn appends
-        shares it."""
+        """Adds a log to the next round. Where no round runs, it begins in the event loop's next iteration, so that all
+        appends of this iteration share it."""
         self._wanted[log] = None
         if not self._scheduled:
             self._scheduled = True
@@ -147,17 +147,17 @@ class Flusher(Generic[L]):
         )
 
     async def room(self) -> None:
-        """Returns when there are fewer unflushed bytes, and files, than the bounds."""
+        """Returns when both unflushed bytes and dirty files are below their bounds."""
         while not self.has_room():
             if not self._room:
-                for log in self._writers.values():  # in os mode nobody else asks for their flush
+                for log in self._writers.values():  # in os mode nothing else requests their flush
                     self.request(log)
             waiter = self._loop.create_future()
             self._room.append(waiter)
             await waiter
 
     def flushed(self, size: int) -> None:
-        """`size` bytes are on the disk, or given up."""
+        """Notes that `size` bytes are on the disk, or that their log has failed."""
         self.unflushed_bytes -= size
         assert self.unflushed_bytes >= 0
         if self._room and self.has_room():
@@ -172,13 +172,12 @@ class Flusher(Generic[L]):
             self._take(wanted)
             self._start()
         else:
-            self._take_in_turns(iter(wanted))
+            self._take_in_turns(list(wanted))
 
-    def _take_in_turns(self, wanted: Iterator[L]) -> None:
-        taken = list(islice(wanted, LOGS_AT_ONCE))
-        self._take(taken)
-        if taken:
-            self._loop.call_soon(self._take_in_turns, wanted)
+    def _take_in_turns(self, left: list[L]) -> None:
+        self._take(left[:LOGS_AT_ONCE])
+        if len(left) > LOGS_AT_ONCE:
+            self._loop.call_soon(self._take_in_turns, left[LOGS_AT_ONCE:])
         else:
             self._start()
 
@@ -209,7 +208,7 @@ class Flusher(Generic[L]):
             self._scheduled = False
 
     def _begin_in_kernel(self, jobs: dict[L, Job]) -> bool:
-        """Begins a round that only syncs files, few enough; False where it is another kind of round."""
+        """Begins the round in the kernel, if it only syncs files and few enough of them; else returns False."""
         if not self._uses_kernel:
             return False
         fds: list[int] = []
@@ -245,31 +244,31 @@ class Flusher(Generic[L]):
         failure = round_.exception()
         if failure is None or isinstance(failure, OSError):
             self._end(failure)
-        else:  # our own mistake: nobody may wait for ever because of it
+        else:  # a defect in this code; the logs still must not wait for ever
             self._end(OSError(f"the flush broke: {failure!r}"))
             raise failure
 
     def _end(self, failure: OSError | None) -> None:
-        """Tells the logs how their jobs ended, and begins the next round. `failure` is that of a syncfs."""
+        """Tells the logs how their jobs ended, and begins the next round. `failure` is the error of a syncfs."""
         self.counters.flush_durations.add(self._now() - self._began)
         jobs = self._running
         if failure is None and len(jobs) > LOGS_AT_ONCE:
-            self._tell_in_turns(iter(jobs.items()))
+            self._tell_in_turns(list(jobs.items()))
             return
         self._tell(jobs.items(), failure)
         if failure is not None:
             for log in list(self._wanted):
                 log.end_flush(failure)
-            # The other news of what the disk lost are in the files' own descriptors: from now on ask those.
+            # syncfs has reported its error and would not report it again; the files' descriptors still will.
             self._syncfs_files = INT_MAX
         self._conclude(failure)
 
-    def _tell_in_turns(self, ended: Iterator[tuple[L, Job]]) -> None:
-        told = list(islice(ended, LOGS_AT_ONCE))
-        if told:
-            self._tell(told)
-            self._loop.call_soon(self._tell_in_turns, ended)
+    def _tell_in_turns(self, left: list[tuple[L, Job]]) -> None:
+        self._tell(left[:LOGS_AT_ONCE])
+        if len(left) > LOGS_AT_ONCE:
+            self._loop.call_soon(self._tell_in_turns, left[LOGS_AT_ONCE:])
         else:
+            # In this turn: whoever waited for the last of them may close the flusher.
             self._conclude()
 
     def _tell(self, ended: Iterable[tuple[L, Job]], failure: OSError | None = None) -> None:
@@ -290,7 +289,7 @@ class Flusher(Generic[L]):
         self._begin_next()
 
     def close(self) -> None:
-        """Gives back the thread and what the kernel lent. No round may run."""
+        """Closes the thread and the io_uring. No round may be running."""
         assert not self._running
         if self._kernel is not None:
             self._kernel.close()
@@ -298,8 +297,8 @@ class Flusher(Generic[L]):
 
 
 def run_round(disk: Disk, jobs: list[Job], any_fd: int, syncfs_files: int) -> None:
-    """One round, in the flush thread. Raises `OSError` where a syncfs failed; the errors of single files are left in
-    their jobs."""
+    """Runs one round in the flush thread. Raises `OSError` where a syncfs failed; the error of a single file is stored
+    in its job."""
     together = sum(job.syncs() for job in jobs) > syncfs_files
     for job in jobs:
         try:
@@ -338,7 +337,7 @@ def run_round(disk: Disk, jobs: list[Job], any_fd: int, syncfs_files: int) -> No
 
 
 def _sync_each(disk: Disk, jobs: Iterable[Job]) -> None:
-    """What syncfs would have done, where there is none."""
+    """Syncs each file of the jobs, on systems without syncfs."""
     for job in jobs:
         try:
             tails = [path for path, _ in job.tails if path not in job.unwritten]

@@ -6,12 +6,12 @@
 An index entry names the last offset of a batch and where that batch begins. A time entry holds the highest timestamp so
 far and the last offset of the batch that has it. Both are sparse: an entry about every `index.interval.bytes`.
 
-Role: keep the entries that are not written yet, load and look up those that are. When entries are written is decided by
-`log` (Kafka maps the files into memory; here they are written in blocks and when a segment is rolled or closed).
+Role: keep the entries that are not written yet; load and look up those that are. `log` decides when entries are written
+(Kafka maps the files into memory; here they are written in blocks, and when a segment is rolled or closed).
 
-Invariants: offsets and positions rise strictly. What a file holds is never trusted: loading checks the order, and a
-lookup's result is checked against the log itself by whoever uses it. Reads of a thread take one snapshot of
-`entries` (appends happen in place, positions before offsets; everything else replaces it).
+Invariants: offsets and positions rise strictly. A file is never trusted: loading checks the order of its entries, and
+the caller checks a lookup's result against the log itself. A thread reads `entries` once and uses that tuple: appends
+change its arrays in place, positions before offsets; all other changes replace the tuple.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ _SWAP = sys.byteorder == "little"
 
 
 class InsaneIndex(Exception):
-    """An index file that is not one: rebuild it."""
+    """An index file is invalid and must be rebuilt."""
 
 
 class Entries(NamedTuple):
-    """The entries in memory: those from number `first` on. `offsets` are relative."""
+    """The index entries in memory, from the index's entry number `first` on. `offsets` are relative to the segment's
+    base offset."""
 
     first: int
     offsets: array[int]
@@ -48,12 +49,12 @@ class Entries(NamedTuple):
 
 
 def no_entries(first: int = 0) -> Entries:
-    """None in memory; the file has `first`."""
+    """No entries in memory, of an index whose file has `first` entries."""
     return Entries(first, array("i"), array("i"))
 
 
 class Tail(NamedTuple):
-    """Entries to be written: where in the file, the bytes, and how many entries the file has then."""
+    """Entries to be written: their position in the file, their bytes, and the file's number of entries afterwards."""
 
     position: int
     data: bytes
@@ -79,7 +80,7 @@ class OffsetIndex:
         self.count += 1
 
     def tail(self) -> Tail:
-        """What is not written yet."""
+        """The entries that are not written yet."""
         start = self.written - self.entries.first
         return Tail(
             self.written * ENTRY_BYTES,
@@ -88,20 +89,21 @@ class OffsetIndex:
         )
 
     def note_written(self, written: int) -> None:
-        """The file has this many entries now."""
+        """Notes that the file has `written` entries."""
         self.written = max(self.written, written)
 
     def held_bytes(self) -> int:
         return ENTRY_BYTES * len(self.entries.offsets)
 
     def evict(self) -> None:
-        """Forgets the entries that the file has."""
+        """Drops the entries from memory that the file has."""
         kept = self.written - self.entries.first
         if kept > 0:
             self.entries = Entries(self.written, self.entries.offsets[kept:], self.entries.positions[kept:])
 
     def install(self, loaded: Entries) -> None:
-        """Takes entries loaded from the file (from number 0 on), unless they no longer meet those in memory."""
+        """Adds entries loaded from the file (from number 0 on) before those in memory, unless there is a gap between
+        them."""
         entries = self.entries
         if loaded.first == 0 and 0 < entries.first <= len(loaded.offsets):
             cut = entries.first
@@ -110,7 +112,7 @@ class OffsetIndex:
             )
 
     def replace(self, rebuilt: Entries) -> None:
-        """Puts rebuilt entries in place of all that a file had; they are to be written again, from the start."""
+        """Replaces all entries of the file by rebuilt ones, which are then due to be written from the file's start."""
         entries = self.entries
         unwritten = self.written - entries.first
         self.entries = Entries(
@@ -124,7 +126,7 @@ class OffsetIndex:
 
 def floor_position(entries: Entries, offset: int) -> tuple[int, int] | None:
     """(relative last offset, position) of the last entry at or below a relative offset: (-1, 0) where there is none,
-    None where the entries in memory do not say."""
+    None where only the file may have it."""
     index = bisect_right(entries.offsets, offset) - 1
     if index >= 0:
         return entries.offsets[index], entries.positions[index]
@@ -141,8 +143,8 @@ def pack_entries(offsets: array[int], positions: array[int]) -> bytes:
 
 
 def unpack_entries(data: bytes | bytearray, log_bytes: int) -> Entries:
-    """The entries of an index file of a segment with `log_bytes`; those that point behind it (a crash lost what they
-    were for) are left out. Raises `InsaneIndex`."""
+    """The entries of an index file. Those that point at or above `log_bytes`, the segment's size, are left out: a crash
+    lost their batches. Raises `InsaneIndex`."""
     if len(data) % ENTRY_BYTES:
         raise InsaneIndex(f"{len(data)} bytes are no multiple of {ENTRY_BYTES}")
     pairs = array("i")
@@ -160,7 +162,7 @@ def unpack_entries(data: bytes | bytearray, log_bytes: int) -> Entries:
 
 
 class TimeIndex:
-    """The time index of one segment: only what is not written is in memory, and the last entry."""
+    """The time index of one segment. Memory holds only the entries not written yet, and the last timestamp."""
 
     __slots__ = ("count", "last_timestamp", "path", "pending", "written")
 
@@ -172,7 +174,7 @@ class TimeIndex:
         self.last_timestamp = last_timestamp
 
     def add(self, timestamp: int, offset: int) -> None:
-        """Adds an entry, where the time is later than the last one's, as Kafka does."""
+        """Adds an entry if its timestamp is higher than the last one's, as Kafka does."""
         if timestamp > self.last_timestamp:
             self.pending.append((timestamp, offset))
             self.last_timestamp = timestamp
@@ -202,7 +204,7 @@ def unpack_time_entries(data: bytes | bytearray) -> list[tuple[int, int]]:
 
 
 def write_tail(disk: Disk, path: str, tail: Tail, sync: bool) -> None:
-    """Writes entries to an index file, which need not exist. Blocks. Raises `OSError`."""
+    """Writes entries to an index file, which is created if it is missing. Blocks. Raises `OSError`."""
     try:
         fd = disk.open(path)
     except FileNotFoundError:

@@ -1,18 +1,19 @@
 """fdatasync without a thread: io_uring, announced by an eventfd.
 
-Role: let the kernel's own workers sync files while the event loop goes on. A thread of ours does as well when the
-loop has pauses. Beside a busy one it waits: it needs the interpreter lock twice a flush (see `Workers`); the kernel
-needs none, and its completion is one more event of the loop. With a loop that always has 0.1 ms of work to do, one
-client after the other: 2,000 flushes/s with p99 0.7 ms so, 250 with p99 6 ms by a thread. (`io_submit` could do it
-as well, but its workers are bound to the processor that asked: beside a busy loop they wait 4 ms for it.)
+Role: let the kernel's own workers sync files while the event loop goes on. A Python thread is as fast while the loop
+is often idle. Beside a busy loop the thread waits, because it needs the interpreter lock twice a flush (see `Workers`);
+the kernel does not need it, and its completion is one more event of the loop. With a loop that always has 0.1 ms of
+work to do, and one client after the other, io_uring makes 2,000 flushes/s with p99 0.7 ms, a thread 250 with p99 6 ms.
+(`io_submit` would need no thread either, but its workers are bound to the processor of the caller: beside a busy loop
+they wait 4 ms for it.)
 
-The kernel reads our words while we write them, so each is stored by one instruction (`shared_word`). `struct` stores in
-two steps, zeros first: a completion that came in between saw a head of 0, took the ring for full, and kept its news to
-itself; the flush never ended.
+The kernel reads the rings' shared words while this module writes them, so each is stored by one instruction
+(`shared_word`). `struct` stores in two steps, zeros first: the kernel, completing a sync in between, read a head of 0,
+took the completion ring for full, and did not publish the completion, so that the flush never ended.
 
-Where io_uring is not there (another system, an old kernel, a container that forbids it), `KernelSyncs` raises
-`OSError` when made, and threads do the work. The rings are shared memory without a lock: what Python can do about
-the order of loads and stores suffices on x86-64 alone, so that others count as not having it.
+Where io_uring is missing (another system, an old kernel, a container that forbids it), `KernelSyncs` raises `OSError`
+when made, and threads do the work. The rings are shared memory without a lock: the control that Python has over the
+order of loads and stores suffices on x86-64 alone, so other architectures use threads.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _PARAMETERS = struct.Struct("<10I10I10I")
 _SQ_TAIL, _SQ_MASK, _SQ_ARRAY = 11, 12, 16
 _CQ_HEAD, _CQ_TAIL, _CQ_MASK, _CQ_ENTRIES = 20, 21, 22, 25
 _WORD_MASK = 0xFFFFFFFF
-# An entry of the submission ring's array, which the kernel reads when it is told that there is one.
+# An entry of the submission ring's array: the index of a submission.
 _SLOT = struct.Struct("<I")
 # struct io_uring_sqe and io_uring_cqe
 _SUBMISSION = struct.Struct("<BBHiQQIIQHHIQQ")
@@ -46,20 +47,20 @@ Done = Callable[[list[OSError | None]], None]
 
 
 def shared_word(memory: mmap.mmap, position: int) -> ctypes.c_uint32:
-    """A word of shared memory: `value` is read and stored whole, by one instruction. It keeps the memory from being
-    closed for as long as it is there."""
+    """A word of shared memory, whose `value` is read and stored by one instruction. The mapping cannot be closed while
+    the word exists."""
     return ctypes.c_uint32.from_buffer(memory, position)
 
 
 class KernelSyncs:
-    """Runs one set of fdatasyncs at a time, at most `limit` of them. Used on the event loop."""
+    """Runs one set of at most `limit` fdatasyncs at a time. Used on the event loop."""
 
     def __init__(self, limit: int) -> None:
         if sys.platform != "linux" or platform.machine() != "x86_64":
             raise OSError("no io_uring that Python can use")
         self.limit = limit
         self._loop = asyncio.get_running_loop()
-        # PyDLL keeps the interpreter lock: these calls do not wait.
+        # PyDLL does not release the interpreter lock: these calls do not wait.
         self._syscall = ctypes.PyDLL(None, use_errno=True).syscall
         self._syscall.restype = ctypes.c_long
         parameters = ctypes.create_string_buffer(_PARAMETERS.size)
@@ -97,8 +98,8 @@ class KernelSyncs:
         return result
 
     def start(self, fds: Sequence[int], done: Done) -> None:
-        """Syncs the files' data; `done` gets each one's error or None, in their order. Raises `OSError` where nothing
-        was begun."""
+        """Starts to sync the files' data. When all syncs have ended, calls `done` with an error or None for each file,
+        in their order. Raises `OSError` where none was started."""
         assert self._done is None
         assert 0 < len(fds) <= self.limit
         tail = self._tail
@@ -124,7 +125,7 @@ class KernelSyncs:
         self._done = done
 
     def _collect(self) -> None:
-        """Completions have come."""
+        """Reads the completions; called when the eventfd is readable."""
         try:
             os.eventfd_read(self._eventfd)
         except BlockingIOError:
@@ -143,7 +144,7 @@ class KernelSyncs:
             done(self._results)
 
     def close(self) -> None:
-        """Gives everything back. Nothing may be running."""
+        """Closes the rings and descriptors. No sync may be running."""
         assert self._open == 0
         self._loop.remove_reader(self._eventfd)
         del self._sq_tail, self._cq_head, self._cq_tail

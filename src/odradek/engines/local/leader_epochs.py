@@ -1,9 +1,10 @@
 """The leader epochs of one log that have batches, each with the offset at which it begins: `leader-epoch-checkpoint`.
 
-Role: keep them while the log is open; when it is opened, read them and compare them with the log, from whose batches
-they can be made again. Whether and when they are written is `flush_state`'s business.
+Role: keep the epochs while the log is open; when it is opened, read them and compare them with the log, from whose
+batches they can be rebuilt. `flush_state` writes them.
 
-Invariants: they ascend in both numbers; the first begins at or before the log's start, the last before its end.
+Invariants: entries ascend in both numbers; the first begins at or before the log start offset, the last before the
+log's end.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ class LeaderEpochs:
 
     def __init__(self, entries: list[tuple[int, int]], written_crc: int = 0) -> None:
         self.entries = entries
-        """(epoch, start offset)."""
+        """(epoch, start offset) of each epoch."""
         self.written_crc = written_crc
-        """The checksum of the file as it is on the disk; 0 where it is not as it should be."""
+        """The checksum of the checkpoint file on the disk; 0 where it is missing or unreadable."""
 
     def begin(self, epoch: int, offset: int) -> None:
-        """The next batch is the first of this epoch."""
+        """Adds an epoch whose first batch will be at `offset`."""
         entries = self.entries
         while entries and entries[-1][1] >= offset:
-            entries.pop()  # an epoch that has no batches any more
+            entries.pop()  # this epoch has no batches any more
         entries.append((epoch, offset))
 
     def newest(self) -> int | None:
         return self.entries[-1][0] if self.entries else None
 
     def end_of(self, epoch: int, upto: int) -> EpochEnd | None:
-        """Where the largest epoch not above `epoch` ends, which for the newest is `upto`; None if there is none."""
+        """The largest epoch not above `epoch` and its end, `upto` for the newest; see `PartitionLog.epoch_end`."""
         entries = self.entries
         if not entries or epoch < 0:
             return None
@@ -58,7 +59,8 @@ class LeaderEpochs:
         return self.entries[index - 1][0] if index else 0
 
     def clip(self, start_offset: int, end_offset: int) -> None:
-        """Forgets those that begin at or after the end; the one that the start lies in begins there."""
+        """Drops the epochs that begin at or above `end_offset`, and those that end at or below `start_offset`; the
+        first one left then begins at `start_offset`."""
         kept = [
             (epoch, start) for epoch, start in self.entries if start < end_offset or start == end_offset == start_offset
         ]
@@ -91,10 +93,10 @@ def load_epochs(
     notes: list[str],
     damages: list[str],
 ) -> LeaderEpochs:
-    """The leader epochs of a log as it was found, of which a scan has `found` some: those of the checkpoint, if it has
-    the checksum it should have or the log bears it out, and those found that the checkpoint lacks. Without a
-    checkpoint, those of all batches. What the checkpoint lacks is written before anybody goes on: the next start may
-    not scan as far back, and would use an epoch twice."""
+    """The leader epochs of a log that is being opened. They are those of the checkpoint, if its checksum is the
+    expected one or the log's batches agree with it, and the newer ones that the scan has `found`. Without a usable
+    checkpoint they are those of all batches. Epochs that the checkpoint lacks are written to it before this returns:
+    the next start may not scan as far back, and would use an epoch twice."""
     epochs: list[tuple[int, int]] = []
     known, crc = 0, 0
     path = f"{folder}/{checkpoints.LEADER_EPOCHS}"
@@ -102,8 +104,8 @@ def load_epochs(
         data = checkpoints.read_file(disk, path)
         epochs = checkpoints.parse_epochs(data)
         known, crc = len(epochs), crc32c(data)
-        if crc != expected_crc:
-            _check_epochs(disk, segments, end_offset, epochs, compacted)
+        if crc != expected_crc and not compacted:
+            _check_epochs(disk, segments, end_offset, epochs)
     except (FileNotFoundError, checkpoints.Garbled) as error:
         epochs, known = [], 0
         if any(segment.size for segment in segments):
@@ -131,7 +133,7 @@ def load_epochs(
 def _batches(
     disk: Disk, segment: Segment, end_offset: int, damages: list[str], position: int = 0
 ) -> Iterator[tuple[int, BatchHeader]]:
-    """The batches of a segment from `position` on, damage passed over."""
+    """The batches of a segment from `position` on, without damaged ones."""
     fd = disk.open(segment.file.path)
     try:
         offsets = range(segment.base_offset, end_offset)
@@ -142,10 +144,9 @@ def _batches(
         disk.close(fd)
 
 
-def _check_epochs(
-    disk: Disk, segments: list[Segment], end_offset: int, epochs: list[tuple[int, int]], compacted: bool
-) -> None:
-    """Compares each epoch's start with the batch there. Raises `Garbled`."""
+def _check_epochs(disk: Disk, segments: list[Segment], end_offset: int, epochs: list[tuple[int, int]]) -> None:
+    """Compares each epoch's start offset with the batch there. Raises `Garbled` where they differ. Not for a compacted
+    log: the batch that began an epoch may be gone."""
     bases = [segment.base_offset for segment in segments]
     for number, (epoch, start) in enumerate(epochs):
         offset = max(start, bases[0])
@@ -153,9 +154,9 @@ def _check_epochs(
             continue
         later = epochs[number + 1][1] if number + 1 < len(epochs) else end_offset
         if later <= offset:
-            continue  # none of its batches is left
+            continue  # the log has no batches of this epoch any more
         header = _batch_at(disk, segments[bisect_right(bases, offset) - 1], offset)
-        if header is None or compacted:
+        if header is None:
             continue
         begins = header.base_offset == start or start <= bases[0] or number == 0
         if header.leader_epoch != epoch or not begins:

@@ -1,7 +1,7 @@
-"""What an interrupted deletion or compaction left in a log's folder is removed or completed before the log is opened.
+"""Removes or completes what an interrupted deletion or compaction left in a log's folder, before the log is opened.
 
-Role: decide by the files' names, as Kafka does. Blocks, and runs in a thread. What the remaining segments hold is
-`recovery`'s business.
+Role: decide by the files' names, as Kafka does. Blocks, and runs in a thread. `recovery` reads the segments that
+remain.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from odradek.engines.local.segment import CLEANED, DELETED, LOG, OFFSET_MAX, SEG
 
 
 def remove_leftovers(disk: Disk, folder: str, names: set[str], notes: list[str]) -> set[str]:
-    """Finishes what was interrupted; returns the names that are left.
+    """Finishes an interrupted deletion or compaction; returns the file names that are left.
 
-    Compaction writes `.cleaned` files, syncs them, renames them to `.swap` (now the new segment is complete),
-    renames the old ones to `.deleted`, and the `.swap` ones to their last names. So: `.cleaned` files are incomplete
-    and go, and with them the `.swap` files from the same offset on, whose group is not complete; other `.swap` files
-    replace what they cover. Kafka decides alike."""
+    Kafka's compaction writes `.cleaned` files, syncs them, renames them to `.swap` (now the new segment is complete),
+    renames the old files to `.deleted`, and the `.swap` files to their final names. So `.cleaned` files are incomplete
+    and are removed, as are the `.swap` files from the same offset on, whose group is not complete. Other `.swap` files
+    replace the segments whose offsets they cover. Kafka does the same."""
     unfinished = OFFSET_MAX
     for name in sorted(names):
         if name.endswith((DELETED, CLEANED, TEMPORARY)):

@@ -1,19 +1,19 @@
-"""One log in Kafka's files: append, read, roll, give space back.
+"""One log in Kafka's files: append, read, roll, and delete segments.
 
-Role: the `PartitionLog` of the local engine. Appends write into the page cache on the event loop and nothing else; what
-waits for the disk goes through the flusher (`begin_flush`, `end_flush`) or into a thread. What is not on the disk yet
-is noted in `flush_state`, which segments there are in `segments`.
+Role: the `PartitionLog` of the local engine. An append only writes into the page cache, on the event loop; work that
+waits for the disk goes through the flusher (`begin_flush`, `end_flush`) or runs in a thread. `flush_state` notes what
+is not on the disk yet, `segments` holds the list of segments.
 
 Invariants:
-- `flushed_end` moves only to what had been written before a flush began, when that flush has returned.
-- In disk mode `durable_end` is `flushed_end`. In os mode it follows the write, except that an append which asks for a
-  flush (the first of an opening, for its epoch; one that reaches flush.messages) holds it back until that flush
-  returns.
-- A log without batches has no files; the folder, its identity and the leader epoch are made durable in the same
-  round as the first batches.
-- A failed log touches its files no more: the engine keeps where it goes on (`Cut`), and opening it again begins there.
-  After a failed write or roll that is the end of what had been written, in either mode; after a failed flush the end of
-  the last good one, whatever memory shows.
+- When a flush has returned, `flushed_end` moves to the end that the log had when that flush began, never further.
+- In disk mode (`odradek.flush=disk`) `durable_end` is `flushed_end`. In os mode it follows the write, except that an
+  append which needs a flush (the first of an opening, for its leader epoch; one that reaches `flush.messages`) holds it
+  back until that flush returns.
+- A log without batches has no files; the folder, `partition.metadata` and the leader epoch become durable in the same
+  flush round as the first batches.
+- A failed log does not write to its files any more: the engine keeps the point at which it is truncated (`Cut`) when it
+  is opened again. After a failed write or roll that is the end of the last good write, in either mode; after a failed
+  flush it is the end of the last good flush, even if the page cache holds more.
 """
 
 from __future__ import annotations
@@ -70,16 +70,16 @@ from odradek.records.batch import LENGTH_OVERHEAD, Buffer, RecordBatch
 
 warn = get_logger("odradek.engine").warning
 
-_BUFFERS_MAX = 1000  # of one write; Linux takes 1024
+_BUFFERS_MAX = 1000  # buffers of one write; Linux allows 1024
 
 
 @dataclass(slots=True)
 class Shared:
-    """What the logs of one engine share."""
+    """Objects and callbacks that the logs of one engine share."""
 
     disk: Disk
     clock: Clock
-    """The scheduler's."""
+    """The scheduler's clock."""
     scheduler: Scheduler
     root: str
     files: OpenFiles
@@ -89,18 +89,19 @@ class Shared:
     background: Workers
     random_below: Callable[[int], int]
     on_made: Callable[[LocalLog], None]
-    """A log has files from now on."""
+    """Called when a log has created its first file."""
     on_failed: Callable[[LocalLog, Cut | None], None]
-    """Where a failed log goes on; told again where more is known."""
+    """Called with the cut of a failed log, and again where a later failed flush changes it."""
     on_closed: Callable[[LocalLog], None]
     on_damage: Callable[[LogIdentity, Sequence[str]], None]
     note_first: Callable[[LocalLog, int], Callable[[], None]]
-    """Notes where a log's first segment will begin; returns what makes that durable. Blocks, and raises `OSError`."""
+    """Notes the base offset that a log's first segment will have. Returns a function that makes this durable, which
+    blocks and raises `OSError`."""
     save_start: Callable[[LocalLog, int], Awaitable[None]]
     """Makes a log's start offset durable. Raises `OSError`."""
     deletions: Deletions
     writers: dict[LogFile, LocalLog]
-    """Who to ask for a flush of a dirty file."""
+    """The log of each dirty file that no flush round covers yet."""
 
 
 class LocalLog(PartitionLog):
@@ -125,7 +126,7 @@ class LocalLog(PartitionLog):
         self.on_roll = lambda base_offset: None
         self.folder = folder
         self.named = loaded is not None and not adopt
-        """Whether the topic's id is in the folder for certain."""
+        """Whether `partition.metadata` with the topic id is durable."""
         self._shared = shared
         self._disk = shared.disk
         self._write_at = shared.disk.write_at
@@ -146,7 +147,7 @@ class LocalLog(PartitionLog):
         self._accepts = True
         self._closed = False
         self._close_task: asyncio.Task[None] | None = None
-        # Where the last good flush ended, and where `durable_end` lies: (offset, segment, position).
+        # The end of the last good flush, and the place of `durable_end`: (offset, segment, position).
         active = self._segments.active
         self._flushed_at = (self.end_offset, active, active.size if active is not None else 0)
         self.durable_at = self._flushed_at
@@ -154,9 +155,9 @@ class LocalLog(PartitionLog):
         self._flush_state = FlushState(self, shared.flusher, shared.files, shared.writers)
         self._fresh = True
         self._index_block = (active.index.written if active is not None else 0) + BLOCK_ENTRIES
-        """With this many entries in the active segment's index, the new ones are written."""
+        """The number of entries in the active segment's index at which the unwritten ones are written."""
         self._touched = unclean
-        """Whether closing has anything to write."""
+        """Whether `close` has to write index entries and flush."""
         self._sync_upto = 0
         self._flush_timer: Timer | None = None
         self._done: asyncio.Future[None] = self._loop.create_future()
@@ -276,18 +277,18 @@ class LocalLog(PartitionLog):
         raise self.failed if self.failed is not None else Refused("the log is closed")
 
     def _begin_epoch(self, base_offset: int) -> None:
-        """The first append of an opening: the epoch is to be durable with it."""
+        """Called by the first append of an opening: the leader epoch becomes durable with it."""
         self._fresh = False
         self._touched = True
         self._flush_state.epoch_due = self._flush_state.has_more_than_bytes = True
         self.epochs.begin(self.epoch, base_offset)
 
     def _write_index_block(self, segment: Segment) -> None:
-        """Writes the active segment's new index entries: 20 us for every 2 MB of log. A failure costs nothing: they are
-        written with the next block, and a crash makes them again from the log."""
+        """Writes the active segment's new index entries: 20 us for every 2 MB of log. A failure does no harm: they are
+        written with the next block, and after a crash they are rebuilt from the log."""
         self._index_block = segment.index.count + BLOCK_ENTRIES
         if self._flush_state.running is not None and self._flush_state.running.indexes:
-            return  # the round that runs is writing them
+            return  # the running flush round is writing index entries
         try:
             for index in (segment.index, segment.times):
                 tail = index.tail()
@@ -299,18 +300,18 @@ class LocalLog(PartitionLog):
         self._shared.indexes.note(segment.index)
 
     def _write_rest(self, fd: int, buffers: Sequence[Buffer], written: int, size: int, position: int) -> None:
-        """The rest of a write that the system cut short, as it does when the disk gets full."""
+        """Writes the rest of a write that the system cut short, as it does when the disk gets full."""
         rest = memoryview(b"".join(buffers))
         assert len(rest) == size
         checkpoints.write_all(self._disk, fd, rest[written:], position + written)
 
     def _write_failed(self, active: Segment, error: OSError) -> NoReturn:
-        """Takes back what a failed write left, and says how it ended."""
+        """Truncates what a failed write left. Raises `StorageFull`, or `Unknown` after failing the log."""
         try:
             if active.file.fd >= 0:
                 self._disk.truncate(active.file.fd, active.size)
                 if not active.file.dirty:
-                    # What follows may go into a new segment: this one's truncation must be on the disk before it.
+                    # The next append may go to a new segment: this truncation must be on the disk before it.
                     self._flush_state.note_dirty(active.file)
         except OSError as second:
             error = second
@@ -324,7 +325,7 @@ class LocalLog(PartitionLog):
     # --- segments ------------------------------------------------------------------------------------------------
 
     def _is_old(self, active: Segment) -> bool:
-        """Whether segment.ms is over for a segment whose batches have no times."""
+        """Whether `segment.ms` has passed for a segment whose batches have no timestamps."""
         return self._shared.clock.now_ms() - active.created_ms > self.config.segment_ms - self._jitter()
 
     def _jitter(self) -> int:
@@ -336,7 +337,7 @@ class LocalLog(PartitionLog):
             segment.roll_above = segment.rolling_timestamp + self.config.segment_ms - self._jitter()
 
     def _roll(self) -> Segment:
-        """Begins a new segment at the end. Raises `StorageFull` or `Unknown`."""
+        """Begins a new segment at the log's end. Raises `StorageFull` or `Unknown`."""
         disk = self._disk
         sealed = self._segments.active
         segment = Segment(self.folder, self.end_offset, self._shared.clock.now_ms())
@@ -344,7 +345,7 @@ class LocalLog(PartitionLog):
             if sealed is None:
                 disk.make_folder(self.folder)
             elif self._flushes and self.flushed_end <= self._segments.bases[0]:
-                # A power cut must not leave the second segment without the first: the log would begin there.
+                # A power cut must not leave the second segment without the first: the log would begin at the second.
                 disk.sync_folder(self.folder)
             self._files.create(segment.file)
         except OSError as error:
@@ -372,7 +373,7 @@ class LocalLog(PartitionLog):
         return segment
 
     def _name_folder(self) -> None:
-        """Has the topic's id written into the folder."""
+        """Has `partition.metadata` with the topic id written by the next flush round."""
         metadata = checkpoints.format_partition_metadata(self.identity.topic_id)
         self._flush_state.replacements_due.append((f"{self.folder}/{checkpoints.PARTITION_METADATA}", metadata))
         self._flush_state.folders_due += (self.folder, self._shared.root)
@@ -382,8 +383,9 @@ class LocalLog(PartitionLog):
         return self._segments.views(self.end_offset)
 
     async def _delete_below(self, offset: int, at_once: bool = False) -> int:
-        """Deletes the segments that end at or below `offset`, but for the active one; returns their bytes. They cannot
-        come back when it returns; their bytes are free after a while, or then as well (`at_once`)."""
+        """Deletes the segments that end at or below `offset`, except the active one; returns their bytes. When it
+        returns, a crash cannot bring them back. Their files are removed after `file.delete.delay.ms`, or with `at_once`
+        before it returns."""
         gone = self._segments.take_below(offset)
         if not gone:
             return 0
@@ -397,7 +399,7 @@ class LocalLog(PartitionLog):
         try:
             renamed: list[str] = await self._background.run(_sync_and_rename, sync, self._disk, self.folder, gone)
         except LogFailure as failure:
-            # They are still there, and the log is opened again with them; but where it begins does not go back.
+            # The segments still exist, and the log is opened again with them; the log start offset does not go back.
             with contextlib.suppress(OSError):
                 await self._shared.save_start(self, self.start_offset)
             self.fail(Unknown(f"deleting segments of {self.identity} failed: {failure}"), keeps_written=True)
@@ -436,7 +438,7 @@ class LocalLog(PartitionLog):
         try:
             return self._reads.unread_in_memory(offset)
         except (WouldWait, OSError):
-            # The thread says what is wrong, where something is.
+            # The search in the thread reports damage and errors.
             return self._shared.readers.run(lookup.unread_from, self._disk, self._views(), offset)
 
     async def find_by_timestamp(self, timestamp_ms: int, upto: int, from_offset: int = 0) -> Found | None:
@@ -451,7 +453,8 @@ class LocalLog(PartitionLog):
         )
 
     def look_for_holes(self) -> None:
-        """Begins to look whether every segment ends where the next one begins, and says where not."""
+        """Starts a check, in the background, that every segment ends where the next one begins; reports the offsets
+        that are in no segment."""
 
         def told(looking: asyncio.Future[list[tuple[int, int]]]) -> None:
             if looking.exception() is None:
@@ -537,8 +540,8 @@ class LocalLog(PartitionLog):
             ended.durable.set_result(None)
 
     def fail(self, failure: LogFailure, keeps_written: bool = False) -> None:
-        """Ends this opening: nothing is written any more, and nothing that was not flushed counts as kept, but for what
-        was written before a write that failed (`keeps_written`)."""
+        """Ends this opening: nothing is written any more. Only flushed records are kept; with `keeps_written`, also
+        those written before a failed write."""
         if self.failed is not None:
             return
         self.failed = failure
@@ -547,8 +550,9 @@ class LocalLog(PartitionLog):
         self._flush_state.fail(failure)
 
     def flush_failed(self, error: OSError) -> None:
-        """Ends this opening at its last good flush, also where a write has ended it meanwhile: what had been written is
-        not on the disk. Where the round only found no descriptor, nothing is known to be lost."""
+        """Ends this opening, and cuts the log at its last good flush, even where a failed write has ended it meanwhile:
+        the written records are not on the disk. Where the flush failed only for want of a descriptor, no loss is
+        known, and the cut is the last good write."""
         found_none = error.errno in NO_DESCRIPTOR
         self.fail(Unknown(f"flushing {self.identity} failed: {error}"), keeps_written=found_none)
         if not found_none:
@@ -596,7 +600,7 @@ class LocalLog(PartitionLog):
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise Unknown(f"keeping the start offset of {self.identity} failed: {error}") from error
-            # The start is kept in a file that finds no room: what goes anyway makes some.
+            # There is no room to store the start offset: deleting the segments below it makes room.
             await self._delete_before(offset, at_once=True)
             try:
                 await self._shared.save_start(self, offset)
@@ -607,8 +611,8 @@ class LocalLog(PartitionLog):
         await self._delete_before(self.start_offset)
 
     async def _delete_before(self, offset: int, at_once: bool = False) -> None:
-        """Deletes the segments that end at or below `offset`; where that is the log's end, the active one too (Kafka
-        keeps that one, however large)."""
+        """Deletes the segments that end at or below `offset`; where that is the log's end, the active one, too (Kafka
+        keeps the active one, however large)."""
         if offset >= self.end_offset:
             await self.roll()
         await self._delete_below(offset, at_once)
@@ -647,7 +651,7 @@ class LocalLog(PartitionLog):
         if not self._accepts:
             self._refuse()
         if self._segments.active is None:
-            self._roll()  # a log takes up storage from here on
+            self._roll()  # creates the log's folder and first segment
         await self.flush()
         await self._snapshots.save(kind, offset, self.epochs.before(offset), data)
 
@@ -684,8 +688,8 @@ class LocalLog(PartitionLog):
 
 
 def _sync_and_rename(sync: Callable[[], None], disk: Disk, folder: str, gone: list[Segment]) -> list[str]:
-    """Segments go when it is durable where the log begins from then on, so that one that is missing is noticed. Where
-    that cannot be written they go all the same: a deletion makes room."""
+    """Calls `sync`, which makes the log's new first offset durable, so that a later start can tell a deleted segment
+    from a lost one; then renames the segments. They are deleted even if `sync` fails: a deletion makes room."""
     with contextlib.suppress(OSError):
         sync()
     return rename_deleted(disk, folder, gone)

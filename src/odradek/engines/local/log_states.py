@@ -1,10 +1,10 @@
-"""What is known of each log of a data directory: found at the start, kept while it is open and between two openings.
+"""The state of each log of a data directory: found at the start, and kept while the log is open and between openings.
 
-Role: weigh Kafka's checkpoints and the flushed offsets against each other at the start; take over from open logs how
-far they are flushed, and say so in the flushed offsets, now and then, and in what the checkpoints are to contain.
+Role: reconcile Kafka's checkpoints and the flushed offsets at the start; collect from open logs how far they are
+flushed, write that to the flushed offsets at most every `WRITE_EVERY_S`, and produce the checkpoints' contents.
 
-Invariants: nothing says more than is true: a recovery point lies at or below what a flush has covered. What has come
-with a checksum is believed before a number in a text.
+Invariants: a recovery point lies at or below what a flush has covered. An entry with a checksum takes precedence over
+a number in a text file.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from odradek.logs import get_logger
 
 warn = get_logger("odradek.engine").warning
 
-# The flushed offsets are written at most this often: written after each flush they were 8 % of the instructions of a
-# request that waits for it. What a kill leaves unknown was flushed less than this before.
+# The flushed offsets are written at most this often: written after each flush, they took 8 % of the instructions of a
+# request that waits for it. A kill loses at most the flushes of this time from the file.
 WRITE_EVERY_S = 0.1
 # Logs whose flushed ends are taken over, and written, in one turn of the loop: 2 to 4 ms.
 LOGS_AT_ONCE = 500
@@ -34,24 +34,24 @@ LOGS_AT_ONCE = 500
 
 @dataclass(slots=True)
 class LogState:
-    """One log that has a name here, open or not."""
+    """The state of one log, open or not."""
 
     identity: LogIdentity
     folder: str
     has_files: bool
     clean: bool
     named: bool = False
-    """Whether the folder has the topic's id."""
+    """Whether the folder has `partition.metadata`, and with it the topic id."""
     recovery_point: int = 0
     start_offset: int = 0
     is_vouched: bool = False
-    """Whether the two are certain, not only what a text file says."""
+    """Whether `recovery_point` and `start_offset` are certain, not only read from a text file."""
     saved_start: int = 0
     """The start offset that is durable."""
     first_offset: int = 0
-    """Where the first segment begins."""
+    """The base offset of the first segment."""
     epochs_crc: int | None = None
-    """Of the leader epochs' file, where it is known."""
+    """The checksum of the leader epoch checkpoint, where it is known."""
     high_watermark: int = 0
     highest_epoch: int = -1
     cut: Cut | None = None
@@ -64,9 +64,9 @@ class LogStates:
     def __init__(self, scheduler: Scheduler, flushed: FlushedOffsets) -> None:
         self.all: dict[Partition, LogState] = {}
         self.open: dict[Partition, LocalLog] = {}
-        """Each until it is closed, also after it has failed."""
+        """The open logs; a failed log stays here until it is closed."""
         self.timer: Timer | None = None
-        """When the flushed offsets are written next, if something is to be."""
+        """The timer of the next write of the flushed offsets, where one is due."""
         self._scheduler = scheduler
         self._clock = scheduler.clock
         self._flushed = flushed
@@ -75,7 +75,7 @@ class LogStates:
         self._is_written = True
 
     def learn(self, found: Found, path: str) -> None:
-        """Takes over what a start has found in the directory at `path`."""
+        """Makes the states of the logs that a start has found in the directory at `path`."""
         for key, topic_id in found.topics.items():
             state = self.all[key] = LogState(
                 identity=LogIdentity(key[0], topic_id, key[1]),
@@ -95,7 +95,7 @@ class LogStates:
         for note in found.notes:
             warn(note, path=path)
 
-    # --- what logs tell ------------------------------------------------------------------------------------------
+    # --- called by logs ------------------------------------------------------------------------------------------
 
     def on_made(self, log: LocalLog) -> None:
         state = self.all[log.identity.topic, log.identity.partition]
@@ -113,7 +113,7 @@ class LogStates:
             del self.open[key]
         state = self.all.get(key)
         if state is not None:
-            # A failed log is not clean before it has been opened again, which cuts it.
+            # A failed log with files is not clean until it has been opened again, which truncates it.
             state.clean = log.failed is None or (state.cut is None and not state.has_files)
             state.named = log.named
             state.recovery_point = log.flushed_end
@@ -125,7 +125,7 @@ class LogStates:
     # --- flushed offsets -----------------------------------------------------------------------------------------
 
     def note_flushed(self, state: LogState) -> None:
-        """What is known of a log's flushed end has changed."""
+        """Updates a log's slot in the flushed offsets from its state."""
         if state.has_files:
             key = (state.identity.topic_id, state.identity.partition)
             entry = Flushed(
@@ -138,7 +138,7 @@ class LogStates:
             self._flushed.note(key, entry)
 
     def write_soon(self, logs: Iterable[LocalLog]) -> None:
-        """These logs have been flushed; that is written at once, or `WRITE_EVERY_S` after the last time."""
+        """Has the flushed ends of these logs written, at once or `WRITE_EVERY_S` after the last write."""
         self._flushed_logs.update(logs)
         if self.timer is None:
             wait_s = self._written_at + WRITE_EVERY_S - self._clock.monotonic()
@@ -154,11 +154,11 @@ class LogStates:
             self.timer = self._scheduler.call_later(0, self._write_some)
 
     def forget_unknown(self) -> None:
-        """Forgets what the file says of logs that there are none of."""
+        """Frees the slots of logs that do not exist."""
         self._flushed.keep({(one.identity.topic_id, one.identity.partition) for one in self.all.values()})
 
     def take_flushed(self, most: int | None = None) -> None:
-        """Notes how far logs have been flushed since the last time; `most` of them where it is given."""
+        """Notes the flushed ends of logs that were flushed since the last call, of `most` where it is given."""
         logs = self._flushed_logs
         if most is None or len(logs) <= most:
             self._flushed_logs = set()
@@ -172,7 +172,7 @@ class LogStates:
                 self.note_flushed(state)
 
     def write_flushed(self, most: int | None = None) -> None:
-        """Writes the flushed offsets now, of `most` logs where that is given, into memory only."""
+        """Writes the flushed offsets now, of at most `most` logs where it is given, into the page cache only."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -190,8 +190,8 @@ class LogStates:
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
     def checkpoint_contents(self) -> dict[str, bytes]:
-        """What is to be in the checkpoints, by their names."""
-        self.take_flushed()  # no text says more than this
+        """The contents of the checkpoints by file name."""
+        self.take_flushed()  # the checkpoints must not claim more than the flushed offsets
         recovery_points: dict[Partition, int] = {}
         start_offsets: dict[Partition, int] = {}
         high_watermarks: dict[Partition, int] = {}
@@ -211,7 +211,8 @@ class LogStates:
         }
 
     def note_first(self, log: LocalLog, offset: int) -> Callable[[], None]:
-        """The segments below `offset` are about to be deleted; what is returned makes that durable, in a thread."""
+        """Notes that the segments below `offset` are about to be deleted. Returns a function that makes this durable;
+        call it in a thread."""
         state = self.all[log.identity.topic, log.identity.partition]
         state.first_offset = offset
         self.note_flushed(state)
@@ -226,7 +227,7 @@ class LogStates:
         try:
             await write_checkpoints()
         except OSError:
-            if state.start_offset == offset:  # else another one, which is under way, asks for more
+            if state.start_offset == offset:  # else a concurrent call has set a higher one
                 state.start_offset = state.saved_start
                 self.note_flushed(state)
             raise
@@ -234,9 +235,9 @@ class LogStates:
 
 
 def compare(state: LogState, flushed: Flushed) -> list[str]:
-    """Takes over the checksummed entry of a log, which the text files may contradict: because a digit of theirs is
-    damaged, or because somebody else has written this directory since (then the recovery point has moved on).
-    Returns what is odd."""
+    """Updates the state from the log's slot in the flushed offsets. The text files may contradict the slot because they
+    are damaged, or because another broker (Apache Kafka) has used this directory since, which moves the recovery point
+    on. Returns warnings."""
     notes: list[str] = []
     is_older = state.recovery_point > flushed.end_offset
     if is_older or (state.clean and state.recovery_point != flushed.end_offset):

@@ -1,10 +1,10 @@
-"""Finding batches by offset or time in a thread, over what a log looked like when the search began.
+"""Finds batches by offset or timestamp in a thread, in the segments that the log had when the search began.
 
-Role: `View`s are taken on the event loop; everything else here blocks and runs in a thread, on descriptors of its
-own: a segment that retention deletes meanwhile is passed over.
+Role: `View`s are made on the event loop; everything else here blocks and runs in a thread, with descriptors of its
+own. A segment that retention deletes meanwhile is skipped.
 
-Invariants: indexes only say where to begin; whatever they say is checked against the log, and without them a search
-walks the segment. Nothing here changes a log.
+Invariants: an index only tells where to begin. Its entries are checked against the log, and without an index a search
+reads the segment from its start. Nothing here changes a log.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from odradek.records.batch import HEADER_BYTES, BatchHeader, read_header
 log = get_logger("odradek.engine")
 
 
-# Batches of a segment whose headers contradict themselves, looked into before the first whose header has the time
-# that is sought: producers that leave times unset write batches that span little.
+# Some batch headers contradict themselves, because producers left the max timestamp unset. A search reads the records
+# of at most this many such batches before the first header that has the timestamp sought: the batches of such producers
+# span little time.
 LOOKED_INTO = 16
 
 
 class View(NamedTuple):
-    """A segment as it was at one moment. `pending_times` are its time index entries that are not written yet."""
+    """A segment as it was when the view was made. `pending_times` are its time index entries not written yet."""
 
     segment: Segment
     size: int
@@ -51,7 +52,7 @@ class View(NamedTuple):
 
 @contextmanager
 def opened(disk: Disk, view: View) -> Iterator[Read]:
-    """Reads of a view's file. Raises `FileNotFoundError` where it was deleted."""
+    """Opens a view's file for reading. Raises `FileNotFoundError` where it was deleted."""
     fd = disk.open(view.segment.file.path, writable=False)
     try:
         yield reader(disk, fd)
@@ -60,7 +61,8 @@ def opened(disk: Disk, view: View) -> Iterator[Read]:
 
 
 def start_position(disk: Disk, read: Read, view: View, offset: int) -> int:
-    """A position at or before the first batch that ends at or above `offset`: that of an index entry, checked."""
+    """A position at or before the first batch that ends at or above `offset`, from a checked index entry; 0 where the
+    index has none."""
     segment = view.segment
     relative = offset - segment.base_offset
     if relative <= 0:
@@ -75,12 +77,12 @@ def start_position(disk: Disk, read: Read, view: View, offset: int) -> int:
     except (InsaneIndex, FileNotFoundError):
         return 0
     except Damaged as damage:
-        # Who walks from there on passes over it.
+        # A walk from there on skips the damage.
         return damage.position if damage.previous < 0 else damage.previous
 
 
 def _walk(read: Read, view: View, position: int) -> Iterator[tuple[int, BatchHeader]]:
-    """The batches from `position` on; what is damaged is said, and passed over."""
+    """The batches from `position` on. Damaged ones are logged and skipped."""
     segment = view.segment
 
     def say(damage: Damaged) -> None:
@@ -90,7 +92,7 @@ def _walk(read: Read, view: View, position: int) -> Iterator[tuple[int, BatchHea
 
 
 def unread_from(disk: Disk, views: Sequence[View], offset: int) -> Unread | None:
-    """What lies before a reader at `offset`; None where nothing does, or nothing but ends of transactions."""
+    """See `PartitionLog.unread_from`."""
     for number, view in enumerate(views):
         if view.end_offset <= offset or view.size == 0:
             continue
@@ -158,7 +160,8 @@ def find_max_timestamp(disk: Disk, views: Sequence[View], from_offset: int, upto
             continue
         try:
             with opened(disk, view) as read:
-                # No batch before it has so high a time. Where it lies outside, all of the others are looked at.
+                # No earlier batch of the segment has this timestamp. Where the batch is outside the range, all others
+                # are searched.
                 known = segment.times_known and from_offset <= segment.max_timestamp_offset < upto
                 begin = segment.max_timestamp_offset if known else from_offset
                 for _, header in _walk(read, view, start_position(disk, read, view, begin)):
@@ -176,8 +179,8 @@ def find_max_timestamp(disk: Disk, views: Sequence[View], from_offset: int, upto
 
 
 def find_holes(disk: Disk, views: Sequence[View]) -> list[tuple[int, int]]:
-    """The offsets that no segment has, (first, behind the last), between segments whose files should meet: one that is
-    missing or empty, or has lost its end. Of a log that is not compacted."""
+    """The ranges of offsets, (first, last + 1), that are missing between the last batch of a view's file and the view's
+    `end_offset`: the file is missing or empty, or has lost its end. For logs that are not compacted."""
     holes: list[tuple[int, int]] = []
     for view in views:
         segment, end_offset = view.segment, view.segment.base_offset
@@ -186,7 +189,7 @@ def find_holes(disk: Disk, views: Sequence[View]) -> list[tuple[int, int]]:
                 for _, header in _walk(read, view, _last_entry(disk, view)):
                     end_offset = header.next_offset
                 if end_offset == segment.base_offset:
-                    # The entry points to nothing that is whole.
+                    # There is no whole batch where the index entry points.
                     for _, header in _walk(read, view, 0):
                         end_offset = header.next_offset
         except FileNotFoundError:
@@ -199,7 +202,7 @@ def find_holes(disk: Disk, views: Sequence[View]) -> list[tuple[int, int]]:
 
 
 def _last_entry(disk: Disk, view: View) -> int:
-    """The position of the last batch that the index has."""
+    """The position of the last batch with an index entry; 0 without one."""
     try:
         positions = unpack_entries(read_file(disk, view.segment.index.path), view.size).positions
     except (InsaneIndex, FileNotFoundError):
@@ -208,8 +211,8 @@ def _last_entry(disk: Disk, view: View) -> int:
 
 
 def read_times(disk: Disk, view: View) -> tuple[int, int]:
-    """(highest max timestamp, last offset of the first batch that has it) of a segment: from the last entry of its time
-    index, checked, else from all of its batches."""
+    """(highest max timestamp, last offset of the first batch that has it) of a segment, from the last entry of its time
+    index if that is true of its batch, else from all batches."""
     segment = view.segment
     try:
         data = read_file(disk, segment.times.path)
@@ -237,7 +240,7 @@ def _walk_times(read: Read, view: View) -> tuple[int, int]:
 
 
 def _time_floor(disk: Disk, read: Read, view: View, timestamp_ms: int) -> int:
-    """An offset before which no batch of the segment has a time at or above `timestamp_ms`."""
+    """An offset below which no batch of the segment has a timestamp at or above `timestamp_ms`."""
     segment = view.segment
     for timestamp, offset in reversed(view.pending_times):
         if timestamp <= timestamp_ms:
@@ -260,7 +263,7 @@ def _time_floor(disk: Disk, read: Read, view: View, timestamp_ms: int) -> int:
 
 
 def _holds(disk: Disk, read: Read, view: View, entry: tuple[int, int]) -> bool:
-    """Whether a time index entry is true of the batch that it points to."""
+    """Whether a time index entry agrees with the batch that it points to."""
     timestamp, relative = entry
     offset = view.segment.base_offset + relative
     if relative < 0 or offset >= view.end_offset:

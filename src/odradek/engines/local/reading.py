@@ -1,12 +1,12 @@
-"""Reads of one log: bytes from memory at once, or through a thread.
+"""Reads of one log: at once from the page cache, or in a thread.
 
-Role: find the batch, bound the bytes, read them. Everything is tried first on the event loop with reads that do not
-wait (`RWF_NOWAIT`) and index entries that are in memory; `WouldWait` sends the same steps into a thread.
+Role: find the first batch, bound the bytes, read them. Each read is tried first on the event loop, with reads that do
+not wait (`RWF_NOWAIT`) and the index entries in memory; on `WouldWait` the same steps run in a thread.
 
-Invariants: a read is cut exactly at `upto`, a batch boundary or not; what bounds a read (size, durable position) is
-taken on the loop, so that a thread never sees bytes without their offsets. A file that a thread reads is pinned. An
-index entry is believed only when the batch it points to ends at its offset; otherwise the index is made again from
-the log.
+Invariants: a read ends before the first batch that begins at or above `upto`. The bounds of a read (file size, durable
+position) are taken on the loop, so that a thread never reads bytes that were written later. A file that a thread reads
+is pinned. An index entry is trusted only if the batch it points to ends at its offset; otherwise the index is rebuilt
+from the log.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from odradek.engines.local.segment import Damaged, Place, Read, Segment, locate,
 from odradek.engines.local.segments import Segments
 from odradek.records.batch import HEADER_BYTES, LENGTH_OVERHEAD, Buffer, read_header
 
-# Where reads ended at the high watermark: the next read of a consumer that keeps up begins there.
+# How many positions where reads ended are remembered: the next read of a consumer that keeps up begins there.
 TAILS_KEPT = 32
 _LENGTH_END = 12
 
 
 class Readable(Protocol):
-    """What a log shows of itself."""
+    """What reads need of a log."""
 
     end_offset: int
     durable_at: tuple[int, Segment | None, int]
     index_interval: int
 
     def rewrite_index(self, segment: Segment) -> None:
-        """A segment's index was made again and must be written."""
+        """Has a segment's rebuilt index written."""
 
 
 class Request(NamedTuple):
-    """One read of one segment. `end` is the segment's bytes, `end_offset` where its offsets end; `limit` the position
-    that belongs to `upto`, or -1 where it has to be found."""
+    """One read of one segment. `end` is the segment's size in bytes, `end_offset` the end of its offsets; `limit` is
+    the position that belongs to `upto`, or -1 where it is not known."""
 
     segment: Segment
     offset: int
@@ -100,7 +100,7 @@ class Reads:
                 raise Unknown(f"reading {request.segment.file.path} failed: {error}") from error
             if found is not None:
                 return found
-            number += 1  # nothing from `offset` on in this segment: compaction leaves such holes
+            number += 1  # the segment has no batch from `offset` on: compaction has removed it
         return []
 
     def _request(self, number: int, offset: int, max_bytes: int, upto: int, minimum_one: bool) -> Request:
@@ -121,7 +121,7 @@ class Reads:
         fd = segment.file.fd
         if fd < 0:
             raise WouldWait
-        self._files.fd(segment.file)  # used just now
+        self._files.fd(segment.file)  # marks it as recently used
         read_at = self._disk.read_at
 
         def read(size: int, position: int) -> bytearray:
@@ -139,7 +139,7 @@ class Reads:
 
             def take(size: int, position: int) -> bytearray:
                 span = span_of(fd, size, position) if size >= SPAN_MIN_BYTES else None
-                # Only what writes to sockets sees it, and that knows it.
+                # The cast hides a span: only the code that writes to sockets gets it, and handles both.
                 return read(size, position) if span is None else cast(bytearray, span)
 
         found = _read_between(read, take, request, place, limit)
@@ -150,8 +150,8 @@ class Reads:
         return found
 
     def unread_in_memory(self, offset: int) -> Unread | None:
-        """See `PartitionLog.unread_from`. A thread for it costs twenty times as much beside a busy loop. Raises
-        `WouldWait` where something is not in memory, or is damaged."""
+        """See `PartitionLog.unread_from`. On the event loop this costs a twentieth of a thread beside a busy loop.
+        Raises `WouldWait` where bytes are not in the page cache, or are damaged."""
         segments = self._segments
         for number in range(max(0, bisect_right(segments.bases, offset) - 1), len(segments.bases)):
             request = self._request(number, offset, 0, self._log.end_offset, minimum_one=False)
@@ -214,7 +214,7 @@ class Reads:
                 return _read_between(read, read, request, place, limit)
             finally:
                 if opened and len(arriving) > ARRIVING_MAX:
-                    # Threads read faster than the loop takes files over.
+                    # More descriptors wait for the loop to take them over than are allowed: close this one.
                     arriving.discard(fd)
                     self._disk.close(opened.pop())
 
@@ -272,7 +272,7 @@ class Reads:
     # --- indexes, in a thread ------------------------------------------------------------------------------------
 
     def _load_index(self, segment: Segment, index: OffsetIndex, held: Entries, end: int) -> Entries:
-        """All entries: those of the file, which stay in memory from now on, and those in memory."""
+        """All entries of an index: those of its file, which stay in memory from now on, and those `held` already."""
         data = read_file(self._disk, index.path)
         if len(data) < held.first * ENTRY_BYTES:
             raise InsaneIndex("an index file is too short")
@@ -286,13 +286,13 @@ class Reads:
             self._indexes.note(index)
 
     def _rebuild_index(self, read: Read, request: Request) -> Entries:
-        """Entries made from the log by the rule of `Segment.note`."""
+        """Index entries made from the log by the rule of `Segment.note`, with one more after each damaged place."""
         entries = no_entries()
         interval, since = self._log.index_interval, 0
         offsets = range(request.segment.base_offset, request.end_offset)
         expected = 0
         for position, header in walk_on(read, 0, request.end, offsets, _pass_over):
-            # One also behind damage, so that what comes there is found.
+            # An entry for the first batch after damage, so that batches there are found.
             if since > interval or position > expected:
                 entries.offsets.append(header.last_offset - request.segment.base_offset)
                 entries.positions.append(position)
@@ -305,7 +305,7 @@ class Reads:
     def _install_rebuilt(self, segment: Segment, index: OffsetIndex, rebuilt: Entries) -> None:
         if segment.index is not index or segment.file.doomed:
             return
-        # What was added since the walk began comes after what it found.
+        # Entries that were added since the walk began follow those that it found.
         added = index.entries
         cut = bisect_right(added.offsets, rebuilt.offsets[-1] if rebuilt.offsets else -1)
         self._indexes.discard(index)
@@ -318,11 +318,12 @@ class Reads:
 
 
 def _pass_over(damage: Damaged) -> None:
-    """Whoever asks for what is damaged is told."""
+    """Ignores damage: a read of the damaged batch raises it."""
 
 
 def _place_behind(read: Read, request: Request, offset: int, damage: Damaged) -> Place:
-    """The batch that contains `offset`, behind what is damaged. Raises `DamagedBatch` where it is in it."""
+    """The batch that contains `offset`, where it follows the damage. Raises `DamagedBatch` where `offset` is in the
+    damaged range."""
     segment, end = request.segment, request.end
     offsets = range(segment.base_offset, request.end_offset)
     while True:
@@ -340,14 +341,14 @@ def _place_behind(read: Read, request: Request, offset: int, damage: Damaged) ->
 
 
 def _read_between(read: Read, take: Read, request: Request, place: Place, limit: int) -> list[Buffer] | None:
-    """The bytes from a batch's beginning on, up to `limit` and `max_bytes`, as `take` gives them; None where there are
-    none. The first batch's size is -1 where it is not known."""
+    """The bytes from a batch's beginning on, up to `limit` and `max_bytes`, as `take` returns them; None where `place`
+    is at the segment's end. The size in `place` is -1 where it is not known."""
     position, first = place
     if position >= request.end:
         return None
     size = min(request.max_bytes, limit - position)
     if size < limit - position:
-        # Cut by max_bytes: the first batch must be whole.
+        # `max_bytes` cuts the read short, but the first batch must be whole.
         if first < 0:
             first = int.from_bytes(read(_LENGTH_END, position)[8:12], "big", signed=True) + LENGTH_OVERHEAD
         if first > request.end - position:

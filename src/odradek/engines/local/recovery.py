@@ -1,25 +1,26 @@
-"""Learns what a log's folder holds: when it is opened, after a clean stop, a crash, or a failed flush.
+"""Loads a log from its folder when it is opened, after a clean stop, a crash, or a failure.
 
-Role: find the segments behind what was left over (`leftovers`); put a cut into force (`cut`); walk, check and cut what
-may not be trusted; say what is damaged. The leader epochs are compared with what the walk has found (`leader_epochs`).
-Everything here blocks and runs in a thread.
+Role: remove leftovers (`leftovers`), find the segments, and apply a cut (`cut`); then read the batches that cannot be
+trusted, check them, truncate the log where they are bad, and report damage. The leader epochs are compared with those
+of the batches read (`leader_epochs`). Everything here blocks and runs in a thread.
 
 What is trusted:
-- After a clean stop, everything: one look at each file's size, and a walk from the last index entry to the end.
-- After a crash, what lies below the recovery point (a flush had returned). From there on the file is synced, then
-  dropped from memory (what memory shows need not be what the disk holds), and every batch is read back, CRC and all.
-  The log ends before the first that is not whole, or where a segment ends before the next begins (in a compacted log
-  that is no sign of a loss); later segments go.
-- After a failed flush, what lies below the offset that the last good flush had reached. The rest goes unseen.
-- After a failed write or roll, what was written before it, which is treated as after a crash. If it cannot be flushed,
-  the flush has failed.
-- What was flushed, and is damaged all the same, is not cut: a flipped bit must not take what stands behind it. It is
-  said, and the scan goes on with the next sound batch; reading it fails, or the consumer's checksum does.
-- An index, never: entries must be in order and point to batches, else they are made again from the log.
-- A number in a text checkpoint, as far as the log, or the checksummed entry of `flushed_offsets`, bears it out: nothing
-  is deleted and no end is moved because of a number alone.
+- After a clean stop, everything: only the files' sizes, and the batches from the last index entry on, are read.
+- After a crash, everything below the recovery point, because a flush had returned. From there on the file is synced,
+  then dropped from the page cache (which need not hold what the disk holds), and every batch is read back and its CRC
+  checked. The log is truncated before the first bad batch, or where a segment ends before the next one begins (in a
+  compacted log that is no sign of a loss); later segments are removed.
+- After a failed flush, everything below the end of the last good flush. The rest is truncated without being read.
+- After a failed write or roll, everything written before it, which is treated as after a crash. If it cannot be
+  flushed, the log is treated as after a failed flush.
+- Flushed batches that are damaged all the same are not truncated: a flipped bit must not cost the batches after it. The
+  damage is reported, and the scan goes on with the next sound batch. A read of the damaged batch fails, or the
+  consumer's CRC check does.
+- Indexes are never trusted: entries must be in order and point to batches, else they are rebuilt from the log.
+- A number in a text checkpoint is trusted only if the log, or the checksummed slot in `flushed_offsets`, agrees with
+  it: nothing is deleted and no end is moved because of such a number alone.
 
-Corruption below the recovery point is not looked for: that is for whoever reads the batch.
+Corruption below the recovery point is not searched for: a read of the batch finds it.
 """
 
 from __future__ import annotations
@@ -68,21 +69,21 @@ NOTHING = OFFSET_MAX
 
 @dataclass(slots=True)
 class Loaded:
-    """A log as found."""
+    """A log as loaded from its folder."""
 
     segments: list[Segment]
     start_offset: int
     end_offset: int
     epochs: LeaderEpochs
     highest_epoch: int
-    """The highest epoch that was ever used, -1 for none."""
+    """The highest leader epoch that was ever used, -1 for none."""
     snapshots: list[SnapshotName]
     roll: bool = False
     """Whether the next append must go into a new segment."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know: sentences for the log."""
+    """Warnings for the broker's own log."""
     damages: list[str] = field(default_factory=list)
-    """What of the log's flushed data is damaged or missing: sentences, too."""
+    """Errors for the broker's own log: which flushed data is damaged or missing."""
 
 
 def load_log(
@@ -99,9 +100,9 @@ def load_log(
     compacted: bool,
     now_ms: int,
 ) -> Loaded:
-    """Reads the log in `folder`, which exists. `recovery_point` is `NOTHING` after a clean stop; below `flushed_end`
-    all is known to have been on the disk, for certain where that is `is_vouched`, as `start_offset` is. `epochs_crc` is
-    the checksum of the leader epochs' file, where it is known. Raises `OSError`."""
+    """Loads the log in `folder`, which exists. `recovery_point` is `NOTHING` after a clean stop. All records below
+    `flushed_end` were on the disk. With `is_vouched`, `flushed_end` and `start_offset` are certain; else they come from
+    a text file. `epochs_crc` is the checksum of the leader epoch checkpoint, where it is known. Raises `OSError`."""
     notes: list[str] = []
     damages: list[str] = []
     names = remove_leftovers(disk, folder, set(disk.list_folder(folder)), notes)
@@ -112,7 +113,7 @@ def load_log(
             disk.remove(f"{folder}/{name}")
     segments = [Segment(folder, base, now_ms) for base in bases]
     if recovery_point != NOTHING or cut is not None:
-        disk.sync_folder(folder)  # the files may have been made, and named, in memory only
+        disk.sync_folder(folder)  # files may have been created and renamed in the page cache only
     roll = False
     if cut is not None:
         roll = cut_off(disk, folder, segments, cut)
@@ -127,7 +128,7 @@ def load_log(
         notes.append(f"{checkpoints.LOG_STARTS} says {start_offset}, but the log ends at {end_offset}: not believed")
         start_offset = 0
     if start_offset > end_offset:
-        # The disk lost records that were deleted anyway.
+        # The disk has lost records, but all of them had been deleted by moving the log start offset.
         notes.append(f"the log ended at {end_offset}, before its start {start_offset}: it is empty now")
         remove_segments(disk, segments)
         segments[:] = [make_segment(disk, folder, start_offset, now_ms)]
@@ -170,9 +171,9 @@ def _load_segments(
     notes: list[str],
     damages: list[str],
 ) -> tuple[int, list[tuple[int, int]], bool]:
-    """Fills in the segments; cuts the log before the first bad batch, unless that was flushed: then the disk has
-    damaged it since, and what stands behind it is left. Returns the end offset, the epochs seen, and whether the last
-    segment is damaged so."""
+    """Fills in the segments, and truncates the log before the first bad batch. Where that batch was flushed, the disk
+    has damaged it since: the log is not truncated there. Returns the end offset, the leader epochs found, and whether
+    flushed data is missing at the log's end."""
     epochs: list[tuple[int, int]] = []
     is_rotten = False
     end_offset = segments[0].base_offset
@@ -184,7 +185,7 @@ def _load_segments(
         has_indexes = stem + INDEX in names and stem + TIME_INDEX in names
         if (
             not is_last
-            and segment_end < recovery_point  # at it, a failed write's truncation may not have been flushed
+            and segment_end < recovery_point  # not <=: the truncation after a failed write may not be flushed
             and (size == 0 or (has_indexes and _open_indexes(disk, segment)))
         ):
             if size == 0:
@@ -211,7 +212,7 @@ def _load_segments(
                 f"{segment.file.path} ends at byte {segment.size}, offset {next_offset} "
                 f"({torn or 'the file ends there'}), but was flushed up to offset {flushed_end}: the rest is lost"
             )
-            # What readers have seen keeps its offsets to itself; bytes behind are left.
+            # Consumers may have read these offsets, so no other records get them. The file is not truncated.
             segment.size, end_offset, is_rotten = size, flushed_end, True
             break
         if torn is not None and next_offset < min(segment_end, flushed_end):
@@ -223,7 +224,7 @@ def _load_segments(
             torn = None
         if torn is not None and next_offset == segment_end:
             notes.append(f"cut {size - segment.size} bytes between offsets {next_offset - 1} and {next_offset}: {torn}")
-            torn = None  # the rest of a write that had failed
+            torn = None  # the bytes were left by a failed write: nothing is missing
         if torn is None and not compacted and end_offset < segment_end and recovery_point < segment_end != NOTHING:
             torn = f"the next segment begins at {segment_end}"
         if torn is not None:
@@ -242,8 +243,8 @@ def _load_segments(
 
 
 def _complete_indexes(disk: Disk, segment: Segment) -> None:
-    """Writes all of the indexes of a segment that is not the last one. Where they cannot be written it goes without:
-    what was kept is read all the same, and the next start tries again."""
+    """Writes all index entries of a segment that is not the last one. An index that cannot be written is removed: the
+    log can be read without it, and the next start tries again."""
     segment.finish_times()
     for index in (segment.index, segment.times):
         tail = index.tail()
@@ -256,7 +257,7 @@ def _complete_indexes(disk: Disk, segment: Segment) -> None:
 
 
 def _open_indexes(disk: Disk, segment: Segment) -> bool:
-    """Counts the entries of a complete segment's indexes; False where they need to be made again."""
+    """Counts the entries in a complete segment's index files; False where the indexes must be rebuilt."""
     index_bytes, time_bytes = disk.size(segment.index.path), disk.size(segment.times.path)
     if index_bytes % ENTRY_BYTES or time_bytes % TIME_ENTRY_BYTES:
         return False
@@ -278,9 +279,10 @@ def _recover(
     compacted: bool,
     damages: list[str],
 ) -> tuple[str | None, int, list[tuple[int, int]]]:
-    """Walks a segment from the last index entry at or below `from_offset` to its end, or to where the next one begins
-    (`segment_end`), CRCs from `recovery_point` on; what comes after the last good batch is cut off, unless it was
-    flushed. Damage with something sound behind it is passed over. Returns (why it was cut, next offset, epochs)."""
+    """Reads a segment's batches from the last index entry at or below `from_offset` to its end, or to the next
+    segment's base offset (`segment_end`), and checks CRCs from `recovery_point` on. Damaged flushed data with a sound
+    batch after it is skipped. Bytes after the last good batch are truncated, unless they were flushed. Returns (why the
+    scan ended early or None, next offset, leader epochs)."""
     is_clean = recovery_point == NOTHING
     fd = disk.open(segment.file.path)
     try:
@@ -326,8 +328,8 @@ def _recover(
 
 
 def _trim_indexes(disk: Disk, segment: Segment, size: int, from_offset: int, read: Read, *, keep_times: bool) -> None:
-    """Keeps the index entries up to `from_offset`, if they are sane, and puts the segment's `size` at the batch of the
-    last one kept; the scan makes the rest again."""
+    """Keeps the valid index entries up to `from_offset`, and sets the segment's `size` to the position of the last
+    entry kept; the scan adds the entries after it."""
     base_offset = segment.base_offset
     try:
         index_data = checkpoints.read_file(disk, segment.index.path)
@@ -340,7 +342,7 @@ def _trim_indexes(disk: Disk, segment: Segment, size: int, from_offset: int, rea
         if last >= 0:
             locate(read, size, position, base_offset + last, NOTHING, expected_last=base_offset + last)
     except (InsaneIndex, Damaged, FileNotFoundError):
-        index_data = time_data = bytearray(1)  # of a length that no kept entries have
+        index_data = time_data = bytearray(1)  # a length that never matches, so that both files are truncated below
         entries, times, last, position = no_entries(), [], -1, 0
     count = bisect_right(entries.offsets, last)
     if not keep_times:
@@ -359,7 +361,7 @@ def _trim_indexes(disk: Disk, segment: Segment, size: int, from_offset: int, rea
 
 
 def _resize(disk: Disk, path: str, size: int) -> None:
-    """Cuts an index file; one that is not there is made by its next write."""
+    """Truncates an index file; a missing one is created by its next write."""
     try:
         fd = disk.open(path)
     except FileNotFoundError:

@@ -1,12 +1,12 @@
-"""One segment of a log: its files' names, what is known of it, and walks over its batches.
+"""One segment of a log: its file names, its state in memory, and functions that read the headers of its batches.
 
 Role: the state that an append keeps up to date (`note`), and reading headers out of a segment: `locate` for one batch,
-`walk` for all, `scan` for the check that recovery makes. Who may read and write when is `log`'s business.
+`walk` for all, `scan` for the check that recovery makes. `log` decides when a segment is read and written.
 
-Invariants: `size` is where the next batch goes; index entries follow Kafka's rule (an entry for a batch that begins
-more than `index.interval.bytes` after the last indexed one began, with the batch's last offset), so that the
-distance from an entry to any batch is bounded by that interval and one batch. Walks end on any bytes: a length that
-cannot be raises `Damaged`, it never loops.
+Invariants: `size` is the position of the next batch. Index entries follow Kafka's rule (an entry, with the last offset
+of its batch, for a batch that begins more than `index.interval.bytes` after the last indexed one began), so that the
+distance from an entry to any batch is bounded by that interval and one batch. Walks end on any bytes: an impossible
+length raises `Damaged`, and never loops.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ OFFSET_MAX = 2**63 - 1
 _PLACE = struct.Struct(">qi11xi")  # base_offset, batch_length, last_offset_delta
 _PLACE_CHECKED = struct.Struct(">qi4xb6xi")  # with the magic
 _PLACE_BYTES = _PLACE.size
-_CRC = struct.Struct(">I")
-_CRC_POSITION = 17
 _CRC_START = 21
-# One look for a batch from an index entry on: with the default index.interval.bytes it is found in it.
+# `locate` reads this much at a time from an index entry on: with the default index.interval.bytes one read finds the
+# batch.
 LOCATE_BYTES = 4224
 # A walk over a segment reads this much at a time.
 WALK_BYTES = 1 << 20
@@ -51,9 +50,9 @@ Read = Callable[[int, int], bytearray]
 
 
 class Damaged(Unknown):
-    """A log's bytes are no batches where they should be: at `position` of the file, behind the batch at `previous` (-1
-    where that was not looked at), whose length may be what is wrong, or where offsets were missing before it
-    (`is_doubtful`) its own offset, which no checksum covers."""
+    """There is no valid batch at `position` of a segment's file. The fault may also lie in the batch before it, at
+    `previous` (-1 if unknown): in its length, or, where offsets are missing before it (`is_doubtful`), in its base
+    offset, which no checksum covers."""
 
     def __init__(self, message: str, position: int = -1, previous: int = -1, is_doubtful: bool = False) -> None:
         super().__init__(message)
@@ -62,14 +61,14 @@ class Damaged(Unknown):
         self.is_doubtful = is_doubtful
 
     def first(self, read: Read, end: int) -> int:
-        """Where the first batch begins that may be damaged. Blocks."""
+        """The position of the first batch that may be damaged. Blocks."""
         if self.previous >= 0 and (self.is_doubtful or not is_sound(read, self.previous, end)):
             return self.previous
         return self.position
 
 
 class Segment:
-    """What is known of a segment. `file` is None for the segments that recovery looks at before anybody opens them."""
+    """The state of a segment."""
 
     __slots__ = (
         "base_offset",
@@ -98,16 +97,17 @@ class Segment:
         self.max_timestamp_offset = base_offset
         """The last offset of the first batch with `max_timestamp`."""
         self.times_known = size == 0
-        """Whether `max_timestamp` has been read, where the segment was not written by this process."""
+        """Whether `max_timestamp` is known. It is read from the file only when needed, for a segment that this process
+        has not written."""
         self.rolling_timestamp = -1
-        """The first batch's max timestamp: segment.ms counts from it."""
+        """The first batch's max timestamp: `segment.ms` counts from it."""
         self.roll_above = INT_MAX << 32
         """Batches with a later timestamp go into a new segment."""
         self.created_ms = created_ms
         self.bytes_since_index = 0
 
     def note(self, size: int, last_offset: int, max_timestamp: int, interval: int) -> None:
-        """A batch of `size` bytes stands at the end."""
+        """Notes a batch of `size` bytes that was written at the segment's end."""
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp
             self.max_timestamp_offset = last_offset
@@ -120,12 +120,12 @@ class Segment:
         self.size += size
 
     def pass_over(self, position: int) -> None:
-        """What lies before `position` is damaged: the batch there gets an index entry, so that it is found."""
+        """Skips damaged bytes before `position`: the batch there gets an index entry, so that it can be found."""
         self.size = position
         self.bytes_since_index = INT_MAX
 
     def finish_times(self) -> None:
-        """The time index's last entry, when the segment is rolled or closed."""
+        """Adds the time index's last entry, when the segment is rolled or closed."""
         if self.times_known and self.size:
             self.times.add(self.max_timestamp, self.max_timestamp_offset - self.base_offset)
 
@@ -134,19 +134,20 @@ class Segment:
 
 
 class Place(NamedTuple):
-    """Where a batch begins and how long it is. `size` 0: there is none, and `position` is the end."""
+    """Where a batch begins and its size in bytes. With `size` 0 there is no batch, and `position` is the end."""
 
     position: int
     size: int
 
 
 def locate(read: Read, end: int, position: int, offset: int, end_offset: int, expected_last: int = -1) -> Place:
-    """The first batch at or after `position` that ends at or above `offset`; `end` is where the batches end, and
-    `end_offset` their offsets.
+    """The first batch at or after `position` whose last offset is at or above `offset`. `end` is the position where the
+    batches end, and `end_offset` the end of their offsets.
 
-    `expected_last` is the last offset that an index promised for the batch at `position`. Raises `InsaneIndex` where it
-    does not stand there, `Damaged` where there are no batches. Only what looks odd is looked at closely: an entry may
-    have forty small batches behind it, and each comparison here costs a read of 1 KB 0.5 %."""
+    `expected_last` is the last offset of the batch at `position` according to an index entry. Raises `InsaneIndex`
+    where the batch has another last offset, `Damaged` where there are no batches. Headers are checked fully only where
+    something looks wrong: forty small batches may follow an entry, and each comparison here makes a read of 1 KB 0.5 %
+    slower."""
     begin = position
     place_at = _PLACE.unpack_from
     while position < end:
@@ -163,7 +164,7 @@ def locate(read: Read, end: int, position: int, offset: int, end_offset: int, ex
             size = length + LENGTH_OVERHEAD
             if size < HEADER_BYTES:
                 return _locate_checked(read, end, begin, offset, end_offset)
-            # A batch that ends before it begins is passed by: what comes next is then odd, too.
+            # A negative offset delta is not checked here: the batches that follow then look wrong, too.
             if base_offset + delta >= offset:
                 if base_offset > offset or chunk[at + PREFIX_BYTES] != 2 or position + at + size > end:
                     return _locate_checked(read, end, begin, offset, end_offset)
@@ -174,7 +175,7 @@ def locate(read: Read, end: int, position: int, offset: int, end_offset: int, ex
 
 
 def _locate_checked(read: Read, end: int, position: int, offset: int, end_offset: int) -> Place:
-    """`locate`, with everything that a header can say held against what stands around it. Raises `Damaged`."""
+    """`locate` with full checks of each header against the batches around it. Raises `Damaged`."""
     previous, next_offset, jumps = -1, 0, False
     while position < end:
         chunk = read(min(LOCATE_BYTES, end - position), position)
@@ -202,13 +203,13 @@ def _locate_checked(read: Read, end: int, position: int, offset: int, end_offset
 
 
 def reader(disk: Disk, fd: int) -> Read:
-    """Reads that wait."""
+    """A function that reads from the file, and may wait for the disk."""
     return lambda size, position: disk.read_at(fd, size, position)
 
 
 def walk(read: Read, position: int, end: int, offsets: range) -> Iterator[tuple[int, BatchHeader]]:
-    """(position, header) of all batches from `position` to `end`, whose offsets are among `offsets`. Blocks. Raises
-    `Damaged`."""
+    """(position, header) of all batches from `position` to `end`. Blocks. Raises `Damaged`, also for a base offset
+    outside `offsets`."""
     previous, next_offset, jumps = -1, offsets.start, False
     while position < end:
         chunk = read(min(WALK_BYTES, end - position), position)
@@ -236,7 +237,7 @@ def walk(read: Read, position: int, end: int, offsets: range) -> Iterator[tuple[
 def walk_on(
     read: Read, position: int, end: int, offsets: range, on_damage: Callable[[Damaged], None]
 ) -> Iterator[tuple[int, BatchHeader]]:
-    """`walk` that goes on behind what is damaged, with the next sound batch."""
+    """`walk` that calls `on_damage` where it meets damage, and goes on with the next sound batch."""
     while True:
         try:
             yield from walk(read, position, end, offsets)
@@ -249,13 +250,13 @@ def walk_on(
 
 
 def position_behind(read: Read, damage: Damaged, end: int, offsets: range) -> int:
-    """Where the next sound batch is whose offsets are among `offsets`; -1 where there is none. Blocks, and reads all
-    that it passes."""
+    """The position of the first sound batch after the damage with offsets among `offsets`; -1 where there is none.
+    Blocks, and reads all bytes up to there."""
     return find_batch(read, damage.first(read, end) + 1, end, offsets.start, offsets.stop)
 
 
 def is_sound(read: Read, position: int, end: int) -> bool:
-    """Whether a whole batch stands there, with its checksum. Blocks."""
+    """Whether there is a whole batch with a correct CRC at `position`. Blocks."""
     head = read(HEADER_BYTES, position)
     if len(head) < HEADER_BYTES:
         return False
@@ -267,7 +268,7 @@ def is_sound(read: Read, position: int, end: int) -> bool:
 
 
 def max_timestamp_at(read: Read, position: int, header: BatchHeader) -> int:
-    """The max timestamp of the batch at `position`, of its records where the header contradicts itself. Blocks."""
+    """The max timestamp of the batch at `position`, from its records where the header contradicts itself. Blocks."""
     if not header.contradicts_its_times:
         return header.max_timestamp
     if header.size > DECOMPRESSED_MAX_BYTES:
@@ -276,9 +277,9 @@ def max_timestamp_at(read: Read, position: int, header: BatchHeader) -> int:
 
 
 class Scanned(NamedTuple):
-    """What a scan found: the offset after the last good batch, the epochs in the order they began, why it ended before
-    the end of the file, if it did, and the position of the last good batch, with the first offset that was missing
-    before it (-1 for none)."""
+    """The result of a scan: the offset after the last good batch; the leader epochs, (epoch, start offset), in order;
+    why the scan stopped before the end of the file (None if it did not); the position of the last good batch; and the
+    first offset that is missing before that batch (-1 for none)."""
 
     next_offset: int
     epochs: list[tuple[int, int]]
@@ -298,10 +299,10 @@ def scan(
     end_offset: int,
     compacted: bool,
 ) -> Scanned:
-    """Walks a segment from its `size` to the file's `end`, noting every good batch, and stops at the first that is not:
-    cut short, out of order, at or above `end_offset`, not magic 2, with a wrong CRC (from offset `check_from` on), or,
-    in a log that is not compacted, at or above `flushed_end` with offsets missing before it (no CRC covers a batch's
-    offset). Blocks."""
+    """Reads a segment's batches from its `size` to the file's `end`, and notes every good one in the segment. Stops at
+    the first bad batch: one that is cut short, out of order, at or above `end_offset`, not of magic 2, or has a wrong
+    CRC (checked from offset `check_from` on). In a log that is not compacted, a batch at or above `flushed_end` with
+    offsets missing before it is bad, too, because no CRC covers its base offset. Blocks."""
     epochs: list[tuple[int, int]] = []
     epoch = last_position = missing = -1
     limit = min(segment.base_offset + INT_MAX, end_offset - 1)
@@ -350,8 +351,8 @@ def scan(
 
 
 def find_batch(read: Read, position: int, end: int, next_offset: int, end_offset: int) -> int:
-    """The position of the first sound batch at or after `position` whose offsets lie in `next_offset` to `end_offset`;
-    -1 where there is none. For what lies behind damage. Blocks, and reads all that it passes."""
+    """The position of the first sound batch at or after `position`, which need not be a batch's beginning, with offsets
+    from `next_offset` to below `end_offset`; -1 where there is none. Blocks, and reads all bytes up to there."""
     while position + HEADER_BYTES <= end:
         chunk = read(min(WALK_BYTES, end - position), position)
         magic = chunk.find(2, PREFIX_BYTES)
@@ -370,7 +371,7 @@ def find_batch(read: Read, position: int, end: int, next_offset: int, end_offset
 
 
 def _crc_of(read: Read, position: int, size: int) -> int:
-    """The checksum of a range too long to be held at once."""
+    """The CRC-32C of a range of the file, read in pieces; -1 where the file ends within it."""
     crc = 0
     while size:
         piece = read(min(size, WALK_BYTES), position)

@@ -1,9 +1,10 @@
-"""The segments of one log: which there are, where each ends, and how they go.
+"""The list of a log's segments, and the functions that create, rename and remove their files.
 
 Invariants:
-- They are in order, and each ends where the next one begins; the last one, `active`, is written to.
-- `all` and `bases` are only ever added to or replaced, so that a thread may look at them.
-- What has left is renamed before the deletion returns, one segment after the other, so that it cannot come back.
+- Segments are in order, and each ends where the next one begins; appends go to the last one, `active`.
+- `all` and `bases` are only appended to or replaced as a whole, so that a thread may read them.
+- The files of deleted segments are renamed before the deletion returns, one segment after the other, so that a crash
+  cannot bring them back.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ class Segments:
     def __init__(self, found: list[Segment]) -> None:
         self.all = found
         self.bases = [segment.base_offset for segment in found]
-        """Of each its base offset."""
+        """The base offset of each segment."""
         self.active: Segment | None = found[-1] if found else None
         self.sealed_bytes = sum(segment.size for segment in found[:-1])
-        """Of all but the active one."""
+        """Bytes of all segments but the active one."""
 
     def add(self, segment: Segment) -> None:
-        """The active segment ends, and this one is it."""
+        """Adds a new active segment."""
         if self.active is not None:
             self.sealed_bytes += self.active.size
         self.all.append(segment)
@@ -40,7 +41,7 @@ class Segments:
         self.active = segment
 
     def take_below(self, offset: int) -> list[Segment]:
-        """Takes out those that end at or below `offset`, but for the active one."""
+        """Takes out and returns the segments that end at or below `offset`, except the active one."""
         count = max(0, bisect_right(self.bases, offset) - 1)
         if count == 0:
             return []
@@ -57,7 +58,7 @@ class Segments:
         return self.sealed_bytes + (self.active.size if self.active is not None else 0)
 
     def told(self, end_offset: int) -> list[LogSegment]:
-        """Those that hold batches, in the contract's words; the log ends at `end_offset`."""
+        """The segments that hold batches, as the contract's `LogSegment`s; the log ends at `end_offset`."""
         ends = [*self.bases[1:], end_offset]
         return [
             LogSegment(segment.base_offset, end_offset, segment.size)
@@ -66,14 +67,14 @@ class Segments:
         ]
 
     def views(self, end_offset: int) -> list[View]:
-        """As they are now, for searches in a thread; the log ends at `end_offset`."""
+        """Views of the segments as they are now, for searches in a thread; the log ends at `end_offset`."""
         ends = [*self.bases[1:], end_offset]
         return [View.of(segment, end_offset) for segment, end_offset in zip(self.all, ends, strict=False)]
 
 
 def rename_deleted(disk: Disk, folder: str, segments: list[Segment]) -> list[str]:
-    """Gives the files of segments their deleted names, a log's file first; returns those names. One segment is gone for
-    certain before the next goes: else a power cut could leave a hole in the log. Blocks."""
+    """Renames the files of segments to their `.deleted` names, the `.log` file first; returns the new paths. The folder
+    is synced after each segment: else a power cut could leave a hole in the log. Blocks."""
     renamed = []
     for segment in segments:
         for path in segment.paths():

@@ -1,11 +1,10 @@
-"""Snapshots beside a log: state made from every record below an offset, kept as the bytes that were given.
+"""Snapshots beside a log: each holds, as opaque bytes, a state made from every record below an offset.
 
     producer     <offset>.snapshot               Kafka's producer state
     metadata     <offset>-<epoch>.checkpoint     KRaft's snapshots
-    coordinator  <offset>.coordinator-snapshot   a name of ours, which Kafka passes over
+    coordinator  <offset>.coordinator-snapshot   Odradek's own, which Kafka ignores
 
-Role: names, which there are of a log, and writing one so that it is there whole or not at all. What is inside is its
-owner's business.
+Role: name the files, know which snapshots a log has, and write one atomically. Their contents are not interpreted here.
 """
 
 from __future__ import annotations
@@ -98,8 +97,8 @@ def _write(disk: Disk, folder: str, name: str, data: bytes, older: list[str]) ->
 
 
 def load_snapshots(disk: Disk, folder: str, names: set[str], end_offset: int) -> list[SnapshotName]:
-    """The snapshots by offset. Producers' states beyond the log's end are of records that are
-    gone. Blocks."""
+    """The snapshots, by kind and offset. Producer snapshots above the log's end are removed: their records are gone.
+    Blocks."""
     found = [parsed for name in names if (parsed := parse_snapshot_name(name)) is not None]
     for snapshot in found:
         if snapshot.kind == PRODUCER and snapshot.offset > end_offset:

@@ -1,4 +1,4 @@
-"""The engine that keeps logs in memory: for tests, `odradek.Broker()` and as the model of what the others must do."""
+"""The engine that keeps logs in memory: for tests, for `odradek.Broker()`, and as the reference for other engines."""
 
 from odradek.engines.memory.engine import MemoryEngine
 

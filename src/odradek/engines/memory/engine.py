@@ -1,11 +1,11 @@
 """The smallest engine: logs as lists of batches in memory. The reference model of the contract.
 
-Role: answer the contract with as little as possible, so that `tests/engines/contract.py` can compare every other engine
-with it, and a broker inside a test can run without a disk.
+Role: implement the contract with as little code as possible, so that `tests/engines/contract.py` can compare every
+other engine with it, and a broker inside a test can run without a disk.
 
-Invariants: an append is durable when `append` returns (there is nothing more durable to wait for), so that
-`durable_end` is always `end_offset`. Each batch is a segment of its own, complete when it is appended. Nothing survives
-the engine, and `capabilities` says so; a log survives its `close`, so that opening again behaves as on a disk.
+Invariants: an append is durable when `append` returns, so that `durable_end` is always `end_offset`. Each batch is a
+segment of its own. Nothing survives the engine, and `capabilities` says so; a log survives its `close`, so that opening
+it again behaves as on a disk.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SNAPSHOTS_KEPT = 2
 
 @dataclass(slots=True)
 class _Kept:
-    """What outlives an opening."""
+    """The state of a log that outlives an opening."""
 
     start_offset: int = 0
     end_offset: int = 0
@@ -50,13 +50,13 @@ class _Kept:
     headers: list[BatchHeader] = field(default_factory=list)
     batches: list[bytes] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
-    """Where each batch ends, in bytes from the first ever appended on."""
+    """For each batch, the bytes ever appended up to its end."""
     appended: int = 0
     epochs: list[tuple[int, int]] = field(default_factory=list)
     """(epoch, start offset) of every epoch that has batches, ascending in both."""
     snapshots: dict[str, dict[int, bytes]] = field(default_factory=dict)
     appended_ms: dict[int, int] = field(default_factory=dict)
-    """When the batches without times were appended, by base offset."""
+    """The append time in ms of each batch without timestamps, by base offset."""
 
 
 class MemoryLog(PartitionLog):
@@ -230,7 +230,7 @@ class MemoryLog(PartitionLog):
         return bisect_right(self._kept.headers, offset, key=lambda header: header.last_offset + 1)
 
     def _max_timestamp(self, index: int) -> int:
-        """The highest time in a batch, -1 where it has none."""
+        """The highest timestamp in a batch, -1 where it has none."""
         kept = self._kept
         header = kept.headers[index]
         if header.contradicts_its_times:
@@ -238,14 +238,14 @@ class MemoryLog(PartitionLog):
         return header.max_timestamp
 
     def _drop(self, count: int) -> int:
-        """Drops the first batches; returns their bytes."""
+        """Drops the first `count` batches; returns their bytes."""
         kept = self._kept
         freed = sum(header.size for header in kept.headers[:count])
         for header in kept.headers[:count]:
             kept.appended_ms.pop(header.base_offset, None)
         del kept.headers[:count], kept.batches[:count], kept.ends[:count]
         kept.size -= freed
-        # The epoch that the start lies in begins at the start now, as in Kafka.
+        # The leader epoch of the start offset now begins at the start offset, as in Kafka.
         started = bisect_right(kept.epochs, kept.start_offset, key=lambda entry: entry[1])
         if started:
             kept.epochs[:started] = [(kept.epochs[started - 1][0], kept.start_offset)]
@@ -276,7 +276,7 @@ class MemoryEngine(Engine):
         return opened
 
     def forget(self, closed: MemoryLog) -> None:
-        """A log closed itself."""
+        """Called by a log when it is closed."""
         del self._logs[closed.identity]
 
     async def delete(self, identity: LogIdentity) -> None:

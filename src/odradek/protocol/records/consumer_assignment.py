@@ -1,4 +1,5 @@
-"""What the leader of a consumer group gives a member; the broker shows it to tools and passes it on unread."""
+"""The assignment that a group leader makes for a member. The broker does not interpret it: it passes it on to the
+member, and shows it to tools."""
 
 from __future__ import annotations
 

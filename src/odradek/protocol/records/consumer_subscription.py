@@ -1,4 +1,4 @@
-"""What a consumer subscribes to, as it tells the leader of its group; the broker looks only at the topics."""
+"""The subscription that a consumer sends to its group's leader. The broker reads only its topics."""
 
 from __future__ import annotations
 

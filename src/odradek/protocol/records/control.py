@@ -1,4 +1,4 @@
-"""The values (and the key, ControlRecordTypeSchema) of control records."""
+"""The values of control records, and their key (ControlRecordTypeSchema)."""
 
 from __future__ import annotations
 

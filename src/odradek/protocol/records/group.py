@@ -1,4 +1,4 @@
-"""The records of `__consumer_offsets` that classic groups leave there: keys (by record type) and values."""
+"""The records of `__consumer_offsets` for classic groups: keys (`api_key` is the record type) and values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The records of the metadata log (KRaft), in Kafka's numbers. What is not served yet is kept, not understood."""
+"""The records of the metadata log (KRaft), with Kafka's type numbers. Records of features that the broker does not
+serve are stored, but have no effect."""
 
 from __future__ import annotations
 

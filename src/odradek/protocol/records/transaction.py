@@ -1,4 +1,4 @@
-"""The records of `__transaction_state`: a transactional id, and the state of its transaction."""
+"""The records of `__transaction_state`: the key is a transactional id, the value the state of its transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VotersRecord: the value of the control record that names KRaft's voters."""
+"""VotersRecord: the value of the control record that lists KRaft's voters."""
 
 from __future__ import annotations
 

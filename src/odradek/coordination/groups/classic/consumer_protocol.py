@@ -1,8 +1,8 @@
-"""What consumers write into the members' metadata and assignments of their classic groups. (Kafka's ConsumerProtocol.)
+"""Reads the subscriptions and assignments of consumers in classic groups. (Kafka's ConsumerProtocol.)
 
-To the classic protocol both are bytes that only the members understand. The broker reads them all the same: which
-topics a group reads decides which of its offsets may expire or be deleted, and who reads which partition is shown.
-Bytes that cannot be read are nothing wrong: a group need not be one of consumers. Sans-IO.
+In the classic protocol both are opaque bytes for the broker. It reads them all the same: a group's subscriptions decide
+which of its offsets may expire or be deleted, and its assignments are shown. Bytes that cannot be read are no error: a
+classic group need not consist of consumers. Sans-IO.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from odradek.protocol.records.consumer_assignment import ConsumerProtocolAssignm
 from odradek.protocol.records.consumer_subscription import ConsumerProtocolSubscription
 
 CONSUMER_PROTOCOL = "consumer"
-"""The protocol type of groups of consumers."""
+"""The protocol type of groups that consist of consumers."""
 _VERSION_SIZE = 2
 
 
 def subscribed_topics(metadata: bytes) -> frozenset[str] | None:
-    """The topics in a consumer's subscription; None where it cannot be read. As in Kafka, of any version only the
-    first one's fields are looked at: what follows them may be anything."""
+    """The topics in a consumer's subscription; None if it cannot be read. As in Kafka, only the fields of version 0 are
+    read, whatever the version, and the bytes after them are ignored."""
     try:
         if prefix_of(metadata) < 0:
             return None
@@ -30,7 +30,7 @@ def subscribed_topics(metadata: bytes) -> frozenset[str] | None:
 
 
 def assigned_partitions(assignment: bytes) -> dict[str, list[int]] | None:
-    """The partitions in a consumer's assignment; None where it cannot be read."""
+    """The partitions in a consumer's assignment, by topic; None if it cannot be read."""
     try:
         version = prefix_of(assignment)
         if version < 0:

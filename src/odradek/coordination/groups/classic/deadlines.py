@@ -1,6 +1,6 @@
-"""The deadlines of classic groups: members' sessions, and how long a rebalance may take in each of its steps.
+"""The deadlines of classic groups: members' sessions, and the longest duration of each step of a rebalance.
 
-Role: name them for the shard's timers. What follows when one has come is `membership.py`'s and `rebalance.py`'s.
+Role: set and cancel them in the shard's timers. `membership.py` and `rebalance.py` act when a deadline has come.
 Sans-IO.
 """
 
@@ -11,24 +11,24 @@ from odradek.coordination.groups.classic.member import Member
 from odradek.coordination.timers import Timers
 
 SESSION = "session"
-"""Until a member, or somebody who was given a member id, is heard of."""
+"""By this time a member, or a client that was given a member id, must send its next request."""
 JOIN = "join"
-"""Until all members have joined again."""
+"""By this time all members must have joined again."""
 INITIAL = "initial"
-"""Until the first rebalance of a group begins (KIP-134)."""
+"""The end of the delay of a group's first rebalance (KIP-134)."""
 SYNC = "sync"
-"""Until all who have joined have synced, too."""
+"""By this time all joined members must have sent SyncGroup."""
 
 
 class Deadlines:
-    """Those of one shard's classic groups."""
+    """The deadlines of one shard's classic groups."""
 
     def __init__(self, timers: Timers, clock: Clock) -> None:
         self._timers = timers
         self._clock = clock
 
     def begin(self, kind: str, group_id: str, delay_ms: int) -> None:
-        """One of the group's own."""
+        """Sets a deadline of the group (JOIN, INITIAL or SYNC)."""
         self._timers.set((kind, group_id), self._clock.monotonic() + delay_ms / 1000)
 
     def end(self, kind: str, group_id: str) -> None:
@@ -38,12 +38,12 @@ class Deadlines:
         return self._timers.deadline((kind, group_id)) is not None
 
     def keep_session(self, group_id: str, member: Member) -> None:
-        """The member was heard of."""
+        """Renews a member's session."""
         deadline_s = self._clock.monotonic() + member.session_timeout_ms / 1000
         self._timers.set((SESSION, group_id, member.member_id), deadline_s)
 
     def begin_session(self, group_id: str, member_id: str, delay_ms: int) -> None:
-        """Somebody is expected to be heard of within this time, whatever the session's own is."""
+        """Sets a session deadline for a member id with another timeout than the member's session timeout."""
         self._timers.set((SESSION, group_id, member_id), self._clock.monotonic() + delay_ms / 1000)
 
     def end_session(self, group_id: str, member_id: str) -> None:

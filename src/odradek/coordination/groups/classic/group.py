@@ -1,14 +1,15 @@
-"""A classic group: its members, its state, and what follows from them. (Kafka's protocol before KIP-848.)
+"""A classic group: its members and its state. (Kafka's group protocol before KIP-848.)
 
-Role: the soft state of one group, with the rules that concern nothing else (which protocols fit, which one wins, who
-leads, who is still missing), and what the shard asks of any group. Who joins and leaves is `membership.py`'s, what
-follows from that for the others `rebalance.py`'s; which groups there are is `groups.py`'s.
+Role: the soft state of one group, with the rules that need nothing else (which protocols are supported, which one is
+selected, which member leads, which have not joined yet), and the interface of any group (`Group`). `membership.py`
+adds and removes members, `rebalance.py` moves the group through its states, `groups.py` holds the groups of a shard.
 
 Invariants: `leader_id` is a member whenever there are members; every static member's instance id names a member;
-`supported` counts, for each protocol, the members that have it; who joins or syncs and waits holds a reply, and who
-holds none does not wait.
+`supported` counts, for each protocol, the members that have it; a member holds a reply exactly while its JoinGroup or
+SyncGroup request waits.
 
-Two clocks: `state_ms` is wall time, for records; deadlines (`deadlines.py`) live in the shard's timers.
+Two clocks: `state_ms` is wall time, for records; the shard's timers, which hold the deadlines (`deadlines.py`), use
+monotonic time.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ from odradek.protocol.records.group import GroupMetadataValue, MemberMetadata
 
 
 class GroupState(Enum):
-    """By the names that DescribeGroups and ListGroups give."""
+    """The states of a classic group; the values are the names in DescribeGroups and ListGroups."""
 
     EMPTY = EMPTY_STATE
-    """No members; perhaps offsets."""
+    """The group has no members. It may have offsets."""
     PREPARING_REBALANCE = "PreparingRebalance"
-    """Members are to join again."""
+    """The members must join again."""
     COMPLETING_REBALANCE = "CompletingRebalance"
-    """All have joined; the leader is to say who gets what."""
+    """All members have joined; the leader must send the assignments."""
     STABLE = "Stable"
     DEAD = "Dead"
-    """Only in answers: there is no such group."""
+    """Only in responses: the group does not exist."""
 
 
 class ClassicGroup(Group):
@@ -84,22 +85,24 @@ class ClassicGroup(Group):
         self.leader_id: str | None = None
         self.members: dict[str, Member] = {}
         self.static_members: dict[str, str] = {}
-        """Instance id to member id."""
+        """Member ids by instance id."""
         self.pending_joins: set[str] = set()
-        """Ids given with MEMBER_ID_REQUIRED whose owners have not joined yet."""
+        """Member ids that were given out with MEMBER_ID_REQUIRED and have not joined yet."""
         self.pending_syncs: set[str] = set()
         """Members of this generation that have not synced yet."""
         self.supported: Counter[str] = Counter()
         self.subscribed: frozenset[str] | None = None
-        """The topics of all consumers, where they can be read."""
+        """The topics that the members subscribe to; None if they are not known."""
         self.new_member_added = False
-        """Somebody joined during the delay of a first rebalance: this delay, and what is left of all of it."""
+        """Whether a member has joined during the present delay of a first rebalance."""
         self.initial_delay_ms = 0
+        """The present delay."""
         self.initial_remaining_ms = 0
+        """How much longer the delay may be extended after the present one."""
 
     @classmethod
     def from_record(cls, group_id: str, value: GroupMetadataValue, deadlines: Deadlines) -> ClassicGroup:
-        """The group as it was written: stable, or empty."""
+        """The group of a record: stable if it has members, otherwise empty."""
         group = cls(group_id, value.current_state_timestamp, deadlines)
         group.generation = value.generation
         group.protocol_type = value.protocol_type
@@ -125,7 +128,7 @@ class ClassicGroup(Group):
         return group
 
     def to_record(self, assignments: dict[str, bytes]) -> GroupMetadataValue:
-        """The group as it is to be kept, with these assignments."""
+        """The value of the group's record, with these assignments by member id."""
         protocol = self.protocol or ""
         return GroupMetadataValue(
             protocol_type=self.protocol_type or "",
@@ -160,7 +163,7 @@ class ClassicGroup(Group):
         self.pending_joins.discard(member.member_id)
 
     def remove(self, member_id: str) -> Member:
-        """Takes a member out, the leader too. Whoever waits for it is the caller's to answer."""
+        """Removes a member and returns it; chooses another leader if it led. The caller answers its replies."""
         member = self.members.pop(member_id)
         self.supported.subtract(member.protocols.keys())
         self.pending_syncs.discard(member_id)
@@ -171,10 +174,10 @@ class ClassicGroup(Group):
         return member
 
     def replace_static(self, instance_id: str, member_id: str) -> tuple[str, Member]:
-        """Gives a static member a new id; returns the old one, and the member."""
+        """Gives a static member a new member id; returns the old id and the member."""
         old_id = self.static_members[instance_id]
         member = self.members[old_id]
-        # In its old place: the order of members is the order in which they joined.
+        # The member keeps its place: members stay in the order in which they joined.
         self.members = {(member_id if one_id == old_id else one_id): one for one_id, one in self.members.items()}
         member.member_id = member_id
         self.static_members[instance_id] = member_id
@@ -191,7 +194,8 @@ class ClassicGroup(Group):
         member.protocols = protocols
 
     def validate_member(self, member_id: str, instance_id: str | None) -> Member:
-        """The member, if it is one, and the one that has the instance id now (KIP-345). Raises `KafkaError`."""
+        """The member with this id. Raises `KafkaError` if there is none, or if another member has the instance id now
+        (KIP-345)."""
         if instance_id is not None:
             known_id = self.static_members.get(instance_id)
             if known_id is None:
@@ -206,7 +210,8 @@ class ClassicGroup(Group):
     # --- protocols -----------------------------------------------------------------------------------------------
 
     def supports(self, protocol_type: str, protocols: dict[str, bytes]) -> bool:
-        """Whether somebody with these could join: the same type, and one protocol that all members have."""
+        """Whether a client with these protocols may join: the protocol type must be the group's, and all members must
+        have one of the protocols."""
         if self.state is GroupState.EMPTY:
             return bool(protocol_type) and bool(protocols)
         if protocol_type != self.protocol_type:
@@ -214,7 +219,8 @@ class ClassicGroup(Group):
         return any(self.supported[name] == len(self.members) for name in protocols)
 
     def select_protocol(self) -> str:
-        """The protocol most members prefer, of those that all have; of equals the one the leader would rather have."""
+        """The protocol that most members prefer among those that all members have; if several are preferred equally,
+        the leader's preference decides."""
         assert self.members and self.leader_id is not None
         count = len(self.members)
         candidates = {name for name, having in self.supported.items() if having == count}
@@ -225,7 +231,7 @@ class ClassicGroup(Group):
         return next(name for name in self.members[self.leader_id].protocols if votes.get(name) == most)
 
     def topics_of_all(self) -> frozenset[str] | None:
-        """What all members subscribe to together; None where that is not to be known."""
+        """The union of the members' subscriptions; None unless they are consumers and all subscriptions can be read."""
         if not self.members:
             return frozenset()
         if self.protocol_type != CONSUMER_PROTOCOL or self.protocol is None:
@@ -246,7 +252,7 @@ class ClassicGroup(Group):
         self.state_ms = now_ms
 
     def next_generation(self, now_ms: int) -> None:
-        """All who will have joined; without members the group is empty."""
+        """Begins the next generation with the present members, in state COMPLETING_REBALANCE, or EMPTY without any."""
         self.generation += 1
         self.pending_syncs.clear()
         if self.members:
@@ -265,7 +271,7 @@ class ClassicGroup(Group):
         return sum(member.join_reply is not None for member in self.members.values())
 
     def elect_joined_leader(self) -> bool:
-        """Makes sure that the leader is one who has joined; False if nobody has."""
+        """Chooses a leader that has joined, unless the present one has; returns False if no member has joined."""
         if self.leader_id is None:
             return False
         if self.members[self.leader_id].join_reply is None:
@@ -276,11 +282,11 @@ class ClassicGroup(Group):
         return True
 
     def rebalance_timeout_ms(self) -> int:
-        # Somebody with an id may still be expected when the last member goes: then, as in Kafka, nobody is waited for.
+        # 0 without members, as in Kafka: pending joins alone are not waited for when the last member leaves.
         return max((member.rebalance_timeout_ms for member in self.members.values()), default=0)
 
     def joined_members(self) -> list[JoinGroupResponseMember]:
-        """What the leader is told of the members."""
+        """The members as the leader's JoinGroup response lists them."""
         assert self.protocol is not None
         return [
             JoinGroupResponseMember(
@@ -296,10 +302,10 @@ class ClassicGroup(Group):
 
     @property
     def rests(self) -> bool:
-        """Nobody is in it, or about to be."""
+        """Whether the group has neither members nor pending joins."""
         return not self.members and not self.pending_joins
 
-    # --- as any group --------------------------------------------------------------------------------------------
+    # --- the interface of any group ------------------------------------------------------------------------------
 
     @property
     def state_name(self) -> str:
@@ -362,7 +368,7 @@ class ClassicGroup(Group):
             if self.state is GroupState.EMPTY:
                 return None
             if not member_id and instance_id is None:
-                # In a transaction, who says nothing of a member is believed, as ever before KIP-447.
+                # TxnOffsetCommit without member fields is accepted: clients before KIP-447 do not send them.
                 if is_transactional:
                     return None
                 raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
@@ -379,7 +385,7 @@ class ClassicGroup(Group):
             raise KafkaError(ErrorCode.NON_EMPTY_GROUP)
 
     def is_subscribed_to(self, topic: str) -> bool:
-        """Consumers whose subscriptions cannot be read may read anything."""
+        """True for every topic if the members are consumers whose subscriptions cannot be read."""
         if not self.members:
             return False
         return self.protocol_type == CONSUMER_PROTOCOL if self.subscribed is None else topic in self.subscribed
@@ -388,9 +394,9 @@ class ClassicGroup(Group):
         return (self.subscribed or frozenset()) if self.members else frozenset()
 
     def grows_old_since_ms(self, topic: str, committed: Committed) -> int | None:
-        """In a group without members from when they went, or from the commit if that came after (Kafka forgets an
-        offset that an administrator sets in a long empty group within minutes); in one with members only where nobody
-        subscribes to the topic; and offsets without members ever, from their commit."""
+        """In a group that has never had members: since the commit. In an empty group: since it became empty, or since
+        the commit if that was later (Kafka deletes an offset that an administrator sets in a long empty group within
+        minutes). In a stable group: since the commit, only if no member subscribes to the topic."""
         if self.protocol_type is None:
             return committed.commit_ms
         if self.state is GroupState.EMPTY:

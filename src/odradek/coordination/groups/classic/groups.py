@@ -1,10 +1,10 @@
-"""The classic groups of one shard: which there are, what of them is durable, and what their requests ask.
+"""The classic groups of one shard: their durable records and the operations of their requests.
 
-Role: from a request's group id to a `ClassicGroup` and the rules for it (`membership.py`, `rebalance.py`); replay of
-the groups' records, and what a snapshot holds of them.
+Role: find or make the `ClassicGroup` of a request and apply the rules to it (`membership.py`, `rebalance.py`); replay
+the groups' records, and copy them for snapshots.
 
-Invariants: durable state (`_saved`) changes in `replay` only. The groups themselves are soft: made from what was saved
-when the shard is loaded, or by a first join. One that has neither members nor a record is dropped.
+Invariants: durable state (`_saved`) changes in `replay` only. The groups themselves are soft state: they are made from
+their records when the shard is loaded, or by the first join. A group with neither members nor a record is dropped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = get_logger("odradek.groups")
 
 
 def classic_groups(settings: ClassicSettings) -> GroupType:
-    """The type, for the coordinator."""
+    """The classic type of groups, for the coordinator."""
     states = tuple(state.value for state in GroupState if state is not GroupState.DEAD)
     return GroupType(CLASSIC_TYPE, states, partial(ClassicGroups, settings))
 
@@ -107,19 +107,19 @@ class ClassicGroups(GroupsOfType):
     # --- soft state ----------------------------------------------------------------------------------------------
 
     def group(self, group_id: str) -> ClassicGroup | None:
-        """The classic group of this name, if it is one and anything is known of it but offsets."""
+        """The classic group of this name; None if there is none, also if a group of another type has the name."""
         group = self._groups.get(group_id)
         return group if isinstance(group, ClassicGroup) else None
 
     def _known(self, group_id: str) -> ClassicGroup:
-        """A group by name. Raises `KafkaError` with UNKNOWN_MEMBER_ID: whoever asks is a member of none."""
+        """The classic group of this name. Raises `KafkaError` with UNKNOWN_MEMBER_ID if there is none."""
         group = self._groups.get(group_id)
         if not isinstance(group, ClassicGroup):
             raise KafkaError(ErrorCode.UNKNOWN_MEMBER_ID)
         return group
 
     def _drop_if_nothing(self, group: ClassicGroup) -> None:
-        """Forgets a group that nobody joined after all."""
+        """Drops a group that has neither members nor pending joins, never had a generation and has no record."""
         if group.rests and group.generation == 0 and group.group_id not in self._saved:
             self._groups.pop(group.group_id, None)
 
@@ -149,12 +149,12 @@ class ClassicGroups(GroupsOfType):
             self.rebalancing.sync_time_over(group, outcome)
         self._drop_if_nothing(group)
 
-    # --- what is asked -------------------------------------------------------------------------------------------
+    # --- operations ----------------------------------------------------------------------------------------------
 
     def join(
         self, reply: Reply, request: JoinGroupRequest, version: int, client: tuple[str | None, str], outcome: Outcome
     ) -> None:
-        """`client` is its id and its host. Raises `KafkaError`."""
+        """JoinGroup: answers now or when the rebalance is done. `client` is (client id, host). Raises `KafkaError`."""
         settings = self.settings
         if not settings.min_session_timeout_ms <= request.session_timeout_ms <= settings.max_session_timeout_ms:
             raise KafkaError(ErrorCode.INVALID_SESSION_TIMEOUT)
@@ -172,16 +172,16 @@ class ClassicGroups(GroupsOfType):
             self._drop_if_nothing(group)
 
     def sync(self, reply: Reply, request: SyncGroupRequest, outcome: Outcome) -> None:
-        """Raises `KafkaError`."""
+        """SyncGroup: answers now or when the leader's assignment has come. Raises `KafkaError`."""
         self.rebalancing.sync(self._known(request.group_id), reply, request, outcome)
 
     def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
-        """Says nothing of the durable state, and so waits for no disk: a slow one must not cost members their
-        sessions. Raises `KafkaError`."""
+        """Heartbeat: returns the response at once. It does not depend on the durable state and so does not wait for the
+        disk: a slow disk must not cost members their sessions. Raises `KafkaError`."""
         return HeartbeatResponse(error_code=self.membership.heartbeat(self._known(request.group_id), request))
 
     def leave(self, group_id: str, members: Sequence[MemberIdentity], outcome: Outcome) -> list[MemberResponse]:
-        """What became of each member, in order."""
+        """LeaveGroup: removes members; returns the result of each, in the order of the request."""
         group = self.group(group_id)
         if group is None:
             codes = [ErrorCode.UNKNOWN_MEMBER_ID] * len(members)

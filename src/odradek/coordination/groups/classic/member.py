@@ -1,4 +1,4 @@
-"""A member of a classic group: who it is, what it brought when it joined, whether it waits for an answer. Sans-IO."""
+"""A member of a classic group: its ids, the values of its JoinGroup, and its requests that wait. Sans-IO."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class Member:
         self.rebalance_timeout_ms = rebalance_timeout_ms
         self.session_timeout_ms = session_timeout_ms
         self.protocols = protocols
-        """Name to metadata, in the order of the member's preference."""
+        """The metadata of each protocol by name, in the member's order of preference."""
         self.assignment = assignment
         self.is_new = False
-        """It has joined and not yet got an answer: it may not know its id, and cannot heartbeat."""
+        """Whether its first JoinGroup is not answered yet: it may not know its member id and cannot heartbeat."""
         self.join_reply: Reply | None = None
         self.sync_reply: Reply | None = None
 
     def has_protocols(self, protocols: dict[str, bytes]) -> bool:
-        """Whether these are what it has, in the same order."""
+        """Whether the member has exactly these protocols, in the same order."""
         return list(self.protocols.items()) == list(protocols.items())
 
 
 def protocols_of(asked: Iterable[JoinGroupRequestProtocol]) -> dict[str, bytes]:
-    """A JoinGroup's protocols by name, the first of equal names."""
+    """The protocols of a JoinGroup request by name; of several with the same name, the first."""
     protocols: dict[str, bytes] = {}
     for protocol in asked:
         protocols.setdefault(protocol.name, bytes(protocol.metadata))

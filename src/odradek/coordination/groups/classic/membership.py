@@ -1,11 +1,11 @@
 """Joining, staying in and leaving a classic group: Kafka's rules, as operations on one shard's groups.
 
-Role: whether somebody is a member, under which id, and for how long without a word. An operation is given the group's
-soft state and an `Outcome` to fill; what follows for the other members is a rebalance (`rebalance.py`).
+Role: decide who may join, under which member id, and when a session expires. An operation changes the group's soft
+state and fills an `Outcome`; if the change affects the other members, it begins a rebalance (`rebalance.py`).
 
-Invariants: a member that waits (for a join or a sync) is not lost by its session, one that neither waits nor is heard
-of is; a reply is answered once. The group's record is written when a static member got a new id. (KIP-62, KIP-345,
-KIP-394, KIP-559, KIP-800, KIP-814 say which field means what in which version.)
+Invariants: a member's session expires only while it has no JoinGroup or SyncGroup request that waits, unless it is new;
+each reply is answered once. The group's record is written when a static member gets a new member id. (KIP-62, KIP-345,
+KIP-394, KIP-559, KIP-800 and KIP-814 define the fields of each version.)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REBALANCE_TIMEOUT_SINCE = 1
 
 
 class Joining(NamedTuple):
-    """A JoinGroup and its circumstances."""
+    """A JoinGroup request with its version, its client, and its protocols by name."""
 
     request: JoinGroupRequest
     version: int
@@ -52,14 +52,14 @@ class Joining(NamedTuple):
 
 
 def join_refused(code: ErrorCode, member_id: str = NO_MEMBER_ID, version: int = 0) -> JoinGroupResponse:
-    """A JoinGroup's answer with an error. Where no protocol was chosen, versions before 7 say so by an empty name."""
+    """A JoinGroup response with an error. Without a protocol, `protocol_name` is null, and empty before version 7."""
     return JoinGroupResponse(
         error_code=code, member_id=member_id, protocol_name=None if version >= 7 else "", leader=NO_MEMBER_ID
     )
 
 
 class Membership:
-    """The rules, for the groups of one shard."""
+    """The rules of membership for the classic groups of one shard."""
 
     def __init__(
         self, settings: ClassicSettings, choose: random.Random, deadlines: Deadlines, rebalancing: Rebalancing
@@ -72,8 +72,8 @@ class Membership:
     # --- join ----------------------------------------------------------------------------------------------------
 
     def join(self, group: ClassicGroup, reply: Reply, joining: Joining, outcome: Outcome) -> None:
-        """Answers at once, or keeps the reply until the rebalance is done. Raises `KafkaError` (with the member id of
-        the request in the answer)."""
+        """Answers at once, or keeps the reply until the rebalance is done. Raises `KafkaError`; the response must then
+        carry the member id of the request."""
         member_id = joining.request.member_id
         if not self._has_room(group, member_id):
             group.pending_joins.discard(member_id)
@@ -117,7 +117,7 @@ class Membership:
         state = group.state
         same = member.has_protocols(joining.protocols)
         if state is GroupState.COMPLETING_REBALANCE and same:
-            # It has not had the answer of this generation's join.
+            # The member has not received the response to its JoinGroup of this generation.
             members = group.joined_members() if group.leader_id == member_id else []
             outcome.answer(reply, joined(group, member_id, JoinGroupResponse(members=members)))
         elif state is GroupState.STABLE and same and group.leader_id != member_id:
@@ -144,8 +144,8 @@ class Membership:
         group.add(member)
         if group.state is GroupState.PREPARING_REBALANCE and group.generation == 0:
             group.new_member_added = True
-        # It does not know its id yet, or cannot be heard while its join waits: a rebalance that takes long could fill
-        # with the joins of clients that have given up. So it has this long to be answered.
+        # A new member does not know its id yet, or cannot heartbeat while its JoinGroup waits: a long rebalance could
+        # fill with members whose clients have given up. This deadline removes those that are not answered in time.
         self.deadlines.begin_session(group.group_id, member_id, self.settings.new_member_join_timeout_ms)
         self.rebalancing.begin_or_complete(group, outcome)
 
@@ -154,14 +154,14 @@ class Membership:
         member.rebalance_timeout_ms = joining.rebalance_timeout_ms
         member.session_timeout_ms = joining.request.session_timeout_ms
         if member.join_reply is not None:
-            # Its earlier join was given up by the client; nobody reads this answer.
+            # The client has given up the earlier JoinGroup and does not read this response.
             self.rebalancing.refuse_join(member, ErrorCode.REBALANCE_IN_PROGRESS, outcome)
         member.join_reply = reply
 
     def _replace_static(
         self, group: ClassicGroup, reply: Reply, joining: Joining, member_id: str, outcome: Outcome
     ) -> None:
-        """A static member comes back without its id: it gets a new one, and its old self is fenced (KIP-345)."""
+        """Gives a static member that joins without its member id a new one; the old id is fenced (KIP-345)."""
         instance_id = joining.request.group_instance_id
         assert instance_id is not None
         leader_before = group.leader_id
@@ -179,7 +179,8 @@ class Membership:
         if group.select_protocol() != group.protocol:
             self.rebalancing.begin_or_complete(group, outcome)
             return
-        # Nothing changes for the others: no rebalance (KIP-345), the assignment stays (KIP-814 tells the leader so).
+        # Nothing changes for the other members, so there is no rebalance (KIP-345). The assignment stays; the response
+        # tells the leader so (KIP-814).
         member.join_reply = None
         leads = group.leader_id == member_id
         response = joined(group, member_id, JoinGroupResponse())
@@ -187,7 +188,7 @@ class Membership:
             response.skip_assignment = leads
             response.members = group.joined_members() if leads else []
         else:
-            # The name of the old leader, so that a new one that leads does not assign without knowing the members.
+            # The old leader's id, so that a returning leader does not assign: this response does not list the members.
             response.leader = leader_before or NO_MEMBER_ID
         outcome.records.append(self.rebalancing.record(group))
         outcome.answer(reply, response)
@@ -195,7 +196,8 @@ class Membership:
     # --- stay and leave ------------------------------------------------------------------------------------------
 
     def heartbeat(self, group: ClassicGroup, request: HeartbeatRequest) -> ErrorCode:
-        """NONE, or REBALANCE_IN_PROGRESS when the member is to join again. Raises `KafkaError`."""
+        """Renews the member's session; returns NONE, or REBALANCE_IN_PROGRESS if it must join again. Raises
+        `KafkaError`."""
         member = group.validate_member(request.member_id, request.group_instance_id)
         if request.generation_id != group.generation:
             raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
@@ -203,7 +205,7 @@ class Membership:
         return ErrorCode.REBALANCE_IN_PROGRESS if group.state is GroupState.PREPARING_REBALANCE else ErrorCode.NONE
 
     def leave(self, group: ClassicGroup, members: Sequence[MemberIdentity], outcome: Outcome) -> list[ErrorCode]:
-        """Takes members out; what became of each."""
+        """Removes members; returns a code for each."""
         count = len(group.members)
         results = [self._leave_one(group, leaving, outcome) for leaving in members]
         if len(group.members) < count:
@@ -232,7 +234,7 @@ class Membership:
         return ErrorCode.NONE
 
     def session_over(self, group: ClassicGroup, member_id: str, outcome: Outcome) -> None:
-        """A member, or somebody who was given an id, was not heard of in time."""
+        """Removes a member, or a pending member id, whose session has expired."""
         if member_id in group.pending_joins:
             group.pending_joins.discard(member_id)
             self.rebalancing.complete_if_all_joined(group, outcome)
@@ -241,7 +243,7 @@ class Membership:
         if member is None:
             return
         if not member.is_new and (member.join_reply is not None or member.sync_reply is not None):
-            # It waits for the others; its session goes on with the answer.
+            # The member waits for the others; its session is renewed when it is answered.
             return
         self.rebalancing.remove(group, member_id, outcome)
         self.rebalancing.after_departure(group, outcome)

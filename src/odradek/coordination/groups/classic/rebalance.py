@@ -1,14 +1,15 @@
-"""A rebalance of a classic group: from a change of its members to everybody's assignment.
+"""The rebalance of a classic group: from a change of its members to their new assignments.
 
-Role: the transitions of `ClassicGroup` that follow when somebody has joined, gone or not come back in time, with the
-answers and deadlines that go with them. Who may join is `membership.py`'s.
+Role: the transitions of `ClassicGroup` after a member has joined, left, or not joined again in time, with the responses
+and deadlines of each. `membership.py` decides who may join.
 
-Somebody joins, leaves or dies -> PREPARING_REBALANCE, joins wait -> all have joined, or the longest rebalance timeout
-is over (who is missing goes, static members stay) -> a new generation, COMPLETING_REBALANCE, joins are answered, syncs
-wait -> the leader syncs with everybody's assignment -> STABLE, syncs are answered.
+1. A member joins, leaves or expires: PREPARING_REBALANCE. JoinGroup requests wait.
+2. All members have joined, or the longest rebalance timeout is over (missing members are removed, but for static ones):
+   a new generation, COMPLETING_REBALANCE. JoinGroup requests are answered, SyncGroup requests wait.
+3. The leader's SyncGroup brings the assignments: STABLE. SyncGroup requests are answered.
 
-Invariants: whoever is answered with a generation is a member of it; a reply is answered once. The group's record is
-written when the leader's assignment has come, and when the last member has gone.
+Invariants: a member is answered with a generation only if it belongs to it; each reply is answered once. The group's
+record is written when the leader's assignment has come, and when the last member has left.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ NO_MEMBER_ID = ""
 
 
 def joined(group: ClassicGroup, member_id: str, response: JoinGroupResponse) -> JoinGroupResponse:
-    """Fills in the present generation."""
+    """Fills the group's present generation into a JoinGroup response, and returns it."""
     response.generation_id = group.generation
     response.protocol_type = group.protocol_type
     response.protocol_name = group.protocol
@@ -47,7 +48,7 @@ class Rebalancing:
         self.deadlines = deadlines
         self.counters = counters
 
-    # --- until all have joined ------------------------------------------------------------------------------------
+    # --- joining -------------------------------------------------------------------------------------------------
 
     def begin_or_complete(self, group: ClassicGroup, outcome: Outcome) -> None:
         if group.state is GroupState.PREPARING_REBALANCE:
@@ -62,7 +63,7 @@ class Rebalancing:
             self.complete_if_all_joined(group, outcome)
 
     def begin(self, group: ClassicGroup, outcome: Outcome) -> None:
-        """Asks everybody to join again."""
+        """Begins a rebalance: all members must join again."""
         if group.state is GroupState.COMPLETING_REBALANCE:
             for member in group.members.values():
                 member.assignment = b""
@@ -85,7 +86,8 @@ class Rebalancing:
         group.initial_delay_ms, group.initial_remaining_ms = delay_ms, remaining_ms
 
     def initial_delay_over(self, group: ClassicGroup, outcome: Outcome) -> None:
-        """A first rebalance waits on for as long as others keep coming, up to the rebalance timeout (KIP-134)."""
+        """Extends the delay of a first rebalance while new members keep joining, up to the rebalance timeout (KIP-134);
+        otherwise completes the join."""
         if group.new_member_added and group.initial_remaining_ms > 0:
             group.new_member_added = False
             delay_ms = min(self.initial_delay_ms, group.initial_remaining_ms)
@@ -100,7 +102,7 @@ class Rebalancing:
             self._complete_join(group, outcome)
 
     def join_time_over(self, group: ClassicGroup, outcome: Outcome) -> None:
-        """Who has not joined by now is out."""
+        """Completes the join: the members that have not joined by now are removed."""
         if group.state is GroupState.PREPARING_REBALANCE:
             self._complete_join(group, outcome)
 
@@ -111,7 +113,7 @@ class Rebalancing:
             if member.join_reply is None and member.instance_id is None:
                 self.remove(group, member.member_id, outcome)
         if group.members and not group.elect_joined_leader():
-            # Only static members, none of them back: their sessions decide.
+            # All members are static and none has joined again: they stay until their sessions expire.
             self.deadlines.begin(JOIN, group.group_id, group.rebalance_timeout_ms())
             return
         group.next_generation(self.clock.now_ms())
@@ -131,14 +133,14 @@ class Rebalancing:
         self.deadlines.begin(SYNC, group.group_id, group.rebalance_timeout_ms())
 
     def sync_time_over(self, group: ClassicGroup, outcome: Outcome) -> None:
-        """Who has joined and not synced by now is out."""
+        """Removes the members that have joined and not sent SyncGroup by now, and begins another rebalance."""
         if group.state not in (GroupState.COMPLETING_REBALANCE, GroupState.STABLE) or not group.pending_syncs:
             return
         for member_id in list(group.pending_syncs):
             self.remove(group, member_id, outcome)
         self.begin(group, outcome)
 
-    # --- until all have synced ----------------------------------------------------------------------------------
+    # --- syncing -------------------------------------------------------------------------------------------------
 
     def sync(self, group: ClassicGroup, reply: Reply, request: SyncGroupRequest, outcome: Outcome) -> None:
         """Answers at once, or keeps the reply until the leader's assignment has come. Raises `KafkaError`."""
@@ -156,7 +158,7 @@ class Rebalancing:
             outcome.answer(reply, self._synced(group, member))
             return
         assert group.state is GroupState.COMPLETING_REBALANCE
-        # An earlier sync of the same member was given up by its client.
+        # The client has given up an earlier SyncGroup of the same member.
         self.refuse_sync(member, ErrorCode.REBALANCE_IN_PROGRESS, outcome)
         member.sync_reply = reply
         if group.leader_id == member.member_id:
@@ -200,5 +202,5 @@ class Rebalancing:
             outcome.refuse(reply, code)
 
     def record(self, group: ClassicGroup) -> NewRecord:
-        """The group as it is now, to be kept."""
+        """The record of the group's present state."""
         return group_record(group.group_id, group.to_record(group.assignments()), self.clock.now_ms())

@@ -1,6 +1,6 @@
 """The record of a classic group in `__consumer_offsets`, in Kafka's format (type 2): the group with its members.
 
-A null value is a tombstone: the group is gone. Sans-IO.
+A null value is a tombstone: the group was deleted. Sans-IO.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GROUP_VERSION = 3
 
 
 def group_record(group_id: str, value: GroupMetadataValue | None, now_ms: int) -> NewRecord:
-    """A classic group as it is now, or with None its tombstone."""
+    """The record of a classic group; its tombstone if `value` is None."""
     encoded = None if value is None else with_prefix(GROUP_VERSION, value, GROUP_VERSION)
     return NewRecord(group_key(group_id), encoded, now_ms)
 
@@ -27,7 +27,7 @@ def group_key(group_id: str) -> bytes:
 
 
 def read_group_key(key: bytes) -> str | None:
-    """The group's name; None for a record of another type. Raises `DecodeError`."""
+    """The group id; None for a record of another type. Raises `DecodeError`."""
     if prefix_of(key) != GROUP_TYPE:
         return None
     read: GroupMetadataKey = decode(GroupMetadataKey, 0, key, PREFIX_SIZE)[0]
@@ -35,7 +35,7 @@ def read_group_key(key: bytes) -> str | None:
 
 
 def read_group(value: bytes) -> GroupMetadataValue:
-    """A classic group's value. Raises `DecodeError`."""
+    """The value of a classic group's record, decoded. Raises `DecodeError`."""
     version = prefix_of(value)
     check_version(GroupMetadataValue, version)
     read: GroupMetadataValue = decode(GroupMetadataValue, version, value, PREFIX_SIZE)[0]

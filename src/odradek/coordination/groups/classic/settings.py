@@ -1,4 +1,4 @@
-"""The settings that the rules of classic groups depend on, read once."""
+"""The broker settings that the rules of classic groups depend on, read once at the start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from odradek.config.layers import BrokerConfig
 
 
 class ClassicSettings(NamedTuple):
-    """Kafka's names, but for those that begin with `odradek.`."""
+    """The values of these settings. `of` names each setting."""
 
     min_session_timeout_ms: int
     max_session_timeout_ms: int
