@@ -396,8 +396,9 @@ class Pipeline:
         """A request has been carried out in turns."""
         self.awaited.discard(done)
         if self.ended:
-            if not done.cancelled():
-                done.exception()
+            # It may have begun to wait just before the connection was lost.
+            if not done.cancelled() and done.exception() is None and isinstance(done.result(), asyncio.Future):
+                done.result().cancel()
             return
         started.is_starting = False
         try:
