@@ -365,7 +365,7 @@ class Server:
         return self.watching
 
     async def _expire_producers(self) -> None:
-        self.partitions.expire_producers(self.config.integer("producer.id.expiration.ms"))
+        await self.partitions.expire_producers(self.config.integer("producer.id.expiration.ms"))
 
     # --- stop ----------------------------------------------------------------------------------------------------
 

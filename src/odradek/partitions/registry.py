@@ -27,6 +27,8 @@ log = get_logger("odradek.partitions")
 
 # Logs opened concurrently when a broker starts; the disk work runs in the engine's threads.
 OPEN_AT_ONCE = 64
+# Partitions that the periodic work looks at in one turn of the event loop, where none of them waits: 1 ms or less.
+LOOKS_A_TURN = 200
 
 
 class Topic:
@@ -150,9 +152,13 @@ class Partitions:
 
     async def _retain(self) -> None:
         now_ms = self.ages.now_ms()
+        looks = 0
         for topic in list(self.topics.values()):
             guards = self._guards_of(topic)
             for partition in list(topic.partitions):
+                looks += 1
+                if looks % LOOKS_A_TURN == 0:
+                    await asyncio.sleep(0)
                 try:
                     freed = await partition.retain(now_ms, guards.get(partition.identity.partition))
                 except (LogFailure, OSError) as failure:
@@ -166,7 +172,12 @@ class Partitions:
     async def look_at_guards(self) -> None:
         """Applies the guards that may refuse appends: decides for each partition whether they do from now on."""
         now_ms = self.ages.now_ms()
+        looks = 0
         for topic in list(self.topics.values()):
+            looks += len(topic.partitions)
+            if looks >= LOOKS_A_TURN:
+                looks = 0
+                await asyncio.sleep(0)
             config = topic.config
             if not (config.guard_groups and config.guard_on_limit == "block") and not any(
                 partition.identity in self.counters.blocked for partition in topic.partitions
@@ -174,6 +185,10 @@ class Partitions:
                 continue
             guards = self._guards_of(topic)
             for partition in list(topic.partitions):
+                looks += 1
+                if looks >= LOOKS_A_TURN:
+                    looks = 0
+                    await asyncio.sleep(0)
                 try:
                     await partition.look_at_guard(now_ms, guards.get(partition.identity.partition))
                 except (LogFailure, OSError) as failure:
@@ -208,10 +223,12 @@ class Partitions:
         await self.retain()
         self.engine.free_now()
 
-    def expire_producers(self, expiration_ms: int) -> None:
+    async def expire_producers(self, expiration_ms: int) -> None:
         """Forgets the producers of all partitions that have not written for `expiration_ms`."""
         now_ms = self.ages.now_ms()
-        for partition in self:
+        for looks, partition in enumerate(self, 1):
+            if looks % LOOKS_A_TURN == 0:
+                await asyncio.sleep(0)
             partition.expire_producers(now_ms, expiration_ms)
 
     async def close(self) -> None:

@@ -168,44 +168,39 @@ class Flusher(Generic[L]):
 
     def _begin(self) -> None:
         wanted, self._wanted = self._wanted, {}
-        if len(wanted) <= LOGS_AT_ONCE:
-            self._take(wanted)
-            self._start()
-        else:
+        if len(wanted) > LOGS_AT_ONCE:
             self._take_in_turns(list(wanted))
+            return
+        self._take(wanted)
 
     def _take_in_turns(self, left: list[L]) -> None:
-        self._take(left[:LOGS_AT_ONCE])
-        if len(left) > LOGS_AT_ONCE:
+        is_last = len(left) <= LOGS_AT_ONCE
+        self._take(left[:LOGS_AT_ONCE], is_last)
+        if not is_last:
             self._loop.call_soon(self._take_in_turns, left[LOGS_AT_ONCE:])
-        else:
-            self._start()
 
-    def _take(self, logs: Iterable[L]) -> None:
-        """Takes logs into the round that begins."""
+    def _take(self, logs: Iterable[L], is_last: bool = True) -> None:
+        """Takes logs into the round, and starts it with the last ones."""
         jobs = self._running
+        files = 0
         for log in logs:
             job = log.begin_flush()
             if job is not None:
                 jobs[log] = job
-                self._running_files += len(job.fds)
-
-    def _start(self) -> None:
-        jobs = self._running
+                files += len(job.fds)
+        self._running_files += files
+        if not is_last:
+            return
         if not jobs:
-            self._begin_next()
+            self._scheduled = bool(self._wanted)
+            if self._scheduled:
+                self._loop.call_soon(self._begin)
             return
         self._began = self._now()
         if self._begin_in_kernel(jobs):
             return
         round_ = self.workers.run(run_round, self._disk, list(jobs.values()), self._any_fd(), self._syncfs_files)
         round_.add_done_callback(self._end_of_thread)
-
-    def _begin_next(self) -> None:
-        if self._wanted:
-            self._begin()
-        else:
-            self._scheduled = False
 
     def _begin_in_kernel(self, jobs: dict[L, Job]) -> bool:
         """Begins the round in the kernel, if it only syncs files and few enough of them; else returns False."""
@@ -254,39 +249,39 @@ class Flusher(Generic[L]):
         jobs = self._running
         if failure is None and len(jobs) > LOGS_AT_ONCE:
             self._tell_in_turns(list(jobs.items()))
+        else:
+            self._tell_last(jobs.items(), failure)
+
+    def _tell_in_turns(self, left: list[tuple[L, Job]]) -> None:
+        if len(left) <= LOGS_AT_ONCE:
+            self._tell_last(left, None)
             return
-        self._tell(jobs.items(), failure)
+        for log, job in left[:LOGS_AT_ONCE]:
+            self._running_files -= len(job.fds)
+            log.end_flush(job.error, job.unwritten)
+        self._loop.call_soon(self._tell_in_turns, left[LOGS_AT_ONCE:])
+
+    def _tell_last(self, ended: Iterable[tuple[L, Job]], failure: OSError | None) -> None:
+        """Tells the last logs of a round, and does in the same turn what comes at its end: whoever waited for the last
+        log may close the flusher."""
+        jobs, self._running = self._running, {}
+        self._running_files = 0
+        for log, job in ended:
+            log.end_flush(failure or job.error, job.unwritten)
         if failure is not None:
             for log in list(self._wanted):
                 log.end_flush(failure)
             # syncfs has reported its error and would not report it again; the files' descriptors still will.
             self._syncfs_files = INT_MAX
-        self._conclude(failure)
-
-    def _tell_in_turns(self, left: list[tuple[L, Job]]) -> None:
-        self._tell(left[:LOGS_AT_ONCE])
-        if len(left) > LOGS_AT_ONCE:
-            self._loop.call_soon(self._tell_in_turns, left[LOGS_AT_ONCE:])
-        else:
-            # In this turn: whoever waited for the last of them may close the flusher.
-            self._conclude()
-
-    def _tell(self, ended: Iterable[tuple[L, Job]], failure: OSError | None = None) -> None:
-        for log, job in ended:
-            self._running_files -= len(job.fds)
-            log.end_flush(failure or job.error, job.unwritten)
-
-    def _conclude(self, failure: OSError | None = None) -> None:
-        """All logs know how the round has ended."""
-        jobs, self._running = self._running, {}
-        if failure is not None:
             self.counters.flush_failures += 1
-        elif any(job.error is not None for job in jobs.values()):
-            self.counters.flush_failures += 1
-            self._on_flushed([log for log, job in jobs.items() if job.error is None])
         else:
-            self._on_flushed(jobs)
-        self._begin_next()
+            flushed = [log for log, job in jobs.items() if job.error is None]
+            self.counters.flush_failures += len(flushed) < len(jobs)
+            self._on_flushed(flushed)
+        if self._wanted:
+            self._begin()
+        else:
+            self._scheduled = False
 
     def close(self) -> None:
         """Closes the thread and the io_uring. No round may be running."""

@@ -9,6 +9,7 @@ a number in a text file.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
@@ -189,8 +190,11 @@ class LogStates:
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
-    def checkpoint_contents(self) -> dict[str, bytes]:
-        """The contents of the checkpoints by file name."""
+    async def checkpoint_offsets(self) -> dict[str, dict[Partition, int]]:
+        """The offsets that the checkpoints are to contain, by file name."""
+        for _ in range(0, len(self._flushed_logs), LOGS_AT_ONCE):
+            self.take_flushed(LOGS_AT_ONCE)
+            await asyncio.sleep(0)
         self.take_flushed()  # the checkpoints must not claim more than the flushed offsets
         recovery_points: dict[Partition, int] = {}
         start_offsets: dict[Partition, int] = {}
@@ -204,10 +208,9 @@ class LogStates:
             if state.start_offset > 0:
                 start_offsets[key] = state.start_offset
         return {
-            checkpoints.RECOVERY_POINTS: checkpoints.format_offsets(recovery_points),
-            checkpoints.LOG_STARTS: checkpoints.format_offsets(start_offsets),
-            checkpoints.HIGH_WATERMARKS: checkpoints.format_offsets(high_watermarks),
-            checkpoints.CLEANER_OFFSETS: b"",
+            checkpoints.RECOVERY_POINTS: recovery_points,
+            checkpoints.LOG_STARTS: start_offsets,
+            checkpoints.HIGH_WATERMARKS: high_watermarks,
         }
 
     def note_first(self, log: LocalLog, offset: int) -> Callable[[], None]:
