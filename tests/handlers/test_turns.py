@@ -118,6 +118,30 @@ def test_whose_answer_will_be_long_goes_on_later_however_quick_it_was() -> None:
         assert isinstance(begun, InTurns) and not begun.done()
         assert await begun == "q"
 
+
+def test_what_waits_for_a_future_takes_no_turns_until_it_is_done() -> None:
+    async def run() -> None:
+        work = Work()
+        wanted: list[asyncio.Future[None]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
+
+        def waiting() -> Generator[asyncio.Future[None] | None, None, str]:
+            for future in wanted:
+                yield from work.steps("x", 15)
+                yield future
+            return "x"
+
+        late, other = work.turns.begin(waiting()), work.turns.begin(work.steps("a", 50))
+        assert isinstance(late, InTurns) and isinstance(other, InTurns)
+        assert await other == "a"
+        assert work.done.count("x") == 15 and not late.done()
+        wanted[0].set_result(None)
+        begun = work.turns.begin(work.steps("b", 50))
+        assert isinstance(begun, InTurns)
+        assert await begun == "b"
+        assert work.done.count("x") == 30 and not late.done()
+        wanted[1].set_result(None)
+        assert await late == "x"
+
     asyncio.run(run())
 
 
@@ -128,5 +152,28 @@ def test_a_task_waits_for_its_steps() -> None:
         others = asyncio.ensure_future(work.turns.run(work.steps("b", 35)))
         assert await work.turns.run(work.steps("c", 5)) == "c"
         assert await others == "b"
+
+
+def test_what_is_cancelled_while_it_waits_ends_when_that_is_done() -> None:
+    async def run() -> None:
+        work = Work()
+        wanted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ended: list[str] = []
+
+        def waiting() -> Generator[asyncio.Future[None], None, str]:
+            try:
+                yield wanted
+                ended.append("whole")
+            finally:
+                ended.append("closed")
+            return "x"
+
+        late = work.turns.begin(waiting())
+        assert isinstance(late, InTurns)
+        late.cancel()
+        wanted.set_result(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert ended == ["closed"]
 
     asyncio.run(run())

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from odradek.network.frames import DIRECT_BYTES, FRAME_FIRST_BYTES, RECEIVE_BYTES, Frames
+from odradek.network.frames import DIRECT_BYTES, FRAME_FIRST_BYTES, FRAME_STEP_BYTES, RECEIVE_BYTES, Frames
 
 LIMIT_BYTES = 1_000_000
 
@@ -62,3 +62,21 @@ def test_what_is_abandoned_is_told() -> None:
     assert receive(frames, frame(100, random.Random(2))[:50], random.Random(2), 7) == []
     assert frames.held_bytes == 50
     assert frames.abandon() == 50 and frames.held_bytes == 0
+
+
+def test_a_large_frame_grows_by_a_bounded_step() -> None:
+    """Each step stops the event loop: twice as much as is here took 25 ms at 64 MB."""
+    size = 10 * FRAME_STEP_BYTES
+    receive = memoryview(bytearray(RECEIVE_BYTES))
+    frames = Frames(receive, size)
+    frames.buffer()[:4] = struct.pack(">i", size)
+    assert frames.received(4) == []
+    grown, requests, rest = 0, [], size
+    while rest:
+        count = min(len(frames.buffer()), RECEIVE_BYTES, rest)
+        requests = frames.received(count)
+        rest -= count
+        if frames.unfinished is not None:
+            assert len(frames.unfinished) - grown <= FRAME_STEP_BYTES
+            grown = len(frames.unfinished)
+    assert [len(request) for request in requests] == [size + 4]

@@ -1,17 +1,19 @@
 """DeleteRecords (API key 21), versions 0-2.
 
-Card: moves a partition's log start offset; -1 means to the high watermark (KIP-107). An offset above that is refused
-with OFFSET_OUT_OF_RANGE, one below the log start changes nothing. Answered when the new log start offset is durable.
+Card: moves a partition's start; -1 means up to the high watermark (KIP-107). An offset above it is refused with
+OFFSET_OUT_OF_RANGE, one below the start changes nothing. Answered when the new start is durable. Of a partition that is
+named twice the last offset counts.
 - Internal topics keep their records (INVALID_TOPIC_EXCEPTION), and so does a topic whose `cleanup.policy` is only
   `compact` (POLICY_VIOLATION).
 """
 
 from __future__ import annotations
 
-import asyncio
+from typing import NamedTuple
 
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import RequestContext
+from odradek.handlers.context import RequestContext, Steps
+from odradek.handlers.turns import side_by_side
 from odradek.internal_topics import check_delete_records
 from odradek.partitions.partition import Partition
 from odradek.protocol.messages.delete_records import (
@@ -21,26 +23,37 @@ from odradek.protocol.messages.delete_records import (
     DeleteRecordsTopicResult,
 )
 
+# Partitions that are looked at in one step of a long request.
+PARTITIONS_A_STEP = 200
 
-async def handle(request: DeleteRecordsRequest, context: RequestContext) -> DeleteRecordsResponse:
-    """Moves the log start offsets of all partitions concurrently."""
-    response = DeleteRecordsResponse()
-    work = []
+
+def handle(request: DeleteRecordsRequest, context: RequestContext) -> Steps:
+    """Moves the starts of the partitions side by side."""
+    offsets: dict[str, dict[int, int]] = {}
     for topic in request.topics:
-        results = DeleteRecordsTopicResult(name=topic.name)
-        response.topics.append(results)
+        of_topic = offsets.setdefault(topic.name, {})
         for wanted in topic.partitions:
-            result = DeleteRecordsPartitionResult(partition_index=wanted.partition_index, low_watermark=-1)
+            of_topic[wanted.partition_index] = wanted.offset
+        yield
+    response = DeleteRecordsResponse()
+    work: list[_Deletion] = []
+    for name, of_topic in offsets.items():
+        results = DeleteRecordsTopicResult(name=name)
+        response.topics.append(results)
+        for number, (index, offset) in enumerate(of_topic.items(), 1):
+            result = DeleteRecordsPartitionResult(partition_index=index, low_watermark=-1)
             results.partitions.append(result)
-            partition = context.broker.partitions.get(topic.name, wanted.partition_index)
+            partition = context.broker.partitions.get(name, index)
             if partition is None:
                 result.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            elif refusal := check_delete_records(topic.name):
+            elif refusal := check_delete_records(name):
                 result.error_code = refusal
             else:
-                work.append(_delete(partition, wanted.offset, result))
-    await asyncio.gather(*work)
-    return response
+                work.append(_Deletion(partition, offset, result))
+            if number % PARTITIONS_A_STEP == 0:
+                yield
+        yield
+    return _delete_all(work, response)
 
 
 def refused(request: DeleteRecordsRequest, code: ErrorCode, version: int) -> DeleteRecordsResponse:
@@ -61,8 +74,20 @@ def refused(request: DeleteRecordsRequest, code: ErrorCode, version: int) -> Del
     )
 
 
-async def _delete(partition: Partition, offset: int, result: DeleteRecordsPartitionResult) -> None:
-    try:
-        result.low_watermark = await partition.delete_records(offset)
-    except KafkaError as error:
-        result.error_code = error.code
+class _Deletion(NamedTuple):
+    """A start that moves."""
+
+    partition: Partition
+    offset: int
+    result: DeleteRecordsPartitionResult
+
+    async def run(self) -> None:
+        try:
+            self.result.low_watermark = await self.partition.delete_records(self.offset)
+        except KafkaError as error:
+            self.result.error_code = error.code
+
+
+async def _delete_all(work: list[_Deletion], response: DeleteRecordsResponse) -> DeleteRecordsResponse:
+    await side_by_side([deletion.run for deletion in work])
+    return response

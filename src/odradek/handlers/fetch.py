@@ -21,11 +21,12 @@ from typing import Any
 
 from odradek.config.bounds import INT_MAX
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import BrokerParts, RequestContext
-from odradek.handlers.fetch_sessions import TOPIC_ID_SINCE, CachedPartition, FetchContext
+from odradek.handlers import turns
+from odradek.handlers.context import BrokerParts, RequestContext, Steps
+from odradek.handlers.fetch_sessions import TOPIC_ID_SINCE, CachedPartition, FetchContext, gather_in_turns
 from odradek.handlers.topics import find_topic, unknown
 from odradek.partitions.counters import Traffic
-from odradek.partitions.parked_fetches import ParkedFetch, Parking
+from odradek.partitions.parked_fetches import ParkedFetch
 from odradek.partitions.partition import Partition
 from odradek.protocol.fields import Buffer
 from odradek.protocol.messages.fetch import (
@@ -40,17 +41,36 @@ from odradek.protocol.messages.fetch import (
 from odradek.records.batch import HEADER_BYTES, read_header
 
 ZSTD_SINCE = 10
+# A request that reads more partitions is carried out in turns; so many are looked at in one step, which takes 0.1 to 1
+# ms.
+PARTITIONS_AT_ONCE = 200
+PARTITIONS_A_STEP = 20
 READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
 
-def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse]:
+def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse] | Steps:
     """Reads what is asked; waits for more where there is too little."""
+    asked = 0
+    for topic in request.topics:
+        asked += len(topic.partitions)
+    if asked > PARTITIONS_AT_ONCE:
+        return _handle_in_turns(request, context)
     broker = context.broker
     try:
         fetch = broker.fetch_sessions.begin(request, context.api_version, broker.clock.monotonic())
     except KafkaError as error:
         return FetchResponse(error_code=error.code)
     return _Fetch(request, context, fetch).begin()
+
+
+def _handle_in_turns(request: FetchRequest, context: RequestContext) -> Steps:
+    broker, version = context.broker, context.api_version
+    asked = yield from gather_in_turns(request, version)
+    try:
+        fetch = broker.fetch_sessions.begin(request, version, broker.clock.monotonic(), asked)
+    except KafkaError as error:
+        return FetchResponse(error_code=error.code)
+    return (yield from _Fetch(request, context, fetch).begin_in_turns())
 
 
 def refused(request: FetchRequest, code: ErrorCode, version: int) -> FetchResponse:
@@ -73,9 +93,9 @@ def refused(request: FetchRequest, code: ErrorCode, version: int) -> FetchRespon
 
 class _Look:
     """What one pass over the partitions gave: the answers in order, their bytes and whose they are, whether something
-    cannot wait."""
+    cannot wait, or came from the disk."""
 
-    __slots__ = ("answers", "left", "max_bytes", "read", "total", "urgent")
+    __slots__ = ("answers", "from_disk", "left", "max_bytes", "read", "total", "urgent")
 
     def __init__(self, max_bytes: int) -> None:
         self.answers: list[PartitionData] = []
@@ -84,6 +104,7 @@ class _Look:
         self.max_bytes = max_bytes
         self.left = max_bytes
         self.urgent = False
+        self.from_disk = False
 
     def add(self, answer: PartitionData, records: list[Buffer], partition: Partition | None) -> None:
         size = sum(map(len, records))
@@ -112,7 +133,9 @@ class _Fetch:
         self.parked: ParkedFetch | None = None
         self.response: asyncio.Future[FetchResponse] | None = None
 
-    def begin(self) -> FetchResponse | Awaitable[FetchResponse]:
+    def begin(self) -> FetchResponse | Awaitable[FetchResponse] | Steps:
+        if len(self.fetch.partitions) > PARTITIONS_AT_ONCE:
+            return self.begin_in_turns()
         look = self._look()
         if not isinstance(look, _Look):
             return self._slow(look)
@@ -120,10 +143,19 @@ class _Fetch:
             return self._respond(look)
         wait_s = self.request.max_wait_ms / 1000
         self.deadline = self.broker.clock.monotonic() + wait_s
-        self.response = asyncio.get_running_loop().create_future()
-        self.response.add_done_callback(self._abandoned)
-        self._park(look, wait_s)
-        return self.response
+        return self._begin_to_wait(self._park_everywhere(look), look, wait_s)
+
+    def begin_in_turns(self) -> Steps:
+        """`begin`, for many partitions: it is parked on each as soon as that has been looked at, so that what comes
+        while the others are looked at is not missed."""
+        wait_s = max(0, self.request.max_wait_ms) / 1000
+        self.deadline = self.broker.clock.monotonic() + wait_s
+        parked = self._new_parked()
+        look = yield from self._look_in_turns(parked)
+        if look.from_disk or self._enough(look):
+            parked.cancel()
+            return (yield from self._respond_in_turns(look))
+        return self._begin_to_wait(parked, look, wait_s)
 
     def _enough(self, look: _Look) -> bool:
         return (
@@ -135,32 +167,46 @@ class _Fetch:
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
-    def _park(self, look: _Look, wait_s: float) -> None:
-        places: list[tuple[Parking, int]] = []
+    def _new_parked(self) -> ParkedFetch:
+        return ParkedFetch(self.broker.partitions.ready_fetches, self.request.isolation_level == READ_COMMITTED)
+
+    def _park_everywhere(self, look: _Look) -> ParkedFetch:
+        parked = self._new_parked()
         for cached, answer in zip(self.fetch.partitions, look.answers, strict=True):
             partition = self._find(cached)
             assert partition is not None  # an unknown one is answered at once
-            room_bytes = INT_MAX  # while there is nothing: the first batch comes whole, whatever its size
-            if look.total:
-                room_bytes = max(0, cached.request.partition_max_bytes - _size(answer))
-            places.append((partition.progress.parking, room_bytes))
-        partitions = self.broker.partitions
-        self.parked = ParkedFetch(
-            self.broker.scheduler,
-            partitions.ready_fetches,
-            places,
-            max(1, self.min_bytes - look.total),
-            self.request.isolation_level == READ_COMMITTED,
-            wait_s,
-            self._ready,
-        )
-        partitions.counters.parked_fetches += 1
+            self._park(parked, partition, cached, answer, look)
+        return parked
+
+    def _park(
+        self, parked: ParkedFetch, partition: Partition, cached: CachedPartition, answer: PartitionData, look: _Look
+    ) -> None:
+        room_bytes = INT_MAX  # while there is nothing: the first batch comes whole, whatever its size
+        if look.total:
+            room_bytes = max(0, cached.request.partition_max_bytes - _size(answer))
+        parked.park(partition.progress.parking, room_bytes)
+
+    def _begin_to_wait(self, parked: ParkedFetch, look: _Look, wait_s: float) -> asyncio.Future[FetchResponse]:
+        self.response = asyncio.get_running_loop().create_future()
+        self.response.add_done_callback(self._abandoned)
+        self._wait(parked, look, wait_s)
+        return self.response
+
+    def _wait(self, parked: ParkedFetch, look: _Look, wait_s: float) -> None:
+        self.parked = parked
+        parked.wait(self.broker.scheduler, max(1, self.min_bytes - look.total), wait_s, self._ready)
+        self.broker.partitions.counters.parked_fetches += 1
 
     def _ready(self, expired: bool) -> None:
         assert self.response is not None
         self.parked = None
         self.broker.partitions.counters.parked_fetches -= 1
         if self.response.done():
+            return
+        task: asyncio.Future[FetchResponse | None]
+        if len(self.fetch.partitions) > PARTITIONS_AT_ONCE:
+            task = asyncio.ensure_future(self._look_again_in_turns(expired))
+            task.add_done_callback(self._relay)
             return
         look = self._look()
         if not isinstance(look, _Look):
@@ -170,16 +216,28 @@ class _Fetch:
         elif expired or self._enough(look):
             self.response.set_result(self._respond(look))
         else:
-            self._park(look, max(0.0, self.deadline - self.broker.clock.monotonic()))
+            wait_s = max(0.0, self.deadline - self.broker.clock.monotonic())
+            self._wait(self._park_everywhere(look), look, wait_s)
 
-    def _relay(self, task: asyncio.Future[FetchResponse]) -> None:
+    async def _look_again_in_turns(self, expired: bool) -> FetchResponse | None:
+        """The response; None where it waits on."""
+        assert self.response is not None
+        run, parked = self.broker.turns.run, self._new_parked()
+        look = await run(self._look_in_turns(parked))
+        if not (self.response.done() or expired or look.from_disk or self._enough(look)):
+            self._wait(parked, look, max(0.0, self.deadline - self.broker.clock.monotonic()))
+            return None
+        parked.cancel()
+        return None if self.response.done() else await run(self._respond_in_turns(look))
+
+    def _relay(self, task: asyncio.Future[FetchResponse | None]) -> None:
         assert self.response is not None
         if self.response.done():
             task.exception()
         elif (error := task.exception()) is not None:
             self.response.set_exception(error)
-        else:
-            self.response.set_result(task.result())
+        elif (response := task.result()) is not None:
+            self.response.set_result(response)
 
     def _abandoned(self, response: asyncio.Future[FetchResponse]) -> None:
         """Cancels the parked fetch, because the connection is gone."""
@@ -200,6 +258,32 @@ class _Fetch:
             if not isinstance(records, list):
                 return self._look_on(look, position, answer, records, self._reserve(look, position))
             look.add(answer, records, partition)
+        return look
+
+    def _look_in_turns(self, parked: ParkedFetch) -> turns.Steps[_Look]:
+        """`_look`, in turns, and waiting for the disk where it must. Parks the fetch on what it has looked at, for as
+        long as it is one that has to wait."""
+        look = _Look(min(self.max_bytes, self.broker.unread_responses.room_bytes))
+        reserved_bytes = self._reserve(look, 0)
+        try:
+            for position, cached in enumerate(self.fetch.partitions):
+                if position % PARTITIONS_A_STEP == PARTITIONS_A_STEP - 1:
+                    yield
+                partition = self._find(cached)
+                answer, found = self._read(cached, partition, look)
+                if not isinstance(found, list):
+                    reading = asyncio.ensure_future(self._wait_for_disk(position, answer, found))
+                    yield reading
+                    answer, found = reading.result()
+                    look.from_disk = True
+                look.add(answer, found, partition)
+                if partition is not None and not (look.from_disk or self._enough(look)):
+                    self._park(parked, partition, cached, answer, look)
+        except BaseException:
+            parked.cancel()
+            raise
+        finally:
+            self.broker.unread_responses.change(-reserved_bytes)
         return look
 
     def _reserve(self, look: _Look, position: int) -> int:
@@ -308,12 +392,30 @@ class _Fetch:
     # --- the response --------------------------------------------------------------------------------------------
 
     def _respond(self, look: _Look) -> FetchResponse:
+        topics: list[FetchableTopicResponse] = []
+        self._tell(topics, self.fetch.partitions, look.answers)
+        return self._response(look, topics)
+
+    def _respond_in_turns(self, look: _Look) -> turns.Steps[FetchResponse]:
+        topics: list[FetchableTopicResponse] = []
+        for first in range(0, len(look.answers), PARTITIONS_AT_ONCE):
+            some = slice(first, first + PARTITIONS_AT_ONCE)
+            self._tell(topics, self.fetch.partitions[some], look.answers[some])
+            yield
+        return self._response(look, topics)
+
+    def _response(self, look: _Look, topics: list[FetchableTopicResponse]) -> FetchResponse:
         for traffic, size in look.read:
             traffic.fetched_bytes += size
+        return FetchResponse(session_id=self.fetch.session_id, responses=topics)
+
+    def _tell(
+        self, topics: list[FetchableTopicResponse], partitions: list[CachedPartition], answers: list[PartitionData]
+    ) -> None:
+        """Adds to the response's topics what must be told of these partitions."""
         session = self.fetch.session
-        topics: list[FetchableTopicResponse] = []
-        current: Any = None
-        for cached, answer in zip(self.fetch.partitions, look.answers, strict=True):
+        current: Any = topics[-1] if topics else None
+        for cached, answer in zip(partitions, answers, strict=True):
             key = cached.key
             if session is not None:
                 tell = cached.must_tell(answer)
@@ -326,7 +428,6 @@ class _Fetch:
                 current = FetchableTopicResponse(topic=key.topic, topic_id=key.topic_id)
                 topics.append(current)
             current.partitions.append(answer)
-        return FetchResponse(session_id=self.fetch.session_id, responses=topics)
 
 
 def _size(answer: PartitionData) -> int:

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.turns import Steps
 from odradek.protocol.fields import ZERO_UUID
 from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, PartitionData
 
@@ -26,6 +27,8 @@ INITIAL_EPOCH = 0
 INVALID_SESSION_ID = 0
 MAX_EPOCH = 2**31 - 1
 TOPIC_ID_SINCE = 13
+# Partitions of a long request that are gathered in one step.
+GATHERED_A_STEP = 200
 
 
 class SessionKey(NamedTuple):
@@ -66,6 +69,10 @@ class CachedPartition:
         )
 
 
+Asked = OrderedDict[SessionKey, CachedPartition]
+"""The partitions of a request, in their order."""
+
+
 class FetchSession:
     """One session. `partitions` is in the order in which they are read: partitions that returned data move to the end,
     so that full responses do not starve the others."""
@@ -77,7 +84,7 @@ class FetchSession:
         self.by_id = by_id
         self.epoch = INITIAL_EPOCH
         self.last_used = 0.0
-        self.partitions: OrderedDict[SessionKey, CachedPartition] = OrderedDict()
+        self.partitions: Asked = OrderedDict()
 
 
 class FetchContext(NamedTuple):
@@ -103,14 +110,15 @@ class FetchSessions:
         # Least recently used first.
         self.sessions: OrderedDict[int, FetchSession] = OrderedDict()
 
-    def begin(self, request: FetchRequest, version: int, now: float) -> FetchContext:
-        """Applies a request. Raises `KafkaError`: FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH or
-        FETCH_SESSION_TOPIC_ID_ERROR, upon which the client begins anew."""
+    def begin(self, request: FetchRequest, version: int, now: float, asked: Asked | None = None) -> FetchContext:
+        """Applies a request; `asked` is what `gather_in_turns` has made of it. Raises `KafkaError`:
+        FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH or FETCH_SESSION_TOPIC_ID_ERROR, upon which the client
+        begins anew."""
         by_id = version >= TOPIC_ID_SINCE
         if request.session_epoch in (FINAL_EPOCH, INITIAL_EPOCH):
             if request.session_id != INVALID_SESSION_ID:
                 self.sessions.pop(request.session_id, None)
-            partitions = _asked(request, by_id)
+            partitions = _gather(request, by_id) if asked is None else asked
             session = None
             if request.session_epoch == INITIAL_EPOCH and partitions:
                 session = self._create(by_id, partitions, now)
@@ -122,12 +130,12 @@ class FetchSessions:
             raise KafkaError(ErrorCode.INVALID_FETCH_SESSION_EPOCH)
         if session.by_id != by_id:
             raise KafkaError(ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
-        for key, asked in _asked(request, by_id).items():
+        for key, wanted in (_gather(request, by_id) if asked is None else asked).items():
             cached = session.partitions.get(key)
             if cached is None:
-                session.partitions[key] = asked
+                session.partitions[key] = wanted
             else:
-                cached.request = asked.request
+                cached.request = wanted.request
         for topic in request.forgotten_topics_data:
             for partition in topic.partitions:
                 session.partitions.pop(SessionKey(topic.topic, topic.topic_id, partition), None)
@@ -136,9 +144,7 @@ class FetchSessions:
         self.sessions.move_to_end(session.session_id)
         return FetchContext(list(session.partitions.values()), session, True)
 
-    def _create(
-        self, by_id: bool, partitions: OrderedDict[SessionKey, CachedPartition], now: float
-    ) -> FetchSession | None:
+    def _create(self, by_id: bool, partitions: Asked, now: float) -> FetchSession | None:
         if len(self.sessions) >= self.slots:
             oldest = next(iter(self.sessions.values()), None)
             if oldest is None or now - oldest.last_used < self.eviction_s:
@@ -155,8 +161,23 @@ class FetchSessions:
         return session
 
 
-def _asked(request: FetchRequest, by_id: bool) -> OrderedDict[SessionKey, CachedPartition]:
-    out: OrderedDict[SessionKey, CachedPartition] = OrderedDict()
+def gather_in_turns(request: FetchRequest, version: int) -> Steps[Asked]:
+    """The partitions that a long request names; of one that it names twice, what it asks last, as Kafka takes it."""
+    out: Asked = OrderedDict()
+    by_id = version >= TOPIC_ID_SINCE
+    for topic in request.topics:
+        name, topic_id = ("", topic.topic_id) if by_id else (topic.topic, ZERO_UUID)
+        for first in range(0, len(topic.partitions), GATHERED_A_STEP):
+            for partition in topic.partitions[first : first + GATHERED_A_STEP]:
+                key = SessionKey(name, topic_id, partition.partition)
+                out[key] = CachedPartition(key, partition)
+            yield
+    return out
+
+
+def _gather(request: FetchRequest, by_id: bool) -> Asked:
+    """As `gather_in_turns`, at once."""
+    out: Asked = OrderedDict()
     for topic in request.topics:
         name, topic_id = ("", topic.topic_id) if by_id else (topic.topic, ZERO_UUID)
         for partition in topic.partitions:

@@ -10,7 +10,8 @@ Card:
 - The partition of a transactional batch (3) must be in its producer's transaction: from version 12 on the batch adds it
   (KIP-890), before that the coordinator is asked whether it was added; if not, INVALID_TXN_STATE.
 
-Order: batches are appended before `handle` returns, in the order of arrival; only their acknowledgement waits.
+Order: batches are appended in the order of arrival, those of a long request in turns (`turns.py`), between which other
+connections' batches come. Only their acknowledgement waits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, BrokerParts, RequestContext
+from odradek.handlers.context import CLOSE_CONNECTION, NO_RESPONSE, Answer, BrokerParts, RequestContext, Steps
 from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import find_topic, unknown
 from odradek.internal_topics import INTERNAL_TOPICS, check_produce
@@ -40,6 +41,9 @@ TOPIC_ID_SINCE = 13
 ABORTABLE_SINCE = 11
 IMPLICIT_SINCE = 12
 ZSTD_SINCE = 7
+# Between two steps of a long request: so many bytes of batches, and each batch counts like this many more.
+STEP_COST = 65_536
+BATCH_COST = 8_192
 _CODEC_POSITION = 22  # of a batch: the low byte of its attributes
 _ZSTD = 4
 _RETRIABLE = (
@@ -50,17 +54,38 @@ _RETRIABLE = (
 )
 
 
-def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
+def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitable[Answer] | Steps:
     """Appends every batch and answers, or waits for what `acks` asks."""
+    steps = _append_all(request, context)
+    try:
+        waits_for = next(steps)
+    except StopIteration as end:
+        return cast("Answer | Awaitable[Answer]", end.value)
+    return _go_on(waits_for, steps)
+
+
+def _go_on(waits_for: asyncio.Future[None] | None, steps: Steps) -> Steps:
+    yield waits_for
+    return (yield from steps)
+
+
+def _append_all(request: ProduceRequest, context: RequestContext) -> Steps:
     broker = context.broker
     by_id = context.api_version >= TOPIC_ID_SINCE
     acks = request.acks
     topics: list[TopicProduceResponse] = []
     settling = Settling(broker, acks, request.timeout_ms)
+    cost = 0
     for topic in request.topic_data:
         found = find_topic(broker.partitions, topic.name, topic.topic_id, by_id)
         answers: list[PartitionProduceResponse] = []
+        topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
         for data in topic.partition_data:
+            if cost >= STEP_COST:
+                cost = 0
+                # Also for the files of many partitions: beyond the bound they would be synced one by one.
+                yield None if broker.engine.has_room() else asyncio.ensure_future(broker.engine.room())
+                found = find_topic(broker.partitions, topic.name, topic.topic_id, by_id)
             answer = PartitionProduceResponse(index=data.index, base_offset=-1, log_start_offset=-1)
             answers.append(answer)
             result: Any = None
@@ -77,12 +102,13 @@ def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitab
                 result = AppendResult(refusal, message="the topic is the broker's own")
             else:
                 partition = found.partitions[data.index]
+                cost += len(data.records)
                 result = partition.append(
                     cast(Buffer, data.records),
                     None if request.transactional_id is None else _Admission(request, context, partition),
                 )
+            cost += BATCH_COST
             settling.settle(answer, result, partition)
-        topics.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=answers))
     return settling.answer(ProduceResponse(responses=topics))
 
 
@@ -145,9 +171,10 @@ class _Admission:
 
 class Settling:
     """Turns what became of each batch into its part of the response, and says when the response may leave: when what
-    it waits for (flushes and, on topics that look at records, appends) is done, or `timeout_ms` is over."""
+    it waits for (flushes and, on topics that look at records, appends) is done, or `timeout_ms` is over. Some of it may
+    be done before the last batch has come."""
 
-    __slots__ = ("_failed", "_response", "_result", "_waiting", "acks", "broker", "timeout_ms")
+    __slots__ = ("_broken", "_failed", "_response", "_result", "_waiting", "acks", "broker", "timeout_ms")
 
     def __init__(self, broker: BrokerParts, acks: int, timeout_ms: int) -> None:
         self.broker = broker
@@ -157,7 +184,8 @@ class Settling:
         # The answers that wait, by their future; most requests have one of each.
         self._waiting: dict[asyncio.Future[Any], list[PartitionProduceResponse]] | None = None
         self._response: ProduceResponse
-        self._result: asyncio.Future[Answer]
+        self._result: asyncio.Future[Answer] | None = None
+        self._broken: BaseException | None = None
 
     def settle(
         self,
@@ -179,12 +207,14 @@ class Settling:
     def answer(self, response: ProduceResponse) -> Answer | Awaitable[Answer]:
         """The handler's answer; called once `settle` has been called for every batch."""
         self._response = response
+        if self._broken is not None:
+            raise self._broken
         if not self._waiting:
             return self._acknowledge()
-        self._result = asyncio.get_running_loop().create_future()
+        result = self._result = asyncio.get_running_loop().create_future()
         if self.timeout_ms >= 0 and self.acks != 0:
-            self.broker.deadlines.add(self.timeout_ms, self._result, self._expire)
-        return self._result
+            self.broker.deadlines.add(self.timeout_ms, result, self._expire)
+        return result
 
     def _acknowledge(self) -> Answer:
         """The finished answer. Every response to a decoded Produce request passes here; `produce_alike.Written` has the
@@ -215,8 +245,10 @@ class Settling:
         if failure is None:
             self.settle(answer, done.result(), partition)
             self._finish()
+        # Our own mistake: it must end the connection, not leave the request open for ever.
+        elif self._result is None:
+            self._broken = failure
         elif not self._result.done():
-            # Our own mistake: it must end the connection, not leave the request open for ever.
             self._result.set_exception(failure)
 
     def _durable(self, durable: asyncio.Future[None]) -> None:
@@ -239,7 +271,7 @@ class Settling:
         self._finish()
 
     def _finish(self) -> None:
-        if not self._waiting and not self._result.done():
+        if not self._waiting and self._result is not None and not self._result.done():
             self._result.set_result(self._acknowledge())
 
 

@@ -3,7 +3,7 @@
 Role: the contract of such a handler, and who runs it. It is a generator function: it yields wherever others may have
 their turn, at best after each element, and returns its answer. `Turns` runs it until it has taken `TURN_S`; most are
 done by then, and nothing is different for them. The others go on in later turns of the event loop, one of them a turn,
-so that everybody else's requests are served between them.
+so that everybody else's requests are served between them. One that yields a future goes on when that is done.
 
 Invariants: while a request is in turns, its connection starts no other. Work that must be atomic (one batch of records,
 one change of metadata) has no `yield` inside. State that a handler has read before a `yield` may have changed after it.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
 
 R = TypeVar("R")
@@ -28,7 +28,10 @@ CROWDED_TURN_S = 0.0005
 LATER: Final = "later"
 # An answer with more bytes than this is long: encoding this many takes 2 to 4 ms.
 LONG_ANSWER_BYTES = 131_072
+# Work of one request that waits concurrently (mostly for the disk), and that begins in one turn of the loop.
+SIDE_BY_SIDE = 100
 Steps = Generator[Any, None, R]
+"""Yields None where others may have their turn, LATER, or a future that it waits for."""
 
 
 class InTurns(asyncio.Future[R]):
@@ -48,38 +51,57 @@ class Turns:
         until = self._now() + (CROWDED_TURN_S if self._queue else TURN_S)
         try:
             while True:
-                if next(steps) is LATER or self._now() >= until:
+                yielded = next(steps)
+                if yielded is not None or self._now() >= until:
                     break
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
-        loop = asyncio.get_running_loop()
-        future: InTurns[R] = InTurns(loop=loop)
-        self._queue.append((steps, future))
-        if len(self._queue) == 1:
-            loop.call_soon(self._take_turn)
+        future: InTurns[R] = InTurns()
+        self._queue_behind(yielded, steps, future)
         return future
 
     async def run(self, steps: Steps[R]) -> R:
-        """Runs steps to their end in turns, for a task, and returns their result."""
+        """Runs steps to their end, for a task that others wait for."""
         begun = self.begin(steps)
         return await begun if isinstance(begun, InTurns) else begun
 
+    def _queue_behind(self, yielded: Any, steps: Steps[Any], future: InTurns[Any]) -> None:
+        """Gives steps another turn, when what they wait for is done."""
+        if isinstance(yielded, asyncio.Future):
+            yielded.add_done_callback(lambda done: self._queue_behind(None, steps, future))
+            return
+        self._queue.append((steps, future))
+        if len(self._queue) == 1:
+            asyncio.get_running_loop().call_soon(self._take_turn)
+
     def _take_turn(self) -> None:
         steps, future = self._queue[0]
+        yielded: Any = None
         try:
             if future.cancelled():
                 steps.close()
-                self._queue.popleft()
             else:
                 until = self._now() + TURN_S
-                while self._now() < until:
-                    next(steps)
-                self._queue.rotate(-1)
+                while yielded is None and self._now() < until:
+                    yielded = next(steps)
         except StopIteration as end:
-            self._queue.popleft()
             future.set_result(end.value)
         except Exception as failure:  # noqa: BLE001 - a handler's mistake is told to whoever waits for its answer
-            self._queue.popleft()
             future.set_exception(failure)
+        self._queue.popleft()
         if self._queue:
             asyncio.get_running_loop().call_soon(self._take_turn)
+        if not future.done():
+            self._queue_behind(yielded, steps, future)
+
+
+async def side_by_side(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Runs many pieces of work, `SIDE_BY_SIDE` at a time; others have their turn between them."""
+    left = iter(works)
+
+    async def run_some() -> None:
+        for work in left:
+            await work()
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(run_some() for _ in range(min(len(works), SIDE_BY_SIDE))))

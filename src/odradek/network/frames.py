@@ -13,9 +13,11 @@ from __future__ import annotations
 import struct
 
 RECEIVE_BYTES = 262_144
-# A frame's buffer begins with at most this size, and doubles as bytes arrive: an announced length costs no memory.
+# A frame's own buffer begins with at most this much, and grows as bytes arrive: what is announced costs nothing. It
+# doubles, up to a step that takes the event loop some milliseconds.
 FRAME_FIRST_BYTES = 65_536
-# If at least this much of a frame is missing, the rest is received directly into the frame's buffer, without a copy.
+FRAME_STEP_BYTES = 4_194_304
+# When so much of a frame is missing, it is received into the frame's buffer without a copy.
 DIRECT_BYTES = 32_768
 LENGTH_BYTES = 4
 _LENGTH = struct.Struct(">i")
@@ -61,7 +63,7 @@ class Frames:
         if frame is not None and self._size - self.held_bytes >= DIRECT_BYTES:
             self._direct = True
             if self.held_bytes == len(frame):
-                frame.extend(bytes(min(len(frame), self._size - len(frame))))
+                frame.extend(bytes(min(len(frame), FRAME_STEP_BYTES, self._size - len(frame))))
             return memoryview(frame)[self.held_bytes :]
         self._direct = False
         return self._receive

@@ -398,8 +398,9 @@ class Pipeline:
         """Takes the answer of a handler that worked in turns."""
         self.awaited.discard(done)
         if self.ended:
-            if not done.cancelled():
-                done.exception()
+            # It may have begun to wait just before the connection was lost.
+            if not done.cancelled() and done.exception() is None and isinstance(done.result(), asyncio.Future):
+                done.result().cancel()
             return
         started.is_starting = False
         try:

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from odradek.clock import Scheduler
+from odradek.clock import Scheduler, Timer
 from odradek.config.bounds import LONG_MAX
 
 # Partitions that the fetches tried in one turn of the loop read together; a look at one takes 10 to 50 us.
@@ -125,48 +125,55 @@ class Parking:
 
 
 class ParkedFetch:
-    """Calls `again` once: when its partitions have grown by `missing_bytes`, when one of them has changed, or after
-    `wait_s` seconds; with True in the last case."""
+    """Is parked on one partition after the other (`park`), with what it has seen of each, and then waits (`wait`). What
+    becomes readable of a partition from then on is counted, also before the last one has been looked at."""
 
     __slots__ = ("_again", "_is_ready", "_ready_fetches", "_timer", "committed_only", "missing_bytes", "places")
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        ready_fetches: ReadyFetches,
-        places: Sequence[tuple[Parking, int]],
-        missing_bytes: int,
-        committed_only: bool,
-        wait_s: float,
-        again: Callable[[bool], None],
-    ) -> None:
-        """`places`: where it is parked, and how many more bytes its response may take from there."""
+    def __init__(self, ready_fetches: ReadyFetches, committed_only: bool) -> None:
         self._ready_fetches = ready_fetches
-        self.places = places
-        self.missing_bytes = missing_bytes
+        self.places: list[Parking] = []
+        self.missing_bytes = UNKNOWN_BYTES
         """How many more bytes make it ready."""
         self.committed_only = committed_only
-        self._again = again
         self._is_ready = False
-        for parking, room_bytes in places:
-            parking.add(self, room_bytes)
-        self._timer = scheduler.call_later(wait_s, self.finish, True)
+        self._timer: Timer | None = None
+        self._again: Callable[[bool], None] | None = None
 
-    def make_ready(self) -> None:
-        """Has it tried in the loop's next turn."""
-        if not self._is_ready:
+    def park(self, parking: Parking, room_bytes: int) -> None:
+        """`room_bytes`: how many more bytes its response may take from there."""
+        self.places.append(parking)
+        parking.add(self, room_bytes)
+
+    def wait(self, scheduler: Scheduler, missing_bytes: int, wait_s: float, again: Callable[[bool], None]) -> None:
+        """Calls `again` once: when its partitions have grown by `missing_bytes` since they were looked at, when one of
+        them has changed, or after `wait_s` seconds; with True in the last case."""
+        self._again = again
+        self.missing_bytes -= UNKNOWN_BYTES - missing_bytes
+        self._timer = scheduler.call_later(wait_s, self.finish, True)
+        if self._is_ready or self.missing_bytes <= 0:
             self._is_ready = True
             self._ready_fetches.add(self)
 
+    def make_ready(self) -> None:
+        """Has it tried in the loop's next turn, or as soon as it waits."""
+        if not self._is_ready:
+            self._is_ready = True
+            if self._again is not None:
+                self._ready_fetches.add(self)
+
     def finish(self, expired: bool) -> None:
         """Calls `again`, unless that is over."""
-        if self.places:
+        again = self._again
+        if again is not None:
             self.cancel()
-            self._again(expired)
+            again(expired)
 
     def cancel(self) -> None:
         """Takes the fetch out of every partition; `again` is not called any more."""
-        self._timer.cancel()
-        places, self.places = self.places, ()
-        for parking, _ in places:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._again = None
+        places, self.places = self.places, []
+        for parking in places:
             parking.remove(self)

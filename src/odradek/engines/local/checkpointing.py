@@ -10,7 +10,7 @@ Invariants: one write runs at a time, and calls made meanwhile share the next on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from odradek.clock import Scheduler, Timer
 from odradek.engines.local import checkpoints
@@ -32,17 +32,17 @@ class Checkpointing:
         path: str,
         background: Workers,
         flushed: FlushedOffsets,
-        contents: Callable[[], dict[str, bytes]],
+        offsets: Callable[[], Awaitable[Mapping[str, Mapping[Partition, int]]]],
         stale: set[Partition],
     ) -> None:
-        """`contents` returns the contents of the files by name, and notes in the flushed offsets how far logs are
+        """`offsets` returns the offsets for each file by its name, and notes in the flushed offsets how far logs are
         flushed. `stale` are the partitions whose logs are deleted, but which the files on the disk may still name."""
         self._scheduler = scheduler
         self._disk = disk
         self._path = path
         self._background = background
         self._flushed = flushed
-        self._contents = contents
+        self._offsets = offsets
         self.stale = stale
         self._written: dict[str, bytes] = {}
         self._lock = asyncio.Lock()
@@ -86,16 +86,21 @@ class Checkpointing:
                 return
             covered = self._wanted
             stale = set(self.stale)
-            files = {name: data for name, data in self._contents().items() if self._written.get(name) != data}
-            if files:
-                self._flushed.write()
-                await self._background.run(self._replace, files)
-                self._written.update(files)
+            offsets = await self._offsets()
+            self._flushed.write()
+            await self._background.run(self._replace, offsets)
             self.stale -= stale
             self._done = covered
 
-    def _replace(self, files: dict[str, bytes]) -> None:
+    def _replace(self, offsets: Mapping[str, Mapping[Partition, int]]) -> None:
+        """Blocks: of many logs the text alone takes a while."""
+        contents = {name: checkpoints.format_offsets(found) for name, found in offsets.items()}
+        contents[checkpoints.CLEANER_OFFSETS] = b""
+        files = {name: data for name, data in contents.items() if self._written.get(name) != data}
+        if not files:
+            return
         self._flushed.sync()  # first: a log start offset that the flushed offsets contradict is not trusted
         for name, data in files.items():
             checkpoints.replace_file(self._disk, f"{self._path}/{name}", data)
         self._disk.sync_folder(self._path)
+        self._written.update(files)

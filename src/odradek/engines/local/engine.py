@@ -128,7 +128,7 @@ class LocalEngine(Engine):
             self.path,
             background,
             self._flushed,
-            states.checkpoint_contents,
+            states.checkpoint_offsets,
             (found.recovery_points.keys() | found.start_offsets.keys()) - states.all.keys(),
         )
         writers: dict[LogFile, LocalLog] = {}

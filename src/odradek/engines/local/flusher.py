@@ -11,6 +11,8 @@ else that is dirty on the file system, and cannot tell which file lost bytes.
 
 Invariants:
 - One round runs at a time, so that futures resolve in offset order.
+- A round of many logs does not hold the loop: it takes `LOGS_AT_ONCE` logs in one turn, and tells as many in one turn
+  how it ended. After a failed syncfs all logs are told in the same turn, so that nothing is written in between.
 - Where one file failed, only its log fails. The kernel reports a lost write to syncfs once and does not say which file
   it was: so after a failed syncfs every log with unflushed bytes fails, also those that wait for the next round, and
   from then on each file is synced by itself.
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 # The most fdatasyncs that the kernel is given at once, even where `odradek.flush.syncfs.files` is higher.
 KERNEL_FILES_MAX = 64
+# Logs that a round takes, or tells how it ended, in one turn of the loop: 2 to 4 ms.
+LOGS_AT_ONCE = 128
 
 
 class Durable(asyncio.Future[None]):
@@ -164,17 +168,34 @@ class Flusher(Generic[L]):
 
     def _begin(self) -> None:
         wanted, self._wanted = self._wanted, {}
-        jobs: dict[L, Job] = {}
+        if len(wanted) > LOGS_AT_ONCE:
+            self._take_in_turns(list(wanted))
+            return
+        self._take(wanted)
+
+    def _take_in_turns(self, left: list[L]) -> None:
+        is_last = len(left) <= LOGS_AT_ONCE
+        self._take(left[:LOGS_AT_ONCE], is_last)
+        if not is_last:
+            self._loop.call_soon(self._take_in_turns, left[LOGS_AT_ONCE:])
+
+    def _take(self, logs: Iterable[L], is_last: bool = True) -> None:
+        """Takes logs into the round, and starts it with the last ones."""
+        jobs = self._running
         files = 0
-        for log in wanted:
+        for log in logs:
             job = log.begin_flush()
             if job is not None:
                 jobs[log] = job
                 files += len(job.fds)
-        if not jobs:
-            self._scheduled = False
+        self._running_files += files
+        if not is_last:
             return
-        self._running, self._running_files = jobs, files
+        if not jobs:
+            self._scheduled = bool(self._wanted)
+            if self._scheduled:
+                self._loop.call_soon(self._begin)
+            return
         self._began = self._now()
         if self._begin_in_kernel(jobs):
             return
@@ -190,7 +211,9 @@ class Flusher(Generic[L]):
             if job.tails or job.replacements or job.folders:
                 return False
             fds += job.fds
-        if not 0 < len(fds) <= self._kernel_files:
+            if len(fds) > self._kernel_files:
+                return False
+        if not fds:
             return False
         if self._kernel is None:
             self._kernel = self._disk.kernel_syncs(self._kernel_files)
@@ -222,26 +245,39 @@ class Flusher(Generic[L]):
 
     def _end(self, failure: OSError | None) -> None:
         """Tells the logs how their jobs ended, and begins the next round. `failure` is the error of a syncfs."""
+        self.counters.flush_durations.add(self._now() - self._began)
+        jobs = self._running
+        if failure is None and len(jobs) > LOGS_AT_ONCE:
+            self._tell_in_turns(list(jobs.items()))
+        else:
+            self._tell_last(jobs.items(), failure)
+
+    def _tell_in_turns(self, left: list[tuple[L, Job]]) -> None:
+        if len(left) <= LOGS_AT_ONCE:
+            self._tell_last(left, None)
+            return
+        for log, job in left[:LOGS_AT_ONCE]:
+            self._running_files -= len(job.fds)
+            log.end_flush(job.error, job.unwritten)
+        self._loop.call_soon(self._tell_in_turns, left[LOGS_AT_ONCE:])
+
+    def _tell_last(self, ended: Iterable[tuple[L, Job]], failure: OSError | None) -> None:
+        """Tells the last logs of a round, and does in the same turn what comes at its end: whoever waited for the last
+        log may close the flusher."""
         jobs, self._running = self._running, {}
         self._running_files = 0
-        counters = self.counters
-        counters.flush_durations.add(self._now() - self._began)
-        failed = failure is not None
-        for log, job in jobs.items():
-            error = failure or job.error
-            if error is not None:
-                failed = True
-            log.end_flush(error, job.unwritten)
-        counters.flush_failures += failed
-        if not failed:
-            self._on_flushed(jobs)
-        elif failure is None:
-            self._on_flushed([log for log, job in jobs.items() if job.error is None])
+        for log, job in ended:
+            log.end_flush(failure or job.error, job.unwritten)
         if failure is not None:
             for log in list(self._wanted):
                 log.end_flush(failure)
             # syncfs has reported its error and would not report it again; the files' descriptors still will.
             self._syncfs_files = INT_MAX
+            self.counters.flush_failures += 1
+        else:
+            flushed = [log for log, job in jobs.items() if job.error is None]
+            self.counters.flush_failures += len(flushed) < len(jobs)
+            self._on_flushed(flushed)
         if self._wanted:
             self._begin()
         else:
