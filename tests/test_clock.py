@@ -125,6 +125,7 @@ def test_a_leap_ends_no_transaction(leap_ms: int) -> None:
         shard = TransactionShard(clock)
         for record in log:
             shard.replay(record.key or b"", record.value)
+        shard.prepare()
         shard.loaded()
         return shard
 

@@ -135,6 +135,7 @@ SETTINGS = [
     "odradek.read.threads",
     "odradek.replication.factor.accept",
     "odradek.request.max.elements",
+    "odradek.response.max.bytes",
     "odradek.retention.guard.groups",
     "odradek.retention.guard.interval.ms",
     "odradek.retention.guard.max.bytes",

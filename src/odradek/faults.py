@@ -1,11 +1,11 @@
-"""What a broker does wrong on request, so that a program's tests can see what the program does about it.
+"""Fault injection: a broker fails on request, so that a program's tests can see how the program reacts.
 
-Role: rules by API ("Produce", "Fetch", "*" for every one): answer with an error, take long, or cut the connection, a
-number of times or until the rule is removed. They are asked where requests are dispatched, while there are any: then
-every request is decoded. A broker without them pays nothing, and serves in its usual way.
+Role: rules by API ("Produce", "Fetch", "*" for all): answer with an error, wait, or close the connection, a number of
+times or until the rule is removed. The rules are applied where requests are dispatched. While there are rules, every
+request is decoded; without rules, requests are served as usual, at no extra cost.
 
-A refused request has not been carried out. `disconnect(after=True)` carries it out and loses the answer: what an
-idempotent producer is for.
+A refused request is not carried out. `disconnect(after=True)` carries it out and drops the response, which is the case
+that idempotent producers exist for.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EVERY_API = "*"
 
 
 class Fault:
-    """One rule in force. As a context manager it is removed at the end of `with`."""
+    """One rule. Used as a context manager, it is removed at the end of the `with` block."""
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class Fault:
         self._topic = topic
         self._client_id = client_id
         self.hits = 0
-        """How many requests it has met."""
+        """How many requests the rule was applied to."""
 
     def remove(self) -> None:
-        """Takes the rule out of force. Idempotent."""
+        """Removes the rule. Idempotent."""
         self._faults._remove(self)
 
     def __enter__(self) -> Fault:
@@ -75,11 +75,11 @@ class Fault:
 
 
 class Faults:
-    """The rules of one broker; the first that fits a request is the one that counts. Thread-safe."""
+    """The rules of one broker; the first rule that matches a request is applied. Thread-safe."""
 
     def __init__(self) -> None:
         self.rules: tuple[Fault, ...] = ()
-        """Those in force."""
+        """The rules in force, oldest first."""
         self._lock = threading.Lock()
 
     # --- rules ---------------------------------------------------------------------------------------------------
@@ -93,9 +93,10 @@ class Faults:
         topic: str | None = None,
         client_id: str | None = None,
     ) -> Fault:
-        """Answers requests of `api` with an error, by Kafka's name ("NOT_LEADER_OR_FOLLOWER") or number; each of their
-        topics and partitions gets it. Without `times`, until the rule is removed. Only requests that name `topic`, or
-        come from `client_id`, where these are given. Raises `ValueError` for an API or an error that there is not."""
+        """Answers requests of `api` with an error, given by Kafka's name ("NOT_LEADER_OR_FOLLOWER") or number; every
+        topic and partition of the request gets it. Without `times`, the rule holds until it is removed. `topic` and
+        `client_id` limit it to requests that name the topic or come from the client. Raises `ValueError` for an API or
+        an error that does not exist."""
         if api not in BY_NAME:
             raise ValueError(f"{api!r} cannot be refused with an error; these can: {', '.join(sorted(BY_NAME))}")
         if isinstance(error, str) and error not in ErrorCode.__members__:
@@ -117,7 +118,7 @@ class Faults:
         topic: str | None = None,
         client_id: str | None = None,
     ) -> Fault:
-        """Lets requests of `api` wait before they are carried out. The connection's later requests wait, too."""
+        """Delays requests of `api` before they are carried out. The connection's later requests wait, too."""
 
         async def act(handler: Handler, request: Any, context: RequestContext) -> Answer:
             await context.broker.scheduler.sleep(seconds)
@@ -135,8 +136,8 @@ class Faults:
         topic: str | None = None,
         client_id: str | None = None,
     ) -> Fault:
-        """Cuts the connection instead of answering; with `after`, when the request has been carried out. For every
-        API, it refuses all connections: clients find nobody who talks to them."""
+        """Closes the connection instead of answering; with `after`, once the request has been carried out. With the
+        default `api`, every request closes its connection, as if the broker were unreachable."""
 
         def cut(handler: Handler, request: Any, context: RequestContext) -> Answer:
             return CLOSE_CONNECTION
@@ -173,7 +174,7 @@ class Faults:
     def handle(
         self, api: str, handler: Handler, request: Any, context: RequestContext
     ) -> Answer | Awaitable[Answer] | Steps:
-        """In the place of the handler, while there are rules."""
+        """Called instead of the handler while there are rules."""
         for rule in self.rules:
             if rule._meets(api, request, context):
                 return rule._meet(handler, request, context)
@@ -181,7 +182,7 @@ class Faults:
 
 
 def _carry_out(handler: Handler, request: Any, context: RequestContext) -> Answer | Awaitable[Answer]:
-    """What a handler answers, whether it works in turns or not."""
+    """Calls a handler, and runs it to its end if it works in turns; returns its answer."""
     answer = handler(request, context)
     if isinstance(answer, Generator):
         steps: Steps = answer
@@ -199,7 +200,7 @@ async def _both(turns: InTurns[Answer | Awaitable[Answer]]) -> Answer:
 
 
 def _topics(structure: Struct, by_id: Mapping[bytes, Topic]) -> Iterator[str]:
-    """The names of all topics that a request, or a structure in it, is about; those that it has by their ids, too."""
+    """The names of all topics that a request, or a structure in it, names or refers to by topic id."""
     for field in structure.__declared__:
         value = getattr(structure, field.name)
         for one in value if isinstance(value, list) else (value,):
@@ -210,5 +211,5 @@ def _topics(structure: Struct, by_id: Mapping[bytes, Topic]) -> Iterator[str]:
             elif field.name == "topic_id" and (topic := by_id.get(one)) is not None:
                 yield topic.name
             elif field.name == "resource_name" and getattr(structure, "resource_type", None) == TOPIC_RESOURCE:
-                # Kafka's definitions leave it to the type beside it what such a name is of.
+                # In Kafka's definitions `resource_type` says what `resource_name` is the name of.
                 yield one

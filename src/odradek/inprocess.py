@@ -27,8 +27,8 @@ from odradek.config.setting import InvalidSetting, format_value
 from odradek.errors import KafkaError
 from odradek.faults import Faults
 from odradek.internal_topics import INTERNAL_TOPICS
-from odradek.metadata.changes import TopicOutcome, create_topics
-from odradek.metadata.image import MetadataImage, MetadataRecord
+from odradek.metadata.changes import Change, TopicOutcome, create_topics
+from odradek.metadata.image import MetadataImage
 from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 from odradek.server import Server, compose
 
@@ -243,7 +243,7 @@ class Broker:
             assert server is not None
             policy = server.metadata.policy
 
-            def change(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
+            def change(image: MetadataImage) -> Change:
                 return create_topics(image, [topic], policy)
 
             (outcome,) = await server.metadata.change(change)

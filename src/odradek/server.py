@@ -35,8 +35,8 @@ from odradek.handlers.unread_responses import UnreadResponses
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
 from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import TopicOutcome, create_topics, default_topic
-from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
+from odradek.metadata.changes import Change, create_topics, default_topic
+from odradek.metadata.image import Delta, MetadataImage
 from odradek.metadata.metadata import Metadata
 from odradek.network.dispatch import Dispatch, FaultRules
 from odradek.network.listener import Listeners
@@ -313,7 +313,7 @@ class Server:
             config = self.metadata.log_config(topic.name)
             await self.partitions.add(topic.name, topic.id, topic.partition_count, config)
         for name in delta.configured:
-            self.partitions.configure(name, self.metadata.log_config(name))
+            await self.partitions.configure(name, self.metadata.log_config(name))
         if OFFSETS_TOPIC in delta.deleted or OFFSETS_TOPIC in delta.enlarged:
             self.groups.load()
         if TRANSACTIONS_TOPIC in delta.deleted or TRANSACTIONS_TOPIC in delta.enlarged:
@@ -325,7 +325,7 @@ class Server:
         """Creates an internal topic unless it exists. Raises `KafkaError`."""
         policy = self.metadata.policy
 
-        def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
+        def create(image: MetadataImage) -> Change:
             return create_topics(image, [default_topic(name, policy)], policy)
 
         (outcome,) = await self.metadata.change(create)
@@ -384,8 +384,9 @@ class Server:
         self.deadlines.close()
         await self.transactions.stop()
         await self.groups.stop()
-        await self.partitions.close()
+        # A change of the metadata that is under way ends first: it may be opening partitions.
         await self.metadata.close()
+        await self.partitions.close()
         await self.engine.stop()
         self.scheduler.executor.shutdown(wait=True)
         if self._http is not None:

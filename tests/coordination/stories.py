@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from odradek.coordination.groups import committing
 from odradek.coordination.groups.classic.consumer_protocol import assigned_partitions
@@ -40,7 +40,7 @@ from odradek.coordination.groups.classic.records import read_group, read_group_k
 from odradek.coordination.groups.classic.settings import ClassicSettings
 from odradek.coordination.groups.records import Committed, OffsetKey, read_committed, read_offset_key
 from odradek.coordination.groups.shard import GroupShard
-from odradek.coordination.operation import Outcome
+from odradek.coordination.operation import InSteps, Outcome
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.errors import ErrorCode, KafkaError
 from odradek.protocol.encoding import encode
@@ -48,11 +48,13 @@ from odradek.protocol.fields import Message
 from odradek.protocol.messages.heartbeat import HeartbeatRequest
 from odradek.protocol.messages.join_group import JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse
 from odradek.protocol.messages.leave_group import MemberIdentity
+from odradek.protocol.messages.list_groups import ListedGroup
 from odradek.protocol.messages.sync_group import SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse
 from odradek.protocol.records import consumer_assignment, consumer_subscription
 from odradek.records.builder import NewRecord
 
 START_MS = 1_700_000_000_000
+T = TypeVar("T")
 DAY_MS = 86_400_000
 VERSION = 9
 SETTINGS = ClassicSettings(
@@ -62,6 +64,21 @@ SETTINGS = ClassicSettings(
     new_member_join_timeout_ms=300_000,
     max_size=1000,
 )
+
+
+def listed(shard: GroupShard) -> list[ListedGroup]:
+    """Every group, as ListGroups tells of it."""
+    return [one for group_id in shard.names() if (one := shard.listed(group_id)) is not None]
+
+
+def through(steps: InSteps[T], keep: Callable[[Outcome], object]) -> T:
+    """Carries out an operation in steps, as the runtime does; `keep` appends and replays each."""
+    while True:
+        try:
+            keep(next(steps))
+        except StopIteration as end:
+            returned: T = end.value
+            return returned
 
 
 class VirtualClock:
@@ -148,7 +165,7 @@ class Story:
             # Somebody whose own answer is still to come.
             name = owner or next(
                 member.client_id.partition("@")[0]
-                for one in self.shard.list()
+                for one in listed(self.shard)
                 for member in self.classic.group(one.group_id).members.values()  # type: ignore[union-attr]
                 if member.member_id == member_id
             )
@@ -244,7 +261,7 @@ class Story:
         return self.trace
 
     def show_changes(self) -> None:
-        groups = {one.group_id for one in self.shard.list()}
+        groups = {one.group_id for one in listed(self.shard)}
         for group_id in sorted(groups | self.shown.keys()):
             now = self.describe(group_id)
             if self.shown.get(group_id) != now:
@@ -254,9 +271,13 @@ class Story:
                 del self.shown[group_id]
 
     def carry_out(self, operation: Callable[[Outcome], None]) -> None:
-        """As the runtime does: records appended and replayed, then the answers."""
+        """As the runtime does."""
         outcome = Outcome()
         operation(outcome)
+        self.keep(outcome)
+
+    def keep(self, outcome: Outcome) -> None:
+        """Records appended and replayed, then the answers."""
         answers = []
         for reply, response in outcome.answers:
             answers.append((reply, response))
@@ -410,30 +431,25 @@ class Story:
         self.shard = self.new_shard()
         for key, value in records:
             self.shard.replay(key, value)
+        self.shard.prepare()
         self.shard.loaded()
 
     def do_delete(self, words: list[str]) -> None:
-        codes: list[ErrorCode] = []
-        self.carry_out(lambda outcome: codes.append(self.shard.delete(words[0] if words else "g", outcome)))
-        self.trace.append(codes[0].name)
+        code = through(self.shard.delete(words[0] if words else "g"), self.keep)
+        self.trace.append(code.name)
 
     def do_forget(self, words: list[str]) -> None:
-        codes: list[ErrorCode] = []
-
-        def forget(outcome: Outcome) -> None:
-            codes.extend(self.shard.delete_offsets("g", [partition(one) for one in words], outcome))
-
         try:
-            self.carry_out(forget)
+            codes = through(self.shard.delete_offsets("g", [partition(one) for one in words]), self.keep)
         except KafkaError as error:
-            codes.append(error.code)
+            codes = [error.code]
         self.trace.append(" ".join(code.name for code in codes))
 
     def do_topic(self, words: list[str]) -> None:
-        self.carry_out(lambda outcome: self.shard.forget_topics(frozenset([words[0]]), outcome))
+        through(self.shard.forget_topics(words[0].__eq__), self.keep)
 
     def do_expire(self, words: list[str]) -> None:
-        self.carry_out(lambda outcome: self.shard.expire(outcome, self.clock.now_ms()))
+        through(self.shard.expire(self.clock.now_ms()), self.keep)
 
     def do_settings(self, words: list[str]) -> None:
         changes = {name: int(value) for name, value in (one.split("=") for one in words)}

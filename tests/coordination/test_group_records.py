@@ -199,6 +199,7 @@ def test_a_group_that_cannot_be_read_costs_its_members_a_join_and_nobody_else_an
         (OFFSET_KEY_BYTES, OFFSET_VALUE_BYTES),
     ):
         shard.replay(key, value)
+    shard.prepare()
     shard.loaded()
     assert shard.of(ClassicGroups).group("broken") is None
     group = shard.of(ClassicGroups).group("g")

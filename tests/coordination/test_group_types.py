@@ -34,7 +34,7 @@ from odradek.protocol.messages.heartbeat import HeartbeatResponse
 from odradek.records.builder import NewRecord
 from odradek.server import Server
 from tests.adversity.serving_on_disk import ServingOnDisk
-from tests.coordination.stories import DAY_MS, SETTINGS, START_MS, VirtualClock
+from tests.coordination.stories import DAY_MS, SETTINGS, START_MS, VirtualClock, listed, through
 from tests.handlers.group_peer import GroupPeer
 
 ROLL_RECORD = 100
@@ -133,7 +133,7 @@ class Rolls(GroupsOfType):
 
         return encode
 
-    def loaded(self) -> None:
+    def prepare(self) -> None:
         for roll in self.rolls.values():
             self.keep_open(roll.group_id)
 
@@ -297,6 +297,7 @@ class Hall:
         self.counters = GroupCounters()
         self.log: list[NewRecord] = []
         self.shard = self.new_shard()
+        self.shard.prepare()
         self.shard.loaded()
 
     def new_shard(self) -> GroupShard:
@@ -307,11 +308,14 @@ class Hall:
         """As the runtime does."""
         outcome = Outcome()
         operation(outcome)
+        self.keep(outcome)
+        return outcome
+
+    def keep(self, outcome: Outcome) -> None:
         for record in outcome.records:
             assert record.key is not None
             self.log.append(record)
             self.shard.replay(record.key, record.value)
-        return outcome
 
     def enrol(self, group_id: str, **members: str) -> None:
         self.do(lambda outcome: self.shard.of(Rolls).enrol(group_id, members, outcome))
@@ -336,8 +340,9 @@ def test_a_log_and_a_snapshot_make_the_same_groups() -> None:
     for key, value in read_snapshot(write_snapshot(hall.shard.records()(), START_MS)):
         restored.replay(key, value)
     for shard in (replayed, restored):
+        shard.prepare()
         shard.loaded()
-        assert [(one.group_id, one.group_type) for one in shard.list()] == [("r", "roll"), ("c", "classic")]
+        assert [(one.group_id, one.group_type) for one in listed(shard)] == [("r", "roll"), ("c", "classic")]
         assert list(shard.records()()) == list(hall.shard.records()())
         assert shard.timers.deadline((CLOSING, "r")) is not None
 
@@ -352,7 +357,7 @@ def test_a_types_timers_and_replies_are_its_own() -> None:
     (key,) = hall.shard.timers.due(hall.clock.monotonic())
     outcome = hall.do(lambda outcome: hall.shard.due(key, outcome))
     assert outcome.answers == [(reply, HeartbeatResponse())] and hall.shard.waiting() == []
-    assert [one.group_state for one in hall.shard.list()] == ["Empty"]
+    assert [one.group_state for one in listed(hall.shard)] == ["Empty"]
 
 
 def test_what_is_counted_and_read_of_all_groups() -> None:
@@ -375,12 +380,12 @@ def test_offsets_expire_by_the_types_rule_and_the_group_stays_where_it_says_so()
     hall.commit("r", "u", "a", 2)
     hall.enrol("r", a="u")
     hall.clock.elapsed_ms += DAY_MS
-    hall.do(lambda outcome: hall.shard.expire(outcome, hall.clock.now_ms()))
+    through(hall.shard.expire(hall.clock.now_ms()), hall.keep)
     assert hall.shard.offsets.keys_of("r") == [OffsetKey("r", "u", 0)]
     hall.enrol("r")
-    hall.do(lambda outcome: hall.shard.expire(outcome, hall.clock.now_ms()))
+    through(hall.shard.expire(hall.clock.now_ms()), hall.keep)
     assert "r" not in hall.shard.offsets
-    assert [one.group_id for one in hall.shard.list()] == ["r"]
+    assert [one.group_id for one in listed(hall.shard)] == ["r"]
 
 
 def test_a_commit_in_a_transaction_is_the_groups_to_refuse() -> None:
@@ -394,9 +399,9 @@ def test_a_commit_in_a_transaction_is_the_groups_to_refuse() -> None:
 def test_a_name_with_pending_offsets_only_gives_way_to_a_group() -> None:
     hall = Hall()
     committing.check_commit(hall.shard, "r", "", None, -1, 5, is_transactional=True)
-    assert [(one.group_id, one.group_type) for one in hall.shard.list()] == [("r", "classic")]
+    assert [(one.group_id, one.group_type) for one in listed(hall.shard)] == [("r", "classic")]
     hall.enrol("r", a="t")
-    assert [(one.group_id, one.group_type) for one in hall.shard.list()] == [("r", "roll")]
+    assert [(one.group_id, one.group_type) for one in listed(hall.shard)] == [("r", "roll")]
     assert hall.shard.of(ClassicGroups).group("r") is None
 
 

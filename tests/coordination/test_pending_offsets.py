@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import TypeVar
 
 import pytest
 
@@ -12,10 +13,12 @@ from odradek.coordination.groups.classic.settings import ClassicSettings
 from odradek.coordination.groups.pending_offsets import PendingOffsets
 from odradek.coordination.groups.records import Committed, OffsetKey, offset_record
 from odradek.coordination.groups.shard import GroupShard
-from odradek.coordination.operation import Outcome
+from odradek.coordination.operation import InSteps, Outcome
 from odradek.errors import ErrorCode
+from tests.coordination.stories import through
 from tests.partitions.test_partition import StillClock
 
+T = TypeVar("T")
 A, B = OffsetKey("g", "t", 0), OffsetKey("g", "t", 1)
 OTHER = OffsetKey("h", "u", 0)
 
@@ -58,7 +61,7 @@ def test_what_is_deleted_is_not_pending_any_more() -> None:
     pending.take(1, A, at(5))
     pending.take(1, OTHER, at(6))
     pending.take(2, A, None)
-    assert pending.keys_of_topics(frozenset({"t"})) == {A}
+    assert pending.keys_of("g") == {A} and set(pending.groups()) == {"g", "h"}
     pending.forget([A])
     assert dict(pending.end(2, committed=True)) == {}
     assert dict(pending.end(1, committed=True)) == {OTHER: at(6)}
@@ -87,19 +90,22 @@ def commit(machine: GroupShard, key: OffsetKey, committed: Committed, producer_i
         machine.replay_transactional(producer_id, record.key, record.value)
 
 
-def replay(machine: GroupShard, outcome: Outcome) -> None:
-    for record in outcome.records:
-        assert record.key is not None
-        machine.replay(record.key, record.value)
+def replay(machine: GroupShard, steps: InSteps[T]) -> T:
+    """Carries out an operation in steps."""
+
+    def keep(outcome: Outcome) -> None:
+        for record in outcome.records:
+            assert record.key is not None
+            machine.replay(record.key, record.value)
+
+    return through(steps, keep)
 
 
 def test_an_old_offset_that_expires_does_not_take_the_pending_one() -> None:
     machine = shard()
     commit(machine, A, at(5))
     commit(machine, A, Committed(9, -1, "", 50_000), PRODUCER)
-    outcome = Outcome()
-    machine.expire(outcome, 50_001)
-    replay(machine, outcome)
+    replay(machine, machine.expire(50_001))
     machine.end_transaction(PRODUCER, True)
     found = machine.offsets.get("g", "t", 0)
     assert found is not None and found.offset == 9
@@ -109,22 +115,19 @@ def test_an_old_offset_that_expires_does_not_take_the_pending_one() -> None:
 def test_a_group_that_only_has_pending_offsets_is_kept(committed: bool) -> None:
     machine = shard()
     commit(machine, A, at(5), PRODUCER)
-    machine.expire(Outcome(), 10**9)
+    for outcome in machine.expire(10**9):
+        assert not outcome.records
     described = machine.describe("g")
     assert described is not None and described.group_state == "Empty"
     machine.end_transaction(PRODUCER, committed)
     assert machine.describe("g") is not None
-    outcome = Outcome()
-    machine.expire(outcome, 10**9)
-    replay(machine, outcome)
+    replay(machine, machine.expire(10**9))
     assert machine.describe("g") is None
 
 
 def test_deleting_an_offset_deletes_what_is_pending_of_it() -> None:
     machine = shard()
     commit(machine, A, at(5), PRODUCER)
-    outcome = Outcome()
-    assert machine.delete_offsets("g", [("t", 0)], outcome) == [ErrorCode.NONE]
-    replay(machine, outcome)
+    assert replay(machine, machine.delete_offsets("g", [("t", 0)])) == [ErrorCode.NONE]
     machine.end_transaction(PRODUCER, True)
     assert machine.offsets.get("g", "t", 0) is None

@@ -6,15 +6,17 @@ import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from odradek.clock import Clock, SystemClock
 from odradek.config import LogConfig
 from odradek.coordination.loading import SNAPSHOT_KIND
-from odradek.coordination.operation import Outcome, Reply
+from odradek.coordination.operation import InSteps, Outcome, Reply
+from odradek.coordination.replies import ANSWERS_AT_ONCE, Untold, settled
 from odradek.coordination.runtime import BATCH_BYTES, Shard, ShardState
 from odradek.coordination.snapshots import read_snapshot, write_snapshot
 from odradek.coordination.timers import Timers
@@ -39,6 +41,9 @@ LOAD_BYTES = 4096
 
 class Ledger:
     """Numbers by name. `replayed` counts what the runtime has given it, `happened` is set by what it does itself."""
+
+    on_prepare: ClassVar[list[Callable[[], object]]] = []
+    """What is done by the next of them while it is prepared."""
 
     def __init__(self, happened: asyncio.Event) -> None:
         self.happened = happened
@@ -72,6 +77,11 @@ class Ledger:
     def records(self) -> Callable[[], Iterable[tuple[bytes, bytes]]]:
         entries = dict(self.entries)
         return entries.items
+
+    def prepare(self) -> None:
+        for work in self.on_prepare[:1]:
+            self.on_prepare.remove(work)
+            work()
 
     def loaded(self) -> None:
         self.times_loaded += 1
@@ -234,6 +244,21 @@ def test_a_call_returns_when_all_it_saw_is_durable() -> None:
     run(work)
 
 
+def test_very_many_answers_are_given_in_turns() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        parked = [serving.park() for _ in range(3 * ANSWERS_AT_ONCE + 1)]
+        await turns()
+        serving.shard.run(lambda machine, outcome: machine.due(b"a", outcome))
+        engine.flush()
+        answered = [0]
+        while answered[-1] < len(parked):
+            await asyncio.sleep(0)
+            answered.append(sum(one.done() for one in parked))
+        assert max(after - before for before, after in pairwise(answered)) == ANSWERS_AT_ONCE
+
+    run(work)
+
+
 def test_who_has_gone_away_harms_nobody() -> None:
     async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
         gone, parked, here = serving.put((b"a", b"1")), serving.park(), serving.put((b"b", b"1"))
@@ -280,6 +305,78 @@ def test_the_ends_of_transactions_alone_are_followed() -> None:
         machine = serving.shard.machine
         assert number_of(await serving.get(b"a")) == 2
         assert serving.shard.machine is machine, "it was not made again"
+
+    run(work)
+
+
+# --- operations in steps ---------------------------------------------------------------------------------------------
+
+
+def in_steps(count: int) -> Callable[[Ledger], InSteps[int]]:
+    """Writes a number in each step, and returns how many entries there are in the end."""
+
+    def operation(machine: Ledger) -> InSteps[int]:
+        for number in range(count):
+            yield Outcome([NewRecord(b"step %d" % number, b"%d" % number)], alters=False)
+        return len(machine.entries)
+
+    return operation
+
+
+def test_others_come_between_the_steps_of_an_operation() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        steps = serving.shard.steps(in_steps(3))
+        next(steps)
+        assert serving.shard.machine.entries == {b"step 0": b"0"}
+        between = serving.put((b"between", b"1"))
+        next(steps)
+        next(steps)
+        with pytest.raises(StopIteration) as end:
+            next(steps)
+        made: Untold[int] = end.value.value
+        assert made.result == 4 and made.is_open and not between.done()
+        engine.flush()
+        await settled((made,))
+        assert not made.is_lost and number_of(await between) == 1
+
+    run(work)
+
+
+def test_what_a_failed_flush_takes_back_is_not_told() -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        steps = serving.shard.steps(in_steps(1))
+        next(steps)
+        with pytest.raises(StopIteration) as end:
+            next(steps)
+        made: Untold[int] = end.value.value
+        await turns()
+        engine.fail()
+        await settled((made,))
+        assert made.is_lost
+
+    run(work)
+
+
+@pytest.mark.parametrize("what", ["the flush fails", "an append fails", "somebody else writes", "it is closed"])
+def test_an_operation_whose_state_is_made_anew_between_two_steps_ends(what: str) -> None:
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        steps = serving.shard.steps(in_steps(5))
+        next(steps)
+        if what == "the flush fails":
+            await turns()
+            engine.fail()
+            await turns(20)
+            assert serving.shard.machine.entries == {}
+        elif what == "an append fails":
+            engine.refuse = Unknown("the disk is gone")
+        elif what == "somebody else writes":
+            partition.append(batch_bytes(build_batch([NewRecord(b"a", b"5", 0)])))
+        else:
+            serving.shard.close()
+        with pytest.raises(KafkaError) as refused:
+            next(steps)
+        assert refused.value.code in (ErrorCode.NOT_COORDINATOR, ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        engine.refuse = None
 
     run(work)
 
@@ -548,6 +645,29 @@ def test_what_is_written_in_a_transaction_counts_when_it_is_committed() -> None:
         await saved(serving)
         assert await snapshot_of(partition) is not None
         await same_again()
+
+    run(work)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_is_written_while_a_state_is_prepared_is_not_missed(times: int) -> None:
+    """However often that happens, the shard serves in the end."""
+
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+        await serving.put((b"a", b"1"))
+        serving.shard.close()
+        for number in range(times):
+            foreign = batch_bytes(build_batch([NewRecord(b"foreign %d" % number, b"1", 0)]))
+            Ledger.on_prepare.append(lambda foreign=foreign: partition.append(foreign))
+        try:
+            again = Serving(partition, StillClock(), MIN_RECORDS)
+            await again.serving()
+        finally:
+            Ledger.on_prepare.clear()
+        assert again.shard.machine.entries.keys() == {b"a", *(b"foreign %d" % number for number in range(times))}
+        assert number_of(await again.get(b"a")) == 1
+        again.shard.close()
 
     run(work)
 

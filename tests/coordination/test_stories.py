@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.coordination.stories import Story
+from tests.coordination.stories import Story, listed
 
 TESTDATA = Path(__file__).parent / "testdata"
 STORIES = sorted(TESTDATA.glob("*.txt"))
@@ -55,7 +55,7 @@ def test_a_restart_at_every_step(path: Path, snapshot: bool) -> None:
             assert story.shard.waiting() == []
             # Everyone who was there has gone away: their sessions end, and somebody new has the group.
             story.run("wait 40m")
-            for group_id in {one.group_id for one in story.shard.list()} | {"g"}:
+            for group_id in {one.group_id for one in listed(story.shard)} | {"g"}:
                 live = story.classic.group(group_id)
                 static = [] if live is None else list(live.static_members)
                 assert live is None or not live.members, (step, group_id, static)

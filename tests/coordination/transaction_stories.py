@@ -62,7 +62,8 @@ class Story:
                 for line in self._do(lambda out, n=name, t=late: [self.shard.fence(n, t.producer_id, t.epoch, out)][:0])  # type: ignore[misc]
             ]
         if first == "expire":
-            return self._do(lambda out: [self.shard.expire(self.clock.now_ms(), WEEK_MS, out)][:0])
+            steps = self.shard.expire(self.clock.now_ms(), WEEK_MS)
+            return [line for outcome in steps for line in self._keep(outcome.records)]
         if first == "epoch":
             moved = self.shard.transactions[ID]._replace(epoch=int(words[0]))
             return self._keep([record(ID, moved, self.clock.now_ms())])
@@ -78,6 +79,7 @@ class Story:
         self.shard = self._make()
         for key, value in records:
             self.shard.replay(key, value)
+        self.shard.prepare()
         self.shard.loaded()
         return [f"to be completed: {' '.join(self.prepared)}"] if self.prepared else []
 

@@ -1,7 +1,8 @@
 """Settings described and changed, what has settings listed, the cluster described: in every version as Apache Kafka.
 
-Deviations are spelled out where a test makes them. Sentences of errors are not compared, only whether there is one;
-nor those of documentation, nor settings that were given to one of the two brokers.
+Deviations are spelled out where a test makes them. Of errors' sentences those that DescribeConfigs says of brokers and
+topics are compared, of the others only whether there is one; not compared are those of documentation, and
+settings that were given to one of the two brokers.
 """
 
 from __future__ import annotations
@@ -212,6 +213,35 @@ def test_resources_that_cannot_be_described(compare: Compare, version: int) -> N
     for kind in (-1, 0, 1, 3, 64):
         answer = compare(lambda peer, k=kind: describe(peer, (TOPIC, NAME, None), (k, "1", None), version=version))  # type: ignore[misc]
         assert [result["error_code"] for result in answer["results"]] == [42, 42]
+
+
+# As Java reads numbers: with a sign, with other digits than ASCII's, of 32 bits; not with spaces or underscores.
+IDS = ["01", "+1", "0" * 30 + "1", "\u0661", " 1", "1_0", "\u00b2", "+", "x", "7", "-1", "2147483647", "2147483648"]
+IDS += ["-2147483648", "-2147483649", "99999999999", "9" * 5000]
+
+
+def test_what_is_said_of_a_resource_that_cannot_be_described(compare: Compare) -> None:
+    wrong = [(TOPIC, name) for name in ("no-such", "", "a b", ".", "..", "x" * 250)] + [(BROKER, name) for name in IDS]
+    request = DescribeConfigsRequest(
+        resources=[
+            DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=["log.dirs"])
+            for kind, name in wrong
+        ]
+    )
+
+    def scenario(peer: Peer) -> Plain:
+        answer = peer.client.call(request, DescribeConfigsResponse, 4)
+        return [[result.resource_name, result.error_code, result.error_message] for result in answer.results]
+
+    answer = compare(scenario)
+    assert [code for _, code, _ in answer] == [3] + [17] * 5 + [0] * 4 + [42] * 13
+    assert len({message for _, _, message in answer}) > 16
+
+
+def test_resources_that_are_named_several_times(compare: Compare) -> None:
+    asked = [(TOPIC, NAME, ["flush.ms"]), (BROKER, "1", ["log.roll.ms"]), (TOPIC, NAME, ["segment.ms"])] * 2
+    answer = compare(lambda peer: describe(peer, *asked))
+    assert [len(result["configs"]) for result in answer["results"]] == [1] * 6
 
 
 # --- changed ---------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from odradek.protocol.messages.describe_configs import (
 from odradek.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic, MetadataResponse
 from odradek.protocol.records.group import GroupMetadataKey, GroupMetadataValue, OffsetCommitKey, OffsetCommitValue
 from odradek.protocol.registry import BY_NAME
+from odradek.records.builder import CONTROL_COMMIT, read_control_key
 from tests.handlers.comparison import Plain
 from tests.handlers.group_peer import GROUPS_TOPIC, TOPICS, GroupPeer, subscription
 from tests.handlers.test_groups_like_kafka import second, stable
@@ -348,6 +349,8 @@ def logged(peer: GroupPeer, *groups: str) -> Plain:
             for record in records_of(data):
                 offset = record.offset + 1
                 key, value = bytes(record.key or b""), record.value
+                if read_control_key(key) == (0, CONTROL_COMMIT):
+                    continue  # the end of somebody's transaction
                 kind = OffsetCommitKey if int.from_bytes(key[:2], "big") < 2 else GroupMetadataKey
                 whose, _ = decode(kind, 0, key, 2)
                 if whose.group not in groups:

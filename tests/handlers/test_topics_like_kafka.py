@@ -26,6 +26,11 @@ from odradek.protocol.messages.create_topics import (
     CreateTopicsResponse,
 )
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse, DeleteTopicState
+from odradek.protocol.messages.describe_log_dirs import (
+    DescribableLogDirTopic,
+    DescribeLogDirsRequest,
+    DescribeLogDirsResponse,
+)
 from odradek.protocol.messages.describe_topic_partitions import (
     Cursor,
     DescribeTopicPartitionsRequest,
@@ -38,7 +43,7 @@ from odradek.protocol.messages.metadata import MetadataRequest, MetadataRequestT
 from odradek.protocol.messages.produce import ProduceResponse
 from odradek.protocol.registry import BY_NAME
 from tests.broker import BrokerProcess
-from tests.handlers.comparison import Peer, Plain, differences, numbered
+from tests.handlers.comparison import ATTEMPTS, Peer, Plain, differences, numbered
 from tests.raw_client import RawClient, batch, produce_request
 
 Compare = Callable[[Callable[[Peer], Plain]], Plain]
@@ -516,6 +521,22 @@ def test_describe_all_topic_partitions_page_by_page(compare: Compare, described:
 
 
 # --- InitProducerId --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS["DescribeLogDirs"])
+def test_describe_log_dirs_of_what_is_named_several_times(compare: Compare, described: None, version: int) -> None:
+    def scenario(peer: Peer) -> Plain:
+        asked = [("described", [0, 0, 7]), ("no-such", [0]), ("described-2", [1, 0]), ("described", [0])]
+        topics = [DescribableLogDirTopic(topic=name, partitions=indexes) for name, indexes in asked]
+        for _ in range(ATTEMPTS):  # Kafka opens a log a little after its topic is there
+            answer = peer.client.call(DescribeLogDirsRequest(topics=topics), DescribeLogDirsResponse, version)
+            found = answer.results[0].topics
+            if len(found) > 1:
+                break
+        # In no order, as Kafka answers.
+        return sorted((topic.name, sorted(part.partition_index for part in topic.partitions)) for topic in found)
+
+    assert len(compare(scenario)) == 2
 
 
 @pytest.mark.parametrize("version", VERSIONS["InitProducerId"])

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from odradek.handlers.turns import TURN_S, InTurns, Turns
+from odradek.handlers.turns import LATER, TURN_S, InTurns, Turns
 
 STEP_S = TURN_S / 10
 
@@ -101,6 +101,33 @@ def test_what_is_cancelled_ends_at_its_last_step() -> None:
         gone.cancel()
         assert await whole == "a"
         assert ended == ["x"] and work.done.count("x") == done
+
+    asyncio.run(run())
+
+
+def test_whose_answer_will_be_long_goes_on_later_however_quick_it_was() -> None:
+    async def run() -> None:
+        work = Work()
+
+        def quick() -> Generator[str | None, None, str]:
+            yield
+            yield LATER
+            return "q"
+
+        begun = work.turns.begin(quick())
+        assert isinstance(begun, InTurns) and not begun.done()
+        assert await begun == "q"
+
+    asyncio.run(run())
+
+
+def test_a_task_waits_for_its_steps() -> None:
+    async def run() -> None:
+        work = Work()
+        assert await work.turns.run(work.steps("a", 3)) == "a"
+        others = asyncio.ensure_future(work.turns.run(work.steps("b", 35)))
+        assert await work.turns.run(work.steps("c", 5)) == "c"
+        assert await others == "b"
 
     asyncio.run(run())
 

@@ -109,7 +109,7 @@ def test_what_no_longer_asks_is_forgotten(serving: Serving) -> None:
     async def configure() -> None:
         import dataclasses
 
-        serving.server.partitions.configure("t", dataclasses.replace(config, hot_keys=False))
+        await serving.server.partitions.configure("t", dataclasses.replace(config, hot_keys=False))
 
     serving.run(configure())
     scene.look()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from odradek.config import BrokerConfig
 from odradek.errors import ErrorCode, KafkaError
+from odradek.metadata import changes
 from odradek.metadata.changes import (
     MAX_PARTITIONS_PER_REQUEST,
     Policy,
@@ -23,6 +24,7 @@ from odradek.metadata.changes import (
     delete_topics,
 )
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord, decode_record, encode_record
+from odradek.protocol.fields import Message
 from odradek.protocol.messages.create_partitions import CreatePartitionsTopic
 from odradek.protocol.messages.create_topics import (
     CreatableReplicaAssignment,
@@ -30,6 +32,7 @@ from odradek.protocol.messages.create_topics import (
     CreatableTopicConfig,
 )
 from odradek.protocol.messages.delete_topics import DeleteTopicState
+from tests.metadata.working import most_between, worked_out
 
 
 def policy(replicated: bool = False, seed: int = 1, **given: str) -> Policy:
@@ -48,7 +51,7 @@ def apply(image: MetadataImage, records: list[MetadataRecord]) -> None:
 
 
 def made(image: MetadataImage, asked: CreatableTopic, rules: Policy | None = None) -> TopicOutcome:
-    records, (outcome,) = create_topics(image, [asked], rules or policy())
+    records, (outcome,) = worked_out(create_topics(image, [asked], rules or policy()))
     assert bool(records) == (outcome.error == 0)
     apply(image, records)
     return outcome
@@ -119,12 +122,12 @@ def test_bad_names(name: str) -> None:
 
 def test_a_request_has_a_bound_of_partitions() -> None:
     half = MAX_PARTITIONS_PER_REQUEST // 2 + 1
-    records, outcomes = create_topics(MetadataImage(), [topic("a", half), topic("b", half)], policy())
+    records, outcomes = worked_out(create_topics(MetadataImage(), [topic("a", half), topic("b", half)], policy()))
     assert not records and {outcome.error for outcome in outcomes} == {ErrorCode.POLICY_VIOLATION}
     image = MetadataImage()
     made(image, topic("a", 2))
     more = [CreatePartitionsTopic(name="a", count=MAX_PARTITIONS_PER_REQUEST + 3, assignments=None)]
-    records, (outcome,) = create_partitions(image, more, policy())
+    records, (outcome,) = worked_out(create_partitions(image, more, policy()))
     assert not records and outcome.error == ErrorCode.POLICY_VIOLATION
 
 
@@ -137,7 +140,7 @@ def test_a_topic_named_by_name_and_id_is_answered_once_and_stays() -> None:
         DeleteTopicState(name=None, topic_id=topic_id),
         DeleteTopicState(name="u"),
     ]
-    records, outcomes = delete_topics(image, asked, policy(), False)
+    records, outcomes = worked_out(delete_topics(image, asked, policy(), False))
     assert [(o.name, o.error) for o in outcomes] == [("t", ErrorCode.INVALID_REQUEST), ("u", ErrorCode.NONE)]
     apply(image, records)
     assert set(image.topics) == {"t"}
@@ -148,8 +151,40 @@ def test_deletion_disabled(old_client: bool, code: int) -> None:
     image = MetadataImage()
     made(image, topic("t"))
     rules = policy(delete__topic__enable="false")
-    records, (outcome,) = delete_topics(image, [DeleteTopicState(name="t")], rules, old_client)
+    records, (outcome,) = worked_out(delete_topics(image, [DeleteTopicState(name="t")], rules, old_client))
     assert not records and outcome.error == code
+
+
+# --- in turns --------------------------------------------------------------------------------------------------------
+
+
+def test_others_have_their_turn_after_each_topic_and_each_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, done = MetadataImage(), []
+    make = changes.record_of
+
+    def noting(message: Message, version: int | None = None) -> MetadataRecord:
+        record = make(message) if version is None else make(message, version)
+        done.append(record)
+        return record
+
+    monkeypatch.setattr(changes, "record_of", noting)
+    many = [topic(f"t{number}", partitions=2) for number in range(300)]
+    assert most_between(create_topics(image, [*many, topic("big", partitions=300)], policy()), done) == 1
+    apply(image, list(done))
+    assert len(done) == 301 + 900 and len(image.topics) == 301
+    enlarged = [CreatePartitionsTopic(name=f"t{number}", count=3, assignments=None) for number in range(300)]
+    enlarged.append(CreatePartitionsTopic(name="big", count=600, assignments=None))
+    assert most_between(create_partitions(image, enlarged, policy()), done) == 1
+    gone = [DeleteTopicState(name=name) for name in image.topics]
+    assert most_between(delete_topics(image, gone, policy(), False), done) == 1
+
+
+def test_what_is_refused_many_times_is_a_step_each() -> None:
+    image = MetadataImage()
+    refused = [topic("a b")] * 200 + [topic("t", retention__ms="x")]
+    assert len(list(create_topics(image, refused, policy()))) >= 2 * 201
+    unknown = [DeleteTopicState(name=None, topic_id=number.to_bytes(16, "big")) for number in range(200)]
+    assert len(list(delete_topics(image, unknown, policy(), False))) >= 400
 
 
 # --- anything in a row -----------------------------------------------------------------------------------------------
@@ -189,7 +224,7 @@ def test_whatever_is_asked_the_image_stays_whole_and_does_what_was_answered(
             "delete": lambda items: delete_topics(image, items, rules, False),
             "enlarge": lambda items: create_partitions(image, items, rules),
         }[kind]
-        records, outcomes = operation(asked)
+        records, outcomes = worked_out(operation(asked))
         assert {name: found.partition_count for name, found in image.topics.items()} == before
         apply(image, records)
         after = {name: found.partition_count for name, found in image.topics.items()}

@@ -8,11 +8,13 @@ import pytest
 
 from odradek.config import BrokerConfig
 from odradek.errors import ErrorCode
+from odradek.metadata import config_changes
 from odradek.metadata.changes import Policy
 from odradek.metadata.config_changes import APPEND, DELETE, SET, SUBTRACT, ResourceOutcome, alter, incremental_alter
-from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, Delta, MetadataImage, record_of
+from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, Delta, MetadataImage, MetadataRecord, record_of
 from odradek.protocol.messages import alter_configs, incremental_alter_configs
 from odradek.protocol.records.metadata import ConfigRecord, TopicRecord
+from tests.metadata.working import most_between, worked_out
 
 Change = tuple[str, int, str | None]
 TOPIC_ID = bytes(range(16))
@@ -58,7 +60,7 @@ def changed(
     before: MetadataImage, *resources: incremental_alter_configs.AlterConfigsResource
 ) -> tuple[dict[tuple[int, str], dict[str, str]], list[ResourceOutcome]]:
     """The settings after the change, by way of its records, and the outcomes."""
-    records, outcomes = incremental_alter(before, resources, POLICY)
+    records, outcomes = worked_out(incremental_alter(before, resources, POLICY))
     for record in records:
         before.replay(record, Delta())
     return before.configs, outcomes
@@ -66,7 +68,7 @@ def changed(
 
 def refused(before: MetadataImage, kind: int, name: str, *changes: Change) -> ErrorCode:
     """The code of a change that must not write anything."""
-    records, (outcome,) = incremental_alter(before, [incremental(kind, name, *changes)], POLICY)
+    records, (outcome,) = worked_out(incremental_alter(before, [incremental(kind, name, *changes)], POLICY))
     assert records == []
     assert (outcome.resource_type, outcome.resource_name) == (kind, name)
     assert outcome.error == ErrorCode.NONE or outcome.message
@@ -88,8 +90,8 @@ def test_settings_are_set_and_deleted_and_the_others_stay() -> None:
 def test_what_changes_nothing_writes_nothing() -> None:
     before = image({"retention.ms": "1"})
     asked = [incremental(TOPIC_RESOURCE, "t", ("retention.ms", SET, "1"), ("flush.ms", DELETE, None))]
-    assert incremental_alter(before, asked, POLICY) == ([], [ResourceOutcome(TOPIC_RESOURCE, "t")])
-    assert alter(before, [full(TOPIC_RESOURCE, "t", retention_ms="1")], POLICY)[0] == []
+    assert worked_out(incremental_alter(before, asked, POLICY)) == ([], [ResourceOutcome(TOPIC_RESOURCE, "t")])
+    assert worked_out(alter(before, [full(TOPIC_RESOURCE, "t", retention_ms="1")], POLICY))[0] == []
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,7 @@ def test_elements_are_added_to_a_brokers_list_where_it_is_set() -> None:
 def test_alter_leaves_exactly_what_was_asked() -> None:
     before = image({"retention.ms": "1", "segment.bytes": "2000000"}, {"log.retention.ms": "4"})
     asked = [full(TOPIC_RESOURCE, "t", retention_ms="2"), full(BROKER_RESOURCE, "1")]
-    records, outcomes = alter(before, asked, POLICY)
+    records, outcomes = worked_out(alter(before, asked, POLICY))
     for record in records:
         before.replay(record, Delta())
     assert [outcome.error for outcome in outcomes] == [ErrorCode.NONE, ErrorCode.NONE]
@@ -233,14 +235,16 @@ def test_other_resources_have_no_settings(kind: int) -> None:
 
 def test_a_resource_named_twice_is_refused_both_times_and_the_others_are_not() -> None:
     before = image()
-    records, outcomes = alter(
-        before,
-        [
-            full(TOPIC_RESOURCE, "t", retention_ms="1"),
-            full(TOPIC_RESOURCE, "t", retention_ms="2"),
-            full(BROKER_RESOURCE, "1", log_retention_ms="3"),
-        ],
-        POLICY,
+    records, outcomes = worked_out(
+        alter(
+            before,
+            [
+                full(TOPIC_RESOURCE, "t", retention_ms="1"),
+                full(TOPIC_RESOURCE, "t", retention_ms="2"),
+                full(BROKER_RESOURCE, "1", log_retention_ms="3"),
+            ],
+            POLICY,
+        )
     )
     assert [outcome.error for outcome in outcomes] == [42, 42, 0]
     assert len(records) == 1
@@ -251,5 +255,23 @@ def test_alter_refuses_nulls_and_names_given_twice() -> None:
     twice = full(TOPIC_RESOURCE, "t", retention_ms="1")
     twice.configs += twice.configs
     for asked in (full(TOPIC_RESOURCE, "t", retention_ms=None), twice):
-        records, (outcome,) = alter(image(), [asked], POLICY)
+        records, (outcome,) = worked_out(alter(image(), [asked], POLICY))
         assert (records, outcome.error) == ([], ErrorCode.INVALID_REQUEST)
+
+
+def test_others_have_their_turn_after_each_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, done = image(), []
+    make = config_changes.record_of
+
+    def noting(message: ConfigRecord) -> MetadataRecord:
+        done.append(make(message))
+        return done[-1]
+
+    for number in range(200):
+        before.replay(record_of(TopicRecord(name=f"t{number}", topic_id=number.to_bytes(16, "big"))), Delta())
+    monkeypatch.setattr(config_changes, "record_of", noting)
+    names = [f"t{number}" for number in range(200)]
+    one_by_one = [incremental(TOPIC_RESOURCE, name, ("retention.ms", SET, "5")) for name in names]
+    assert most_between(incremental_alter(before, one_by_one, POLICY), done) == 1
+    assert most_between(alter(before, [full(TOPIC_RESOURCE, name, flush_ms="5") for name in names], POLICY), done) == 1
+    assert len(done) == 400

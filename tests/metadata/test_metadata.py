@@ -17,14 +17,16 @@ from odradek.engines.local import LocalEngine
 from odradek.engines.memory.engine import MemoryEngine, MemoryLog
 from odradek.errors import ErrorCode, KafkaError
 from odradek.loop_scheduler import LoopScheduler
-from odradek.metadata.changes import Policy, TopicOutcome, create_partitions, create_topics, delete_topics
-from odradek.metadata.image import Delta, MetadataImage, MetadataRecord
+from odradek.metadata.changes import Change, Policy, create_partitions, create_topics, delete_topics
+from odradek.metadata.image import Delta, MetadataImage
 from odradek.metadata.metadata import PRODUCER_ID_BLOCK, Metadata
 from odradek.metadata.snapshots import batch_of
+from odradek.pace import PACE_S
 from odradek.protocol.messages.create_partitions import CreatePartitionsTopic
-from odradek.protocol.messages.create_topics import CreatableTopic
+from odradek.protocol.messages.create_topics import CreatableTopic, CreatableTopicConfig
 from odradek.protocol.messages.delete_topics import DeleteTopicState
 from odradek.records.batch import Buffer
+from tests.metadata.working import worked_out
 
 CHOOSE = random.Random(5)
 
@@ -34,15 +36,13 @@ def service(engine: MemoryEngine, **settings: str) -> Metadata:
     return Metadata(engine, BrokerConfig(given), SystemClock(), CHOOSE)
 
 
-def creating(
-    *names: str, partitions: int = 1
-) -> Callable[[MetadataImage], tuple[list[MetadataRecord], list[TopicOutcome]]]:
+def creating(*names: str, partitions: int = 1) -> Callable[[MetadataImage], Change]:
     policy = Policy(BrokerConfig(), 1, False, CHOOSE)
     asked = [CreatableTopic(name=name, num_partitions=partitions, replication_factor=1) for name in names]
     return lambda image: create_topics(image, asked, policy)
 
 
-def deleting(name: str) -> Callable[[MetadataImage], tuple[list[MetadataRecord], list[TopicOutcome]]]:
+def deleting(name: str) -> Callable[[MetadataImage], Change]:
     policy = Policy(BrokerConfig(), 1, False, CHOOSE)
     return lambda image: delete_topics(image, [DeleteTopicState(name=name)], policy, False)
 
@@ -413,7 +413,7 @@ def test_a_log_that_is_damaged_while_the_broker_runs_refuses_changes_and_tells_o
             told.append(set(delta.created))
 
         metadata.subscribe(listener)
-        first, second = (batch_of(creating(name)(metadata.image)[0], 0) for name in ("aa", "bb"))
+        first, second = (batch_of(worked_out(creating(name)(metadata.image))[0], 0) for name in ("aa", "bb"))
         append, read = MemoryLog.append, MemoryLog.read
 
         def kept_but_not_known(log: MemoryLog, *_: object) -> Appended:
@@ -442,5 +442,91 @@ def test_a_log_that_is_damaged_while_the_broker_runs_refuses_changes_and_tells_o
         (outcome,) = await metadata.change(creating("t"))
         assert outcome.error == ErrorCode.NONE
         assert told == [{"aa", "bb"}, {"t"}]
+
+    run(work)
+
+
+class PassingClock(SystemClock):
+    """Each look at it takes a tenth of what one turn of the loop may."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        self.now_s += PACE_S / 10
+        return self.now_s
+
+
+def test_a_change_of_many_topics_gives_way_and_shows_each_topic_whole() -> None:
+    async def work() -> None:
+        metadata = Metadata(await started(), BrokerConfig(), PassingClock(), CHOOSE)
+        await metadata.open()
+        policy = Policy(BrokerConfig(), 1, False, CHOOSE)
+        configs = [
+            CreatableTopicConfig(name="retention.ms", value="5"),
+            CreatableTopicConfig(name="flush.ms", value="7"),
+        ]
+        asked = [
+            CreatableTopic(name=f"t{number}", num_partitions=3, replication_factor=1, configs=configs)
+            for number in range(300)
+        ]
+        image = metadata.image
+
+        async def most_at_once(change: Callable[[MetadataImage], Change]) -> int:
+            changing = asyncio.ensure_future(metadata.change(change))
+            most, before = 0, len(image.topics)
+            while not changing.done():
+                await asyncio.sleep(0)
+                most, before = max(most, abs(len(image.topics) - before)), len(image.topics)
+                for topic in image.topics.values():
+                    assert topic.partition_count == 3
+                    assert image.topic_config(topic.name) == {"retention.ms": "5", "flush.ms": "7"}
+                assert len(image.configs) == len(image.topics)
+            assert not any(outcome.error for outcome in await changing)
+            return most
+
+        assert 0 < await most_at_once(lambda image: create_topics(image, asked, policy)) <= 12
+        assert len(image.topics) == 300
+        gone = [DeleteTopicState(name=f"t{number}") for number in range(300)]
+        assert 0 < await most_at_once(lambda image: delete_topics(image, gone, policy, False)) <= 12
+        assert not image.topics
+        await metadata.close()
+
+    run(work)
+
+
+def test_a_change_that_fails_at_its_append_has_done_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        metadata = Metadata(await started(), BrokerConfig(), PassingClock(), CHOOSE)
+        await metadata.open()
+
+        def broken(*_: object) -> Appended:
+            raise Unknown("the disk failed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryLog, "append", broken)
+            with pytest.raises(KafkaError):
+                await metadata.change(creating(*(f"t{number}" for number in range(100))))
+        assert not metadata.image.topics
+        await metadata.close()
+
+    run(work)
+
+
+def test_close_waits_for_a_change_that_has_begun() -> None:
+    async def work() -> None:
+        engine = await started()
+        metadata = Metadata(engine, BrokerConfig(), PassingClock(), CHOOSE)
+        await metadata.open()
+        changing = asyncio.ensure_future(metadata.change(creating(*(f"t{number}" for number in range(100)))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not changing.done()
+        await metadata.close()
+        assert len(await changing) == 100
+        again = service(engine)
+        await again.open()
+        assert len(again.image.topics) == 100
+        await again.close()
 
     run(work)

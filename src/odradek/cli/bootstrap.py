@@ -1,10 +1,10 @@
-"""The cluster that a command talks to: what --bootstrap-server means, and a client of it.
+"""The cluster that a command talks to: resolves --bootstrap-server, and opens a client.
 
-Role: read the file of named clusters, and resolve the option: an address, or a profile's name; without it
-ODRADEK_BOOTSTRAP_SERVER of the environment, else the profile in use, else the local broker. The file is changed by
-`odradek profile` only (`profiles`).
+Role: the option is an address or the name of a profile. Without it the environment variable ODRADEK_BOOTSTRAP_SERVER is
+used, else the current profile, else the local broker.
 
-The file is `odradek/profiles.json` in XDG_CONFIG_HOME (or ~/.config).
+Profiles are in the file `odradek/profiles.json` in XDG_CONFIG_HOME (or ~/.config), which only `odradek profile`
+(`profiles`) changes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from odradek.client.cluster import Client
 
 DEFAULT_BOOTSTRAP = "127.0.0.1:9092"
-# No name is an address: those have a dot, a colon or a bracket, or are localhost.
+# A profile's name never looks like an address, which contains a dot, a colon or a bracket, or is localhost.
 PROFILE_NAME = re.compile(r"(?!localhost$)[A-Za-z0-9_-]{1,64}")
 
 
 def profiles_file() -> Path:
-    """Where the file of profiles is, or would be."""
+    """The path of the profiles' file, which need not exist."""
     home = os.environ.get("XDG_CONFIG_HOME")
     return (Path(home) if home else Path.home() / ".config") / "odradek" / "profiles.json"
 
 
 def read_profiles() -> dict[str, Any]:
-    """What the file says: `profiles` (name to address) and `current`. Raises `CommandFailed` for one that is broken."""
+    """The file's content: `profiles` (name to address) and `current`. Raises `CommandFailed` if it is not valid."""
     path = profiles_file()
     try:
         text = path.read_text()
@@ -40,7 +40,7 @@ def read_profiles() -> dict[str, Any]:
         return {"profiles": {}, "current": None}
     except OSError as error:
         raise CommandFailed(f"cannot read {path}: {(error.strerror or str(error)).lower()}.") from None
-    import json  # 1 ms of the start of those who have a file
+    import json  # imported only if there is a file: it takes 1 ms
 
     with contextlib.suppress(ValueError):
         kept = json.loads(text)
@@ -59,7 +59,7 @@ def bootstrap_address(option: str | None) -> str:
         address = read_profiles()["profiles"].get(option)
         if address is not None:
             return str(address)
-        # A host of this name, perhaps.
+        # No profile has this name; it may be a host's.
         return option
     chosen = option or os.environ.get("ODRADEK_BOOTSTRAP_SERVER")
     if chosen:
@@ -69,14 +69,14 @@ def bootstrap_address(option: str | None) -> str:
 
 
 def open_client(bootstrap_server: str | None, timeout: float) -> Client:
-    """A client of the cluster that is meant."""
+    """A client of the cluster that the option means."""
     from odradek.client.cluster import Client
 
     return Client(bootstrap_address(bootstrap_server), timeout)
 
 
 def connect(bootstrap_server: str | None, timeout: float) -> Client:
-    """A client of a cluster that answers. Raises `CommandFailed` at once where none does."""
+    """A client that has connected already. Raises `CommandFailed` or `ClientFailed` if no broker answers."""
     client = open_client(bootstrap_server, timeout)
     try:
         client.metadata([])

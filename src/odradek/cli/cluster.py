@@ -1,4 +1,4 @@
-"""`odradek cluster info`: who is there, what they serve, and how much they hold."""
+"""`odradek cluster info`: the brokers, how many partitions they lead, their disk space, and the cluster's features."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What the shell is told when the user presses TAB at a topic, a group, a profile or a name of a setting.
+"""Suggestions for the shell's completion of names of topics, groups, brokers and profiles.
 
-Role: names from the cluster that the command line so far means, and from the file of profiles. cyclopts calls these
-functions in a process of its own, which the script of `odradek completion` starts.
+Role: fetch names from the cluster that the unfinished command line means, and from the profiles' file. cyclopts calls
+these functions in a process of its own, which the script of `odradek completion` starts.
 
-Invariants: nobody waits for a suggestion longer than `LIMIT_S`, whatever the cluster does; what goes wrong is no
-suggestion, never a message in the middle of somebody's typing. Nothing is changed or created by asking.
+Invariants: suggestions take at most `LIMIT_S`, whatever the cluster does. A failure results in no suggestions, never in
+a message on the user's command line. Asking for names changes and creates nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INTERNAL = "__"
 
 
 class _TooSlow(BaseException):
-    """The time for suggestions is over; nothing that waits may take it for its own."""
+    """Raised when `LIMIT_S` is over. It is no `Exception`, so that no code that waits handles it as its own timeout."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def _limited() -> Iterator[None]:
 
 
 def _ask(context: CompletionContext, find: Callable[[Client], list[str]]) -> list[str]:
-    """What `find` finds in the cluster that is meant, or nothing."""
+    """The names that `find` returns, sorted; none if the cluster cannot be asked in time."""
     server = context.get("--bootstrap-server")
     try:
         with _limited(), open_client(server.raw if server is not None else None, LIMIT_S) as client:
@@ -54,7 +54,7 @@ def _ask(context: CompletionContext, find: Callable[[Client], list[str]]) -> lis
 
 
 def topics(context: CompletionContext) -> list[str]:
-    """Names of topics; the broker's own only where their two underscores are typed."""
+    """Names of topics; those that begin with two underscores only if these are typed."""
 
     def find(client: Client) -> list[str]:
         names = [topic.name or "" for topic in client.metadata(None).topics]
@@ -76,7 +76,7 @@ def groups(context: CompletionContext) -> list[str]:
 
 
 def resources(context: CompletionContext) -> list[str]:
-    """What may stand behind `topic`, `group` or `broker` of the commands for settings."""
+    """Names that may follow `topic`, `group` or `broker` in the commands for settings."""
     resource = context.get("resource")
     kind = resource.raw if resource is not None else None
     if kind == "topic":

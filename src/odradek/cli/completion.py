@@ -1,11 +1,12 @@
-r"""`odradek completion`: the script that makes a shell complete the command's words.
+r"""`odradek completion`: prints the script with which a shell completes the command's words.
 
-Role: one short script for each shell, which hands the words so far to the command itself (cyclopts' `__complete`) and
-shows what comes back. So the parser that will read the line also completes it: a topic that is named like a command is
-a topic. Names of topics, groups and profiles come from `completers`.
+Role: one short script for each shell, which passes the words typed so far to the command itself (cyclopts'
+`__complete`) and shows its output. The parser that will read the line also completes it, so a topic whose name is that
+of a command is completed as a topic. Names of topics, groups and profiles come from `completers`.
 
-The words go in CYCLOPTS_COMPLETION_WORDS, each ended by \x1f; a line that comes back is VALUE, tab, description, or
-begins with \x1f and says something about the others: begin, files (paths fit, too), prefix (what stands before `=`).
+The script passes the words in CYCLOPTS_COMPLETION_WORDS, each followed by \x1f. A line of the output is a value, a tab
+and a description; or it begins with \x1f and is about the other lines: `begin`, `files` (paths are suggested too),
+`prefix` (the text up to `=`, which precedes each value).
 """
 
 from __future__ import annotations

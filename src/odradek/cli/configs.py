@@ -1,6 +1,6 @@
-"""`odradek config list|describe|alter`: the settings of topics and brokers, as they are in force.
+"""`odradek config list|describe|alter`: the settings of topics, brokers and groups.
 
-Role: one request each, its answer printed. What a setting means, and whether a value can be, the broker says.
+Role: each command sends one request and prints its response. The broker describes the settings and checks values.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from odradek.cli.output import print_json, print_rows
 ConfigResource = Literal["topic", "broker", "group"]
 _TYPES = {"topic": 2, "broker": 4, "group": 32}
 _NAMES = {number: name for name, number in _TYPES.items()}
-# DescribeConfigs' sources (KIP-226), by what they mean to a person.
+# The config sources of DescribeConfigs (KIP-226), as they are shown.
 _SOURCES = {
     1: "topic",
     2: "broker, changed",
@@ -194,7 +194,7 @@ def _called(resource: ConfigResource, name: str | None) -> str:
 
 
 def _ask(client: Any, resource: ConfigResource, name: str | None, request: Any, response: Any) -> Any:
-    """A broker's own settings are asked of it; everything else of the controller, or of any."""
+    """Sends the request to the broker whose settings it is about, and any other request to any broker."""
     if resource == "broker" and name is not None:
         client.metadata([])
         if int(name) not in client.brokers:

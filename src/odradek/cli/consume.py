@@ -1,11 +1,11 @@
 """`odradek consume`: a topic's records as JSON lines, as plain text, or by a template.
 
-Role: the options, and the order of things: where to begin and where to stop (`consume_range`), read with `consumer` (as
-a member of a group with `group_consume`), choose (`consume_filters`), print (`record_lines`, `record_format`). What it
-prints as JSON `odradek produce --input json` reads back, with nothing lost.
+Role: the options, and the steps: resolve where to begin and stop (`consume_range`), read with `consumer` (with --group,
+`group_consume`), filter (`consume_filters`) and print (`record_lines`, `record_format`). `odradek produce --input json`
+reads the printed JSON back without loss.
 
-Invariants: it ends at the end that the topic had at the start, unless it is told to follow; memory is bounded by one
-fetch a broker and one decompressed batch, whatever the topic holds.
+Invariants: without --follow, the command ends at the end offsets that the topic had at the start. Memory is bounded by
+one fetch per broker and one decompressed batch, whatever the topic holds.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def consume(
 
 
 def _line(topic: str, output: str | None, template: str | None, key_separator: str | None, use_hex: bool) -> Line:
-    """How a record is printed. Raises `WrongUse`."""
+    """The function that formats a record. Raises `WrongUse`."""
     from odradek.cli.record_format import format_line
     from odradek.cli.record_lines import json_line, text_line
 

@@ -1,8 +1,8 @@
 """Which records `odradek consume` prints: --grep, --grep-key, --grep-value and --header.
 
-Role: from options to one function of a record. All that is given must hold. Expressions are Python's, searched in the
-text of a content; bytes that are not UTF-8 stand there as characters that no text has, so that every content can be
-searched. What is null matches nothing.
+Role: turn the options into one predicate of a record. A record must match all options that are given. Expressions are
+Python's, searched in a key or value decoded as UTF-8; invalid bytes become surrogate characters (`surrogateescape`), so
+that every key and value can be searched. A null key or value matches nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Search = Callable[[bytes | None], bool]
 def read_filters(
     grep: str | None, grep_key: str | None, grep_value: str | None, header: Sequence[str] = ()
 ) -> RecordFilter | None:
-    """The records that are wanted; None where all are. Raises `WrongUse`."""
+    """The predicate of the records to print; None if no option is given. Raises `WrongUse`."""
     conditions: list[RecordFilter] = []
     if grep is not None:
         anywhere = _search("--grep", grep)

@@ -1,10 +1,10 @@
 """Where `odradek consume` begins and ends: --from and --to, as words, offsets, distances from the end, or times.
 
-Role: text to a function of (client, topic, the ends now) that finds offsets. Both mean the next record to be read: what
-stands at --from is the first one printed, what stands at --to is not printed any more.
+Role: turn an option's text into a function of (client, topic, current end offsets) that returns offsets by partition.
+The record at --from is the first one printed; the record at --to is not printed.
 
-Invariants: offsets of --to lie between a partition's first offset and its end; a partition without a record at or after
-a time is read from, or up to, its end.
+Invariants: an offset of --to is moved between a partition's first offset and its end. If a partition has no record at
+or after a time, its end is used.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _LAST = ("end", "latest")
 
 
 def read_begin(text: str, now_ms: int) -> ResolveOffsets:
-    """What --from means. Raises `WrongUse`."""
+    """The function that finds the offsets of --from. Raises `WrongUse`."""
     return _read("--from", text, now_ms, strict=True)
 
 
 def read_end(text: str, now_ms: int) -> ResolveOffsets:
-    """What --to means. Raises `WrongUse`."""
+    """The function that finds the offsets of --to. Raises `WrongUse`."""
     return _read("--to", text, now_ms, strict=False)
 
 
 def check_order(begin: str, end: str) -> None:
-    """Raises `WrongUse` for two offsets that leave nothing to read."""
+    """Raises `WrongUse` if both are offsets and --from is greater than --to."""
     if begin.isdecimal() and end.isdecimal() and int(begin) > int(end):
         raise WrongUse(f"--from {begin} is behind --to {end}.")
 

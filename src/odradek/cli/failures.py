@@ -1,8 +1,8 @@
-"""How a command ends when it cannot do what was asked: one sentence on stderr, and an exit code.
+"""How a command fails: with one sentence on stderr, and an exit code.
 
-0 is success, 1 a failure at run time (no broker, a refusal, a lost connection), 2 wrong use (an option, a file or a
-setting that cannot be meant). The sentence says what to do where that is known: the client says what failed, and the
-command or option that helps is added here.
+Exit code 0 is success, 1 a failure at run time (no broker, a refusal, a lost connection), 2 wrong use (an invalid
+option, file or setting). The sentence says what the user can do, where that is known: the client's exception says what
+failed, and this module adds the command or option that helps.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def exit_code(failure: Exception) -> int:
 
 
 def told(failure: BaseException) -> str:
-    """The failure's sentence, with what helps against it or against what caused it."""
+    """The failure's sentence, with advice on it or on its cause."""
     cause: BaseException | None = failure
     while cause is not None:
         advice = _advice(cause)

@@ -1,11 +1,11 @@
-"""`odradek consume --group`: reads what a consumer group gives this member, prints it, and commits what was printed.
+"""`odradek consume --group`: reads the partitions that a group assigns, prints their records, and commits offsets.
 
-Role: the loop around `group_member` (who owns what) and `consumer` (records of what is owned): when to send heartbeats,
-commit, join again and leave, and how the command ends.
+Role: the loop around `group_member` (which partitions are assigned) and `consumer` (their records): it decides when to
+send heartbeats, commit, rejoin and leave, and how the command ends.
 
-Invariants: an offset is committed only when all records before it are written to the output, so that nothing is lost;
-what was printed but could not be committed comes again, and a note says so. The first SIGINT or SIGTERM ends the
-reading, commits and leaves; a second one ends the command at once.
+Invariants: an offset is committed only when all records before it have been written to the output, so that no record is
+lost. Records that were printed but could not be committed will be read again, and a note says so. The first SIGINT or
+SIGTERM ends the reading, commits and leaves the group; a second one ends the command at once.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from odradek.records.iteration import Record
 
 COMMIT_INTERVAL_S = 5.0
-# A commit that found no coordinator is tried again so soon.
+# A commit that found no coordinator is retried after this time.
 COMMIT_RETRY_S = 1.0
-# How long to rest between looks at the group without partitions to read.
+# How long to wait between checks of the group while no partition is assigned.
 IDLE_S = 0.25
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,9 +41,9 @@ _clock = SystemClock()
 
 
 class GroupConsumption:
-    """Reads and prints what is `wanted` (None: all) until `left` records were printed (-1: no bound), until the `ends`,
-    if given, or until a signal. `begin` finds the first offsets of partitions of which the group has none. What was
-    read and not wanted is committed like what was printed."""
+    """Reads and prints the `wanted` records (None: all) until `left` records are printed (-1: no bound), the `ends` are
+    reached (None: never), or a signal arrives. `begin` finds the offsets to begin at for partitions without a committed
+    offset. Offsets of records that are read but not wanted are committed too."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class GroupConsumption:
         self._signal = 0
         self._standing = Standing.STABLE
         self._consumer = Consumer(client, topic, {})
-        self._printed: dict[int, int] = {}  # next offsets, after what is in the output
+        self._printed: dict[int, int] = {}  # by partition: the offset after the last record in the output
         self._committed: dict[int, int] = {}
         self._leader_epochs: dict[int, int] = {}
         self._commit_at = 0.0
 
     def is_stopping(self) -> bool:
-        """The user has asked to end."""
+        """Whether a signal has asked the command to end."""
         return self._signal != 0
 
     def run(self, member: GroupMember) -> None:
@@ -118,7 +118,7 @@ class GroupConsumption:
                 self._note_uncommitted()
 
     def _take_over(self, member: GroupMember, partitions: list[int]) -> None:
-        """Begins to read what the group assigned."""
+        """Begins to read the partitions that the group has assigned."""
         self._standing = Standing.STABLE
         self._printed, self._committed = {}, {}
         self._commit_at = _clock.monotonic() + COMMIT_INTERVAL_S
@@ -143,7 +143,7 @@ class GroupConsumption:
         self._note(f"this member {what} of {self._topic} (generation {member.generation})")
 
     def _read_generation(self, member: GroupMember) -> bool:
-        """Reads until there is nothing more to do (True), or the group changes (False)."""
+        """Reads and prints in one generation. Returns True when the command is done, False when the group changes."""
         while self._left and not self._signal:
             if self._ends is not None and self._consumer.is_done:
                 return True
@@ -170,7 +170,7 @@ class GroupConsumption:
         return self._standing is Standing.STABLE and not self._signal
 
     def _look_after(self, member: GroupMember) -> None:
-        """Heartbeat and commit, if they are due."""
+        """Sends a heartbeat and commits, if they are due."""
         self._standing = member.check()
         now = _clock.monotonic()
         if self._standing is not Standing.STABLE or now < self._commit_at:
@@ -182,7 +182,7 @@ class GroupConsumption:
             self._commit_at = now + COMMIT_RETRY_S
 
     def _commit(self, member: GroupMember) -> None:
-        """Commits before partitions are given back; what cannot be committed is said."""
+        """Commits before partitions are given up; notes which offsets could not be committed."""
         if self._commit_once(member, retry=True) is not Standing.STABLE:
             self._note_uncommitted()
 
@@ -208,7 +208,7 @@ class GroupConsumption:
         self._printed = {}
 
     def _end(self, member: GroupMember) -> None:
-        """Commits and leaves."""
+        """Commits, and leaves the group."""
         if member.is_in_generation:
             self._commit(member)
         try:

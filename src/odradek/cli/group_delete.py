@@ -1,9 +1,10 @@
 """`odradek group delete|delete-offsets`.
 
-Role: what is asked for, deleted item by item by the coordinators, and what came of each, printed. What can be deleted
-at all, such as only groups without members, the coordinators decide.
+Role: ask the coordinators to delete each group or offset, and print each result. The coordinators decide what may be
+deleted (only groups without members, for example).
 
-Invariant: a failure with one item does not keep the others; the command then ends with exit code 1 and says which.
+Invariant: if one item fails, the others are deleted all the same; the command then names the failed ones and ends with
+exit code 1.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a broker's HTTP port says of groups: how old what they have not read is, when it is lost, who reads how much.
+"""Lag, forecast loss and balance of groups, from a broker's HTTP port.
 
-Role: find the port, ask it, and turn the answers into columns and sentences. A broker without one (Apache Kafka, or
-Odradek without `odradek.http.listen`) says nothing of this: then there are no such columns.
+Role: find the port, ask it, and turn its responses into columns and sentences. If a broker has no such port (Apache
+Kafka, or Odradek without `odradek.http.listen`), these columns are not shown.
 
-Invariants: answers are bounded (`ANSWER_MAX_BYTES`), and so are events that wait (`EVENTS_WAITING`, the oldest go
-first). What the broker does not know is empty.
+Invariants: responses are bounded by `ANSWER_MAX_BYTES`; at most `EVENTS_WAITING` events are queued, then the oldest is
+dropped. Values that the broker does not know are empty.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MEMBER_COLUMNS = ("client_id", "partitions", "records_per_s", "bytes_per_s")
 
 
 class LagClient:
-    """The HTTP port. Raises `CommandFailed`."""
+    """A client of the HTTP port. Its methods raise `CommandFailed`."""
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self._address = host, port
@@ -46,12 +46,12 @@ class LagClient:
         self._events: queue.Queue[dict[str, Any]] = queue.Queue(EVENTS_WAITING)
 
     def groups(self) -> dict[str, dict[str, Any]]:
-        """A line for each group that has offsets, by name."""
+        """The summary of each group with committed offsets, by name."""
         _, found = self._get("/api/groups")
         return {group["group"]: group for group in found}
 
     def group(self, name: str) -> dict[str, Any] | None:
-        """A group in full; None where it has no offsets, or none that were looked at yet."""
+        """One group with its partitions; None if it has no committed offsets, or the broker has not looked at them."""
         status, found = self._get(f"/api/groups/{urllib.parse.quote(name, safe='')}")
         return found if status == http.HTTPStatus.OK else None
 
@@ -78,11 +78,11 @@ class LagClient:
         return CommandFailed(f"cannot ask the HTTP port {host}:{port} about groups: {why}.")
 
     def follow(self) -> None:
-        """Begins to listen to events, until the process ends or the broker goes."""
+        """Starts a thread that receives events until the process ends or the connection breaks."""
         threading.Thread(target=self._follow, name="odradek-events", daemon=True).start()
 
     def news(self) -> list[dict[str, Any]]:
-        """The events since the last call; the first time, those that the broker remembers too."""
+        """The events since the last call; at first also those that the broker remembers."""
         found = []
         with contextlib.suppress(queue.Empty):
             while True:
@@ -100,14 +100,14 @@ class LagClient:
                         self._events.get_nowait()
                     self._events.put_nowait(json.loads(line.removeprefix(b"data: ")))
         except (OSError, http.client.HTTPException, ValueError):
-            return  # the tables go on, and say what is wrong
+            return  # the next table's request fails too, and its error is shown
         finally:
             connection.close()
 
 
 def find(client: Client, address: str | None, timeout_s: float) -> LagClient | None:
-    """The HTTP port at `address`, or the one that the broker's settings name; None where it has none. A port that the
-    system chose is not in the settings. Raises `CommandFailed`."""
+    """A client of the HTTP port at `address`, or of the one in the broker's settings; None if they have none, or port
+    0, for which the system chose a port. Raises `CommandFailed`."""
     if address is not None:
         return LagClient(*split_address(address, 0), timeout_s)
     from odradek.protocol.messages.describe_configs import (
@@ -130,7 +130,7 @@ def find(client: Client, address: str | None, timeout_s: float) -> LagClient | N
 
 
 def columns(found: dict[str, Any] | None) -> dict[str, Any]:
-    """The columns of a group, or of one of its partitions."""
+    """The columns of a group, or of one of its partitions; None values if `found` is None."""
     from odradek.insight.wording import bytes_text, time_text
 
     if found is None:
@@ -146,7 +146,7 @@ def columns(found: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def sentences(found: dict[str, Any]) -> Iterable[str]:
-    """How a group stands where it does not stand well, and what would make it more even."""
+    """A sentence for each partition whose verdict is not ok, then the advice on balance."""
     for partition in found["partitions"]:
         if partition["verdict"] != "ok":
             yield f"{partition['topic']}, partition {partition['partition']}: {partition['how']}."
@@ -155,7 +155,7 @@ def sentences(found: dict[str, Any]) -> Iterable[str]:
 
 
 def member_rows(balance: dict[str, Any]) -> list[dict[str, Any]]:
-    """How much comes in what each member reads."""
+    """The members with the append rates of their partitions, as text."""
     from odradek.insight.wording import bytes_text, rate_text
 
     return [
@@ -165,7 +165,7 @@ def member_rows(balance: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """An event in a line."""
+    """An event as a line of text."""
     from datetime import UTC, datetime
 
     at = datetime.fromtimestamp(event["at_ms"] / 1000, UTC).astimezone().strftime("%H:%M:%S")

@@ -1,10 +1,10 @@
 """`odradek group reset`: sets the offsets of a group without members, after showing what it would do.
 
-Role: which partitions, from which offset to which, printed; with --execute committed. As Kafka's own tool: what is
-asked for beyond the log is set to its beginning or end.
+Role: compute the old and new offset of each partition and print them; commit them with --execute. As in Kafka's own
+tool, an offset outside the log is replaced by the log's start or end.
 
-Invariants: without --execute nothing is changed, and the last line says so; a group with members is refused before
-anything is computed, and by its coordinator again when it is committed.
+Invariants: without --execute nothing is changed, and the last line says so. A group with members is refused before
+offsets are computed, and its coordinator checks again at the commit.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _refuse_members(group_client: GroupClient) -> None:
     else:
         listed = group_client.listed()
         if listed is None:
-            return  # its first offsets make the group
+            return  # the group does not exist: its first committed offsets create it
         found, state, members = listed.group_type, listed.group_state, 0
     if state and state not in _NO_MEMBERS:
         has = f"{members} member{'s' * (members != 1)}" if not found else "members"

@@ -1,9 +1,9 @@
 """`odradek group list|describe`.
 
-Role: what the coordinators say about groups, beside the ends of the logs, printed. Setting offsets is `group_reset`'s,
-deleting `group_delete`'s, being a member `group_consume`'s.
+Role: print what the coordinators know of groups, together with the end offsets of the logs. `group_reset` sets offsets,
+`group_delete` deletes them, `group_consume` reads as a member.
 
-Invariants: nothing is guessed: what a broker did not say, or cannot be asked for, is empty, and a note says why.
+Invariants: nothing is guessed: a value that a broker did not return is empty, and a note says why.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _GROUP_COLUMNS = ("group", "type", "protocol_type", "state", "assignor", "coordi
 _MEMBER_COLUMNS = ("member_id", "instance_id", "client_id", "host", "assignment")
 _OFFSET_COLUMNS = ("topic", "partition", "committed_offset", "end_offset", "lag", "owner", "metadata")
 _CLASSIC = "classic"
-# Of the newest events, on a screen that also has a table.
+# How many of the newest events are shown under the table.
 _EVENTS_SHOWN = 10
 
 
@@ -96,7 +96,7 @@ def list_groups(
             rows = [
                 {
                     "group": group.group_id,
-                    # Brokers that know one type only do not name it.
+                    # Brokers that only have the classic type do not return it.
                     "type": group.group_type or _CLASSIC,
                     "protocol_type": group.protocol_type,
                     "state": group.group_state,
@@ -116,7 +116,7 @@ def list_groups(
                 for line in happened:
                     print(line)
                 if not sys.stdout.isatty():
-                    happened.clear()  # on a screen they would be gone
+                    happened.clear()  # only a terminal is cleared each time, so only there they are shown again
 
         repeat(show, every if watch else None)
 
@@ -157,8 +157,8 @@ def describe(
 
 
 def _asked(ask: Callable[[], R], http: str | None) -> R | None:
-    """What the HTTP port says. None, with a note, where the broker's settings name it and it cannot be reached, as from
-    another machine. Raises `CommandFailed`."""
+    """What `ask` returns. If it fails and the user named no HTTP port, returns None with a note: the port in the
+    broker's settings may not be reachable from this machine. Else raises `CommandFailed`."""
     try:
         return ask()
     except FAILED as error:
@@ -225,13 +225,13 @@ def _show(client: Client, group: str, output: Output, lag: dict[str, Any] | None
 
 
 def joined(partitions: Iterable[int]) -> str:
-    """The numbers of partitions, as in TOPIC:1,2,3."""
+    """The numbers of partitions, separated by commas, as in TOPIC:1,2,3."""
     return ",".join(map(str, partitions))
 
 
 def existing(group_client: GroupClient, doing: str) -> dict[str, Any]:
-    """What there is to know about a group of any type: type, protocol_type, state, assignor, members. Raises
-    `CommandFailed` where it does not exist."""
+    """A group of any type: type, protocol_type, state, assignor, members. Raises `ClientFailed` if it does not
+    exist; `doing` says in its text what could not be done."""
     from odradek.errors import ErrorCode
 
     described = group_client.described()
@@ -263,7 +263,7 @@ def _member(member: Any) -> dict[str, Any]:
     try:
         partitions = sorted(decode_assignment(bytes(member.member_assignment)))
     except DecodeError:
-        # Members of other protocols (Kafka Connect) share out something else, in a form of their own.
+        # Members of other protocol types (Kafka Connect) have assignments in a format of their own.
         partitions = []
     topics: dict[str, list[int]] = {}
     for topic, partition in partitions:
@@ -292,7 +292,7 @@ def _offsets(client: Client, group_client: GroupClient, owners: dict[TopicPartit
                 "partition": partition,
                 "committed_offset": None if offset is None else offset.offset,
                 "end_offset": end,
-                # Offsets beyond the end are those of a topic that was made anew: no lag, and nothing below it.
+                # A committed offset can be beyond the end if the topic was created again: the lag is then 0.
                 "lag": None if offset is None or end is None else max(0, end - offset.offset),
                 "owner": owners.get((topic, partition)),
                 "metadata": None if offset is None else offset.metadata,
@@ -302,7 +302,7 @@ def _offsets(client: Client, group_client: GroupClient, owners: dict[TopicPartit
 
 
 def end_offsets(client: Client, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The ends of those partitions that exist and can be asked; a note says which cannot."""
+    """The end offsets of the partitions; those that do not exist or cannot be asked are left out, with a note."""
     from odradek.client.cluster import LATEST
 
     topics: dict[str, list[int]] = {}
@@ -325,7 +325,7 @@ def end_offsets(client: Client, partitions: Iterable[TopicPartition]) -> dict[To
 
 
 def partition_counts(client: Client, topics: Iterable[str]) -> dict[str, int]:
-    """How many partitions topics have, without those that do not exist."""
+    """The number of partitions of each topic that exists."""
     names = sorted(topics)
     found = client.metadata(names).topics if names else []
     return {topic.name or "": len(topic.partitions) for topic in found if topic.partitions}

@@ -1,6 +1,6 @@
-"""How help looks: cyclopts' panels, with the lines of a docstring's paragraph joined again.
+"""The layout of help: cyclopts' panels, with the lines of a docstring's paragraph joined.
 
-Role: what Markdown would do to the texts, without the 34 ms that rich's Markdown takes to import.
+Role: format the texts as Markdown would, without the 34 ms that importing rich's Markdown takes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class HelpText:
-    """A formatter of help; what it needs of rich is imported when help is shown."""
+    """A formatter of help; rich is imported only when help is shown."""
 
     def __call__(self, console: Any, options: Any, panel: Any) -> None:
         from cyclopts.help import DefaultFormatter
@@ -19,13 +19,13 @@ class HelpText:
         DefaultFormatter()(console, options, panel)
 
     def render_usage(self, console: Any, options: Any, usage: Any) -> None:
-        """The first line."""
+        """Prints the usage line."""
         from cyclopts.help import DefaultFormatter
 
         DefaultFormatter().render_usage(console, options, usage)
 
     def render_description(self, console: Any, options: Any, description: Any) -> None:
-        """What stands above the panels."""
+        """Prints the description above the panels."""
         from cyclopts.help import DefaultFormatter
 
         _join_lines(description)
@@ -33,7 +33,7 @@ class HelpText:
 
 
 def _join_lines(text: Any) -> None:
-    """Joins the lines of each paragraph of a text of cyclopts."""
+    """Joins the lines of each paragraph of cyclopts' text, in place."""
     from rich.text import Text
 
     plain = getattr(getattr(text, "primary_renderable", None), "plain", None)

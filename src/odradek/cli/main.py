@@ -1,11 +1,11 @@
-"""The `odradek` command: which subcommands there are, and how every one of them ends.
+"""The `odradek` command: its tree of subcommands and their exit codes.
 
 Role: the tree of commands (cyclopts reads options from the functions' signatures and help from their docstrings) and
-the mapping of outcomes to exit codes. A subcommand's module is imported when it is the one asked for, and rich,
-sockets and the broker only inside it: start-up time is a feature of `serve`.
+the mapping of outcomes to exit codes. Only the module of the requested subcommand is imported, and it imports rich,
+sockets and the broker only where it needs them, so that commands start quickly.
 
-Invariants: exit code 0 for success, 1 for a failure at run time, 2 for wrong use; a failure is one sentence on stderr,
-never a traceback; a reader that closes our pipe early (`| head`) is not a failure.
+Invariants: exit code 0 is success, 1 a failure at run time, 2 wrong use. A failure is one sentence on stderr, never a
+traceback. It is no failure if the reader of stdout closes the pipe early (`| head`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ app = App(
     version_format="plaintext",
     result_action="return_value",
 )
-# A command's first paragraph is its line in the list. It stands here, so that the list needs no command's module.
+# The text of each command in the list is given here, so that listing the commands imports none of their modules.
 app.command(
     "odradek.cli.serve:serve",
     help="""Run a broker.
@@ -146,7 +146,7 @@ def run(arguments: list[str] | None = None) -> int:
     except FAILED as error:
         return _fail(told(error), exit_code(error))
     except BrokenPipeError:
-        # The reader has gone. What is still buffered must not be tried again when the interpreter closes stdout.
+        # The reader has closed the pipe. The interpreter must not try to write what is buffered when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -154,7 +154,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _first_sentence(error: CycloptsError) -> str:
-    if isinstance(error, UnknownCommandError):  # its own text would import every command to guess what was meant
+    if isinstance(error, UnknownCommandError):  # cyclopts' own text imports every command to suggest similar ones
         return f"there is no command {(error.unused_tokens or ['?'])[0]!r}; see `odradek --help`."
     return " ".join(str(error).split())
 

@@ -1,7 +1,7 @@
-"""Options that several commands share: each one's name, help and completion, once.
+"""Options that several commands share: the name, help and completion of each.
 
-Role: types for the signatures of commands, of which cyclopts makes the options. What only one command has, and the
-words that differ from command to command, stand with the command.
+Role: types for the signatures of commands, from which cyclopts makes the options. Options of only one command, and help
+that differs between commands, are in the commands' modules.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from odradek.cli import completers
 from odradek.cli.failures import WrongUse
 from odradek.cli.output import Output
 
-# Without a --no-... beside it.
+# A flag without the --no-... form.
 Flag = Annotated[bool, Parameter(negative="")]
 # May be repeated.
 Texts = Annotated[list[str] | None, Parameter(negative="")]
@@ -30,14 +30,14 @@ TOPIC_PARTITIONS = Parameter(
 Every = Annotated[float, Parameter(help="Seconds between, with --watch.")]
 Http = Annotated[str | None, Parameter(help="HOST:PORT of the broker's HTTP port, where its settings do not say it.")]
 
-# By what is printed: rows of one table, one row, several tables, a line for each thing done, one line.
+# One type for each kind of output: rows of one table, one row, several tables, a line for each thing done, one line.
 OutputRows = Annotated[Output, Parameter(help="auto: a table on a terminal, else lines with tabs. json: one array.")]
 OutputRow = Annotated[Output, Parameter(help="auto: a table on a terminal, else lines with tabs. json: one object.")]
 OutputTables = Annotated[Output, Parameter(help="auto: tables on a terminal, else lines with tabs. json: one object.")]
 OutputLines = Annotated[Output, Parameter(help="auto: a line each. json: one array.")]
 OutputLine = Annotated[Output, Parameter(help="auto: a line. json: one object.")]
 
-# How long every command waits, unless told.
+# The default of --timeout.
 TIMEOUT_S = 30.0
 Timeout = Annotated[float, Parameter(help="Seconds to wait for an answer.")]
 Bootstrap = Annotated[
@@ -51,7 +51,7 @@ Bootstrap = Annotated[
 
 
 def read_topics(options: Iterable[str]) -> dict[str, list[int] | None]:
-    """What --topic NAME[:PARTITION,...] options name; None: all partitions. Raises `WrongUse`."""
+    """The topics of --topic NAME[:PARTITION,...] options, each with its partitions (None: all). Raises `WrongUse`."""
     found: dict[str, list[int] | None] = {}
     for option in options:
         name, colon, text = option.partition(":")

@@ -1,7 +1,7 @@
-"""How answers are printed: a table on a terminal, tab-separated lines into a pipe, JSON when asked for.
+"""Prints results: as a table on a terminal, as tab-separated lines into a pipe, or as JSON on request.
 
-Rows are dictionaries with the same keys; lists are joined by commas outside JSON. Remarks beside an answer go to
-stderr (`note`). Errors never come here.
+Rows are dictionaries with the same keys; outside JSON, lists are joined by commas. `note` prints remarks to stderr.
+`main` prints errors.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Output = Literal["auto", "json"]
 
 
 def note(text: str) -> None:
-    """A remark beside the output."""
+    """Prints a remark to stderr."""
     print(f"odradek: {text}", file=sys.stderr)
 
 
 def print_json(value: object) -> None:
-    """One JSON document, indented on a terminal."""
+    """Prints one JSON document, indented on a terminal."""
     import msgspec
 
     text = msgspec.json.encode(value)
@@ -29,8 +29,9 @@ def print_json(value: object) -> None:
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], title: str | None = None) -> None:
-    """A table of these columns on a terminal, or where it is too narrow for one a paragraph for each row, so that no
-    address and no name is broken in the middle; elsewhere lines with tabs, the columns' names first."""
+    """Prints the rows' values in these columns. On a terminal it prints a table, or a paragraph for each row if the
+    terminal is too narrow, so that no value is broken across lines; elsewhere tab-separated lines, the first with the
+    columns' names."""
     if not sys.stdout.isatty():
         print("\t".join(columns))
         for row in rows:
@@ -44,9 +45,9 @@ def print_rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], title: st
     needed = 0
     for column in columns:
         numeric = any(isinstance(row[column], int) for row in rows)
-        # A heading may be broken between its words, a value nowhere.
+        # A heading may be broken between its words; a value is never broken.
         width = max(map(len, [*column.split("_"), *(_text(row[column]) for row in rows)]))
-        needed += width + 3  # with its borders
+        needed += width + 3  # including its borders
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left", min_width=width)
     for row in rows:
         table.add_row(*(_text(row[column]) for column in columns))

@@ -1,10 +1,10 @@
-"""`odradek produce`: lines, or JSON lines, become records of a topic.
+"""`odradek produce`: writes lines, or JSON lines, as records to a topic.
 
-Role: read a file or stdin as it comes, turn every line into a record, hand it to `producer`, and say what was written.
+Role: read a file or stdin, turn every line into a record, pass it to `producer`, and print how much was written.
 
-Invariants: input is read in pieces and a line has a largest size, so that any input fits in memory. Where the input
-pauses, what was read is sent, so that `tail -f file | odradek produce TOPIC` shows records at once. When the command
-ends with exit code 0, every line is acknowledged as `--acks` asks.
+Invariants: input is read in pieces and a line has a maximum size, so that any input fits in memory. When the input
+pauses, the records read so far are sent, so that with `tail -f file | odradek produce TOPIC` they are written at once.
+When the command ends with exit code 0, every record is acknowledged as `--acks` asks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LINE_MAX_BYTES = 67_108_864
 _READ_BYTES = 1_048_576
 _PAUSE_S = 0.02
 
-# What a line becomes: key, value, timestamp in ms (None: now), headers.
+# A parsed line: key, value, timestamp in ms (None: now), headers.
 Parsed = tuple[bytes | None, bytes | None, int | None, "Headers"]
 
 
@@ -119,7 +119,7 @@ def produce(
                 except _BadInput as error:
                     producer.flush()
                     raise CommandFailed(f"{error}; {_count(producer.sent_records)} before it written.") from None
-                except KeyboardInterrupt:  # what was given before it is written
+                except KeyboardInterrupt:  # the records read before it are still written
                     producer.flush()
                     raise
                 producer.flush()
@@ -131,7 +131,7 @@ def produce(
 
 
 class _BadInput(Exception):
-    """Input that ends the command, after what came before it is written."""
+    """Raised for invalid input: it ends the command, after the records before it are written."""
 
 
 def _count(records: int) -> str:
@@ -170,7 +170,8 @@ def _write(
 
 
 def _lines(source: int, idle: Callable[[], None]) -> Iterator[tuple[list[bytes], int]]:
-    """Lines as they come, in lists, with the bytes read for them; calls `idle` where the input pauses."""
+    """Yields lists of lines as they are read, each with the number of bytes read; calls `idle` when the input
+    pauses."""
     begun: list[bytes] = []
     begun_bytes = 0
     while True:
@@ -198,7 +199,7 @@ def _lines(source: int, idle: Callable[[], None]) -> Iterator[tuple[list[bytes],
         yield [b"".join(begun)], begun_bytes
 
 
-# --- a line's record -------------------------------------------------------------------------------------------------
+# --- from a line to a record -----------------------------------------------------------------------------------------
 
 
 def _headers(options: list[str]) -> list[tuple[str, bytes | None]]:
@@ -247,7 +248,7 @@ def _json_parser(more_headers: list[tuple[str, bytes | None]]) -> Callable[[byte
         raw = bytes(fields.get(name, b"null"))
         if raw == b"null":
             return None
-        # A text is itself; any other JSON stays the JSON it is.
+        # A JSON string becomes its text; any other JSON value stays as it is written.
         return text_of(raw).encode() if raw[:1] == b'"' else raw
 
     def parse_headers(raw: msgspec.Raw) -> list[tuple[str, bytes | None]]:
@@ -282,7 +283,7 @@ def _json_parser(more_headers: list[tuple[str, bytes | None]]) -> Callable[[byte
 
 
 class _Progress:
-    """A progress bar on stderr where that is a terminal and nobody types the input; else nothing."""
+    """A progress bar on stderr; shown only if stderr is a terminal and the input is not typed at one."""
 
     def __init__(self, source: int, file: Path | None, topic: str, quiet: bool) -> None:
         self._shown = sys.stderr.isatty() and not os.isatty(source) and not quiet

@@ -1,7 +1,7 @@
 """`odradek profile list|set|use|delete`: names for clusters.
 
-Role: change the file of names and addresses, which `bootstrap` reads. It is replaced as a whole, never left
-half-written.
+Role: change the file of profiles, which `bootstrap` reads. The file is replaced atomically, so it is never half
+written.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Java's .properties format, as `java.util.Properties.load` reads a server.properties.
 
 Bytes are Latin-1. A logical line ends at the first line end that no backslash continues; `#` or `!` as the first
-visible character make a comment, which no backslash continues. Key and value are parted by the first unescaped `=`,
-`:` or blank; blanks around the separator are dropped, blanks at a value's end are kept by Java (Kafka trims values
-where it parses them, and so does `odradek.config`).
+visible character make a comment, which no backslash continues. Key and value are separated by the first unescaped `=`,
+`:` or blank. Blanks around the separator are dropped; blanks at the end of a value are kept, as in Java (Kafka trims
+values when it parses them, and so does `odradek.config`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _NAMED = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 
 class MalformedProperties(ValueError):
-    """A file that Java would not load either."""
+    """Raised for a file that Java does not load either."""
 
 
 def parse_properties(data: bytes) -> dict[str, str]:
-    """The file's properties, the last of equal names winning. Raises `MalformedProperties`."""
+    """The file's properties; of equal names the last one counts. Raises `MalformedProperties`."""
     out: dict[str, str] = {}
     for number, line in _logical_lines(data.decode("latin-1")):
         end = _end_of_key(line)
@@ -35,7 +35,7 @@ def parse_properties(data: bytes) -> dict[str, str]:
 
 
 def _logical_lines(text: str) -> list[tuple[int, str]]:
-    """Lines with their numbers: comments and empty ones dropped, continued ones joined."""
+    """The logical lines with their line numbers: without comments and empty lines, and with continued lines joined."""
     out: list[tuple[int, str]] = []
     continued: tuple[int, str] | None = None
     for number, line in enumerate(_LINE_END.split(text), 1):

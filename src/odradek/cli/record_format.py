@@ -1,14 +1,15 @@
-"""`odradek consume --format`: a template, compiled once, that makes a record's line.
+"""`odradek consume --format`: compiles a template into a function that formats a record as a line.
 
     {topic} {partition} {offset} {timestamp} {time} {timestamp_type} {key} {value} {headers} {header.NAME}
     {key_size} {value_size} {leader_epoch} {producer_id} {producer_epoch} {sequence} {transactional} {compression}
 
-Role: text to a function that makes bytes. `{timestamp}` is milliseconds, `{time}` the same moment in ISO 8601 (UTC).
-What is not known or null is empty. Contents are written as their bytes, or with `{value:hex}`, `{value:base64}` or
-`{value:json}` in another way. `{{` and `}}` are braces; \\n, \\t, \\r, \\0, \\\\ and \\xHH are what they are in C.
+Role: turn the template's text into a function that returns bytes. `{timestamp}` is in milliseconds, `{time}` is the
+same in ISO 8601 (UTC). Unknown and null values are empty. Keys and values are written as their bytes, or encoded with
+`{value:hex}`, `{value:base64}` or `{value:json}`. `{{` and `}}` are braces; \\n, \\t, \\r, \\0, \\\\ and \\xHH mean
+what they mean in C.
 
-Invariants: a template is refused as a whole, before anything is read; a newline follows each record unless the
-template ends with \\n or \\0 itself.
+Invariants: an invalid template is refused before anything is read. A newline follows each record unless the template
+ends with \\n or \\0 itself.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _ESCAPES = {"n": b"\n", "t": b"\t", "r": b"\r", "0": b"\0", "\\": b"\\"}
 
 
 def moment(timestamp_ms: int) -> str:
-    """A timestamp in ISO 8601, in UTC; empty for none (-1), the number where no calendar has it."""
+    """A timestamp in ISO 8601, in UTC; "" for no timestamp (-1), the number itself if it is outside the calendar."""
     if timestamp_ms < 0:
         return "" if timestamp_ms == -1 else str(timestamp_ms)
     try:
@@ -52,14 +53,14 @@ def timestamp_type(header: BatchHeader) -> str:
 
 
 def sequence_of(header: BatchHeader, record: Record) -> int | None:
-    """A record's own sequence number: its producer's count, which wraps to 0."""
+    """The sequence number of one record, computed from its batch's; it wraps to 0."""
     if header.base_sequence < 0:
         return None
     return (header.base_sequence + record.offset - header.base_offset) & MAX_SEQUENCE
 
 
 def json_text(content: bytes | None) -> bytes:
-    """A JSON string, or null; bytes that are not UTF-8 appear as the replacement character."""
+    """The content as a JSON string, or null; bytes that are not UTF-8 become the replacement character."""
     import msgspec
 
     return msgspec.json.encode(None if content is None else content.decode(errors="replace"))
@@ -93,8 +94,8 @@ _NAMES = ("topic", "partition", *_FIELDS, *_CONTENTS, "headers", "header.NAME")
 
 
 def format_line(topic: str, template: str, use_hex: bool = False) -> Line:
-    """The function of a template. With `use_hex` contents are hexadecimal where the template does not say how they
-    are. Raises `WrongUse`."""
+    """The function of a template. With `use_hex`, keys and values are written in hexadecimal unless the template says
+    otherwise. Raises `WrongUse`."""
     if not template:
         raise WrongUse("--format is empty.")
     pieces: list[Line] = []
@@ -159,7 +160,7 @@ def _field(topic: str, field: str, use_hex: bool) -> Line:
 
 
 def _header(name: str) -> _Content:
-    """A header's value, the last one's of several."""
+    """The function that finds a header's value; of several headers with the name the last one."""
 
     def read(header: BatchHeader, record: Record) -> bytes | None:
         return next((value for found, value in reversed(record.headers) if found == name), None)

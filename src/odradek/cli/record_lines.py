@@ -1,11 +1,11 @@
-"""Records as lines of output: JSON with everything that is known of a record, or plain text.
+"""Formats records as lines of output: as JSON with all metadata, or as plain text.
 
-Role: the functions that make a record's line, and writing the lines of what one round of fetches brought. Bytes that
-are not UTF-8 text come as base64 under a name of their own (`value_base64`), or all of them in hexadecimal
-(`value_hex`). Templates are `record_format`'s.
+Role: the functions that format a record, and writing the lines of one round of fetches. Bytes that are not UTF-8 are
+written in base64 under another name (`value_base64`); with --hex, all are in hexadecimal (`value_hex`). Templates are
+in `record_format`.
 
-Invariants: lines are written whole and in order, in pieces of about `PRINT_BYTES`; a record that cannot be read takes
-nothing from those before it.
+Invariants: lines are written whole and in order, in pieces of about `PRINT_BYTES`. If a record cannot be read, those
+before it have been printed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def print_round(
     left: int,
     written: Callable[[], bool] = lambda: True,
 ) -> int:
-    """Prints records, at most `left` (-1: all); returns how many are left then. After each piece `written` says whether
-    to go on. Raises what `found` raises, `CommandFailed`, `BrokenPipeError`."""
+    """Prints records, at most `left` (-1: all); returns `left` less those printed. Calls `written` after each piece,
+    and stops if it returns False. Raises what `found` raises, `CommandFailed`, `BrokenPipeError`."""
     lines: list[bytes] = []
     size = 0
     try:
@@ -69,7 +69,7 @@ def _write(lines: list[bytes]) -> None:
 
 
 def put_text(fields: dict[str, Any], name: str, content: bytes | None) -> None:
-    """A field with text, or with base64 under `<name>_base64`."""
+    """Adds the content as text, or in base64 under `<name>_base64`."""
     if content is None:
         fields[name] = None
         return
@@ -80,7 +80,7 @@ def put_text(fields: dict[str, Any], name: str, content: bytes | None) -> None:
 
 
 def _put_hex(fields: dict[str, Any], name: str, content: bytes | None) -> None:
-    """A field with hexadecimal digits under `<name>_hex`, or null under its own name."""
+    """Adds the content in hexadecimal under `<name>_hex`; null under its own name."""
     if content is None:
         fields[name] = None
     else:
@@ -88,7 +88,7 @@ def _put_hex(fields: dict[str, Any], name: str, content: bytes | None) -> None:
 
 
 def record_fields(put: Put, record: Record) -> dict[str, Any]:
-    """A record's key, value and headers."""
+    """A record's key, value and headers as fields, which `put` adds."""
     fields: dict[str, Any] = {}
     put(fields, "key", record.key)
     put(fields, "value", record.value)
@@ -103,7 +103,7 @@ def record_fields(put: Put, record: Record) -> dict[str, Any]:
 
 
 def json_line(topic: str, use_hex: bool = False) -> Line:
-    """All of a record's metadata."""
+    """The function that formats a record as JSON with all its metadata."""
     import msgspec
 
     put = _put_hex if use_hex else put_text
@@ -129,7 +129,7 @@ def json_line(topic: str, use_hex: bool = False) -> Line:
 
 
 def text_line(key_separator: str | None, use_hex: bool = False) -> Line:
-    """A record's value, after its key where they have a separator."""
+    """The function that formats a record as its value; with `key_separator`, as key, separator and value."""
 
     def shown(content: bytes | None) -> bytes:
         return (content or b"").hex().encode() if use_hex else content or b""

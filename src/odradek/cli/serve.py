@@ -1,7 +1,7 @@
-"""`odradek serve`: a broker in this process, from its settings to a graceful stop.
+"""`odradek serve`: runs a broker in this process, from its settings to a graceful stop.
 
-Role: settings (`settings`), logs on stderr, one line on stdout when clients can connect, and signals: SIGTERM or
-SIGINT stops gracefully with exit code 0, a second one at once.
+Role: read the settings (`settings`), log to stderr, print one line to stdout when clients can connect, and handle
+signals: the first SIGTERM or SIGINT stops the broker gracefully, with exit code 0, a second one at once.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def serve(
 
 
 def _set_up_logs() -> None:
-    """Lines to stderr: text for a person who watches, JSON for everybody else."""
+    """Logs to stderr: as text on a terminal, else as JSON."""
     import logging
 
     from odradek.logs import ROOT, JsonFormatter, TextFormatter
@@ -99,7 +99,7 @@ def _run(settings: ServeSettings, memory: bool) -> None:
     directory = os.path.abspath(settings.config.names("log.dirs")[0])
     place = "data in memory only" if memory else f"data in {directory}"
     new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    with contextlib.suppress(ImportError):  # uvloop is not made for every platform
+    with contextlib.suppress(ImportError):  # uvloop is not available on every platform
         import uvloop
 
         new_event_loop = uvloop.new_event_loop
@@ -108,12 +108,12 @@ def _run(settings: ServeSettings, memory: bool) -> None:
 
 
 def _calm_collector() -> None:
-    """Makes the search for reference cycles rare, and leaves out of it what lives as long as the process.
+    """Makes cyclic garbage collections rare, and excludes the objects that live as long as the process.
 
-    Requests leave no cycles; a connection or a group that ends may. By Python's defaults the search ran several times
-    a second and stopped the loop for 5 to 15 ms each: the p99 of a Produce among 2,000 busy clients was 10 to 25 ms,
-    with this it is 2 to 5 (shape 10 of the benchmarks). Only the command does it: a process that embeds a broker has
-    a policy of its own.
+    Requests create no reference cycles; a connection or a group may when it ends. With Python's defaults, collections
+    ran several times a second and stopped the loop for 5 to 15 ms each: the p99 of a Produce among 2,000 busy clients
+    was 10 to 25 ms, with this it is 2 to 5 (shape 10 of the benchmarks). Only the command does this; a program that
+    embeds a broker decides for itself.
     """
     import gc
 
@@ -144,7 +144,7 @@ async def _serve(settings: ServeSettings, memory: bool, place: str) -> None:
 
     def stop(number: signal.Signals) -> None:
         stopping.set()
-        # Whoever asks again does not want to wait.
+        # A second signal ends the process at once.
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
 

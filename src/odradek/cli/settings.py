@@ -1,12 +1,12 @@
-"""From options and a `server.properties` to the settings of a broker.
+"""The settings of a broker, from the options of `odradek serve` and a `server.properties`.
 
-Role: put the three layers over each other (file, then --set, then the options of their own), translate what Kafka
-names otherwise (`log.dir`, `broker.id`, controller listeners), and refuse by name what cannot be meant here. Types
-and bounds of single values are `odradek.config`'s.
+Role: merge three layers (the file, then --set, then other options such as --listen), translate Kafka's other names
+(`log.dir`, `broker.id`, controller listeners), and refuse settings that cannot be served here, naming them.
+`odradek.config` checks types and bounds of single values.
 
-Invariants: everything wrong ends in one `WrongUse` sentence that names the setting; nothing that concerns security is
-dropped silently: listeners that ask for TLS or SASL are refused, and a broker that anybody on the network could use
-needs `--allow-unauthenticated`.
+Invariants: every mistake ends in one `WrongUse` sentence that names the setting. Nothing that concerns security is
+ignored silently: listeners with TLS or SASL are refused, and a broker that others on the network could use needs
+`--allow-unauthenticated`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from odradek.config.without_effect import CONTROLLER_AND_REPLICA_SETTINGS
 
 _LISTENER = re.compile(r"([^:/]+)://(\[[^\]]*\]|[^:/]*):(\d+)")
 _PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-# Read here and not passed on.
+# Settings that are read here and not passed on.
 _TRANSLATED = (
     "log.dir",
     "broker.id",
@@ -38,14 +38,14 @@ _TRANSLATED = (
     "authorizer.class.name",
     "config.providers",
 )
-# Settings of one listener or of a plug-in, named after it.
+# Prefixes of settings of one listener or of a plug-in.
 _PREFIXES_WITHOUT_EFFECT = ("listener.name.", "rlmm.config.", "rsm.config.", "config.providers.")
 _ALL_ADDRESSES = ("", "0.0.0.0", "::")
 
 
 @dataclass
 class ServeSettings:
-    """What `odradek serve` runs with: the settings, and what to say about those that do nothing."""
+    """The settings that `odradek serve` runs with, and the log lines about those that do nothing."""
 
     config: BrokerConfig
     notes: list[str] = field(default_factory=list)
@@ -131,7 +131,7 @@ def _read_assignments(assignments: Sequence[str]) -> dict[str, str]:
 
 
 def _with_kafka_names(given: dict[str, str]) -> dict[str, str]:
-    """One layer with Kafka's older names turned into the newer ones, which win where both are given."""
+    """One layer with Kafka's older names replaced by the newer ones. If both are given, the newer one counts."""
     out = dict(given)
     directory = out.pop("log.dir", None)
     if directory is not None:
@@ -171,7 +171,7 @@ def _check_data_directory(given: dict[str, str]) -> None:
 
 
 def _address(option: str, text: str) -> tuple[str, int]:
-    """HOST:PORT, where a missing host is all addresses and port 0 any free one. Raises `WrongUse`."""
+    """Parses HOST:PORT; no host means all addresses, port 0 any free port. Raises `WrongUse`."""
     host, colon, port = text.strip().rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not port.isascii() or not port.isdecimal() or int(port) > 65535 or (":" in host and not bracketed):
@@ -211,7 +211,7 @@ def _controllers(given: dict[str, str]) -> set[str]:
 
 
 def _serve_listeners(given: dict[str, str], out: ServeSettings) -> list[_Listener]:
-    """The listeners that clients use; puts them back into `given`."""
+    """The listeners that clients use; writes them back to `given`."""
     controllers = _controllers(given)
     protocols = _protocols(given)
     text = given.get("listeners", ",".join(BROKER_SETTINGS["listeners"].default))
@@ -233,7 +233,7 @@ def _serve_listeners(given: dict[str, str], out: ServeSettings) -> list[_Listene
 
 
 def _advertise(given: dict[str, str], listeners: list[_Listener], advertise: str | None, out: ServeSettings) -> None:
-    """Leaves in `given` one advertised address for each listener that cannot be told as it is."""
+    """Sets in `given` an advertised address for each listener whose own address clients cannot use."""
     controllers = _controllers(given)
     advertised = {
         listener.name: listener
@@ -250,7 +250,7 @@ def _advertise(given: dict[str, str], listeners: list[_Listener], advertise: str
         advertised = {listeners[0].name: _Listener(listeners[0].name, host, port)}
     for listener in listeners:
         if listener.name not in advertised and listener.host == "":
-            # As Kafka: a listener without a host is advertised under the machine's name.
+            # As in Kafka, a listener without a host is advertised under the machine's name.
             name = socket.gethostname()
             advertised[listener.name] = listener._replace(host=name)
             out.notes.append(f"listener {listener} is advertised under this machine's name, {name}; see --advertise")
@@ -295,11 +295,12 @@ def _refuse_strangers(given: dict[str, str], listeners: list[_Listener], http_ad
         )
 
 
-# --- what does nothing here ------------------------------------------------------------------------------------------
+# --- settings without effect -----------------------------------------------------------------------------------------
 
 
 def _sort_out_without_effect(given: dict[str, str], out: ServeSettings) -> None:
-    """Takes settings that do nothing out of `given`, with one line for each kind and a warning for each unknown."""
+    """Removes settings without effect from `given`, with one log line for each kind and a warning for each unknown
+    setting."""
     for name in _TRANSLATED:
         given.pop(name, None)
     replicas, others = [], []

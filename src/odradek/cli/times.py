@@ -1,4 +1,4 @@
-"""How a moment is written on the command line: some time ago, a date, or milliseconds."""
+"""Parses a time given on the command line: a duration before now, a date, or milliseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from odradek.cli.failures import WrongUse
 _SPAN = re.compile(r"-(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 
-# Digits that 64 bits hold, whatever they are.
+# Any number with this many digits fits in 64 bits.
 _LONGEST = 18
 
 
 def read_time(text: str, now_ms: int, option: str) -> int:
-    """Milliseconds since the epoch; an @ may stand before. `option` is whose value it is. Raises `WrongUse`."""
+    """Milliseconds since the epoch of a time, which may begin with an @. `option` names the option in error texts.
+    Raises `WrongUse`."""
     moment = text.removeprefix("@")
     try:
         span = _SPAN.fullmatch(moment)

@@ -1,7 +1,7 @@
 """`odradek topic list|create|describe|delete`.
 
-Role: one request each (describe: a few), and its answer printed. Names and numbers come from the broker; nothing is
-guessed where it did not say.
+Role: each command sends one request (describe: a few) and prints the response. All values come from the broker; a value
+that it did not return is empty, never guessed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from odradek.protocol.messages.metadata import MetadataResponseTopic
 
 _TOPIC_RESOURCE = 2
-_CHANGED_HERE = 1  # DescribeConfigs' source of a value that the topic itself sets
+_CHANGED_HERE = 1  # the config source, in DescribeConfigs, of a value set for the topic
 _PARTITION_COLUMNS = ("topic", "partition", "leader", "replicas", "isr", "first_offset", "end_offset")
 
 
 def _id(topic_id: bytes) -> str | None:
-    """A topic id in Kafka's own form, URL-safe base64 without padding; None where the broker gave none."""
+    """A topic id in Kafka's form, URL-safe base64 without padding; None if the broker returned none."""
     if not any(topic_id):
         return None
     import base64
@@ -211,7 +211,7 @@ def _describe(client: Client, topic: MetadataResponseTopic, settings: dict[str, 
 
 
 def _settings(client: Client, names: list[str]) -> dict[str, dict[str, str | None]]:
-    """For each topic the settings of its own."""
+    """The settings that each topic has set itself."""
     from odradek.client.error_codes import sentence
     from odradek.protocol.messages.describe_configs import (
         DescribeConfigsRequest,

@@ -1,10 +1,10 @@
 """`odradek transaction list|describe|abort|find-hanging`.
 
-Role: what the coordinators say about transactional ids, what partitions say about the producers that write them, and
-the one thing an administrator may do: abort a transaction in a partition that nobody will end (KIP-664).
+Role: show what coordinators know of transactional ids and what partitions know of their producers, and abort a hanging
+transaction in a partition (KIP-664).
 
-A transaction hangs where a partition has it open and its coordinator knows nothing of that: then reading committed data
-stops there for ever. `find-hanging` compares the two, `abort` writes the marker that the coordinator never will.
+A transaction hangs if it is open in a partition but unknown to its coordinator, which therefore never ends it:
+`read_committed` consumers cannot read past it. `find-hanging` compares the two, `abort` writes the missing marker.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _HANGING_COLUMNS = (
     "last_timestamp",
 )
 TRANSACTION = 1
-# A producer that has written within its longest timeout may still be about to end its transaction.
+# The longest timeout of a transaction: a producer that has written within it may still end its transaction.
 LONGEST_TIMEOUT_MS = 900_000
 
 
@@ -174,7 +174,7 @@ def describe(
 
 
 def _open_ones(client: Client, topic: str | None, partition: int | None) -> Iterator[dict[str, Any]]:
-    """Every transaction that some partition has open."""
+    """Every transaction that is open in a partition."""
     metadata = client.metadata(None if topic is None else [topic])
     for one in metadata.topics:
         if one.error_code:
@@ -201,7 +201,7 @@ def _open_ones(client: Client, topic: str | None, partition: int | None) -> Iter
 
 
 def _known(client: Client) -> set[tuple[int, str, int]]:
-    """Producer, topic and partition of all that the coordinators have open, or are ending."""
+    """Producer id, topic and partition of all transactions that the coordinators have open or are ending."""
     known = set()
     for node_id in sorted(client.brokers):
         listed = client.ask(node_id, ListTransactionsRequest(), ListTransactionsResponse)
@@ -241,7 +241,7 @@ def find_hanging(
         raise WrongUse("--partition needs --topic.")
     with connect(bootstrap_server, timeout) as client:
         now_ms = SystemClock().now_ms()
-        # In this order: what is ended meanwhile is in neither.
+        # Partitions are asked before coordinators: a transaction that begins in between is not taken for a hanging one.
         silent = [one for one in _open_ones(client, topic, partition) if now_ms - one["last_timestamp"] >= silent_ms]
         known = _known(client) if silent else set()
     rows = [one for one in silent if (one["producer_id"], one["topic"], one["partition"]) not in known]
@@ -279,7 +279,7 @@ def abort(
         marker = WritableTxnMarker(
             producer_id=one["producer_id"],
             producer_epoch=one["producer_epoch"],
-            # A producer that has ended nothing here yet has had no coordinator.
+            # -1 if no transaction of the producer has ended in this partition yet.
             coordinator_epoch=max(0, one["coordinator_epoch"]),
             transaction_result=False,
             topics=[WritableTxnMarkerTopic(name=topic, partition_indexes=[partition])],

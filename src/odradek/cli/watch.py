@@ -1,6 +1,6 @@
-"""Showing something again and again, until Ctrl-C.
+"""`--watch`: repeats a command's output until Ctrl-C.
 
-Role: `--watch`: when to show it, and where on the screen. What is shown is the command's.
+Role: the interval, and clearing the screen. The command decides what is shown.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _TO_THE_TOP_AND_CLEAR = "\x1b[H\x1b[2J"
 
 
 def repeat(show: Callable[[], None], every_s: float | None) -> None:
-    """Calls `show` once, or every so many seconds; on a terminal each time on an empty screen, elsewhere with an empty
-    line in between. Returns at Ctrl-C."""
+    """Calls `show` every `every_s` seconds until Ctrl-C, or once if that is None. A terminal is cleared before each
+    call; in other output an empty line separates them."""
     if every_s is None:
         show()
         return

@@ -148,6 +148,14 @@ _DECLARED_HERE = (
         "Array elements in one request; more are refused as malformed.",
         minimum=1000,
     ),
+    Setting(
+        "odradek.response.max.bytes",
+        Kind.INT,
+        104_857_600,
+        "Bytes of a response that describes what was asked for; what would be beyond is refused with INVALID_REQUEST. "
+        "(Of a Fetch, fetch.max.bytes.)",
+        minimum=1_048_576,
+    ),
     # logs: defaults of topic settings that exist in several units
     Setting("log.roll.ms", Kind.LONG, None, "Age at which a segment is rolled.", minimum=1, update=Update.CLUSTER_WIDE),
     Setting("log.roll.hours", Kind.INT, 168, "Age at which a segment is rolled, without log.roll.ms.", minimum=1),

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Any
 
 from odradek.config.broker import BROKER_SETTINGS
-from odradek.config.setting import InvalidSetting, Update, parse_value
+from odradek.config.setting import InvalidSetting, Setting, Update, parse_value
 from odradek.config.topic import TOPIC_SETTINGS
 
 
@@ -36,6 +36,8 @@ class BrokerConfig:
         self.dynamic_default: dict[str, str] = {}
         self.dynamic: dict[str, str] = {}
         self._values: dict[str, Any] = {}
+        self._of_topics: dict[str, tuple[Any, Source]] = {}
+        """What topics have where they have nothing of their own, and from where."""
         self._compute()
 
     def set_dynamic(self, default: Mapping[str, str], broker: Mapping[str, str]) -> list[InvalidSetting]:
@@ -70,6 +72,7 @@ class BrokerConfig:
                 if name in BROKER_SETTINGS:
                     values[name] = parse_value(BROKER_SETTINGS[name], text)
         self._values = values
+        self._of_topics = {name: self._of_topics_without_overrides(setting) for name, setting in TOPIC_SETTINGS.items()}
 
     def layers(self, name: str) -> list[tuple[Source, str]]:
         """The layers that set a broker setting, each with its text, the effective one first; empty if none does."""
@@ -105,24 +108,21 @@ class BrokerConfig:
 
     def topic_value(self, name: str, overrides: Mapping[str, str]) -> Any:
         """The effective value of a topic's setting: the topic's override, else the broker's, else the default."""
-        setting = TOPIC_SETTINGS[name]
         if name in overrides:
-            return parse_value(setting, overrides[name])
-        for broker_name, factor in setting.synonyms:
-            value = self._values.get(broker_name)
-            if value is not None and self.layers(broker_name):
-                return value if factor == 1 or value < 0 else value * factor
-        return setting.default
+            return parse_value(TOPIC_SETTINGS[name], overrides[name])
+        return self._of_topics[name][0]
 
     def topic_source(self, name: str, overrides: Mapping[str, str]) -> Source:
         """The layer that the effective value of a topic's setting comes from."""
-        if name in overrides:
-            return Source.TOPIC
-        for broker_name, _ in TOPIC_SETTINGS[name].synonyms:
-            layers = self.layers(broker_name)
+        return Source.TOPIC if name in overrides else self._of_topics[name][1]
+
+    def _of_topics_without_overrides(self, setting: Setting) -> tuple[Any, Source]:
+        for name, factor in setting.synonyms:
+            layers = self.layers(name)
             if layers:
-                return layers[0][0]
-        return Source.DEFAULT
+                value = self._values[name]
+                return (value if factor == 1 or value < 0 else value * factor), layers[0][0]
+        return setting.default, Source.DEFAULT
 
 
 def _names_in_all_units() -> dict[str, list[str]]:

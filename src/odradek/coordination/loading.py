@@ -8,6 +8,7 @@ Invariant: the returned state was loaded from the opening of the log that the pa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
@@ -41,7 +42,8 @@ class Loaded(NamedTuple, Generic[S]):
 
 
 async def load(partition: Partition, make: Callable[[], S], load_bytes: int, scheduler: Scheduler) -> Loaded[S]:
-    """Loads the state from the log, and tries again until that succeeds."""
+    """Makes the state of what the log holds, however often that must be tried."""
+    has_prepared = False
     for delay_s in delays():
         opening = partition.opening
         if opening is not None:
@@ -49,8 +51,9 @@ async def load(partition: Partition, make: Callable[[], S], load_bytes: int, sch
                 machine = make()
                 replayed = Replayed(machine)
                 await opening.load(SNAPSHOT_KIND, load_bytes, replayed.restore, replayed.take)
-                if partition.opening is opening:
+                if await _prepare(machine, opening, partition, at_once=has_prepared):
                     return Loaded(opening, machine, replayed.restored, replayed.records)
+                has_prepared = True
                 continue
             except (LogFailure, OffsetOutOfRange, OSError, InvalidBatch, DecodeError) as failure:
                 log.error(
@@ -61,6 +64,17 @@ async def load(partition: Partition, make: Callable[[], S], load_bytes: int, sch
                 )
         await scheduler.sleep(delay_s)
     raise AssertionError("there is always another delay")
+
+
+async def _prepare(machine: StateMachine, opening: Opening, partition: Partition, at_once: bool) -> bool:
+    """Prepares the machine in a thread; whether it is what the log says then. Others may write to the log meanwhile,
+    and go on doing so: the second time it is prepared at once."""
+    end_offset = opening.log.end_offset
+    if at_once:
+        machine.prepare()
+    else:
+        await asyncio.get_running_loop().run_in_executor(partition.executor, machine.prepare)
+    return partition.opening is opening and opening.log.end_offset == end_offset
 
 
 class Replayed:

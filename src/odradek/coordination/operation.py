@@ -1,23 +1,29 @@
 """The contract between the runtime and a coordinator's state machine, and the outcome of an operation.
 
 An operation reads the state and fills an `Outcome`: records that change the durable state when they are replayed, and
-responses to its own request or to requests that have waited. The machine changes durable state in `replay` only.
-Operations change soft state (waiting requests, sessions, timers) directly; it is not in the log and starts afresh after
-loading.
+answers to requests, its own or others' that have waited. The machine changes durable state in `replay` only; soft
+state (who waits, sessions, timers) it changes as it goes, and begins afresh when it is loaded. An operation that would
+keep others waiting is a generator of several outcomes (`InSteps`): each is appended and replayed before the next is
+asked for, and others' operations may come between them.
 
 Sans-IO: the machine keeps a `Reply` and hands it back with a response; the runtime sends the response.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from odradek.coordination.timers import Timers
 from odradek.errors import ErrorCode
 from odradek.protocol.fields import Message
 from odradek.records.builder import NewRecord
+
+T = TypeVar("T")
+# What one step of an operation does at most, some ms each: records it makes, and things it only looks at.
+STEP_RECORDS = 200
+STEP_LOOKS = 1000
 
 
 class Reply(Protocol):
@@ -54,6 +60,10 @@ class Outcome:
         self.answers.append((reply, code))
 
 
+InSteps = Generator[Outcome, None, T]
+"""An operation in steps, and what it returns."""
+
+
 class StateMachine(Protocol):
     """One shard's state."""
 
@@ -80,8 +90,13 @@ class StateMachine(Protocol):
         whose replay makes the same state. The function may run in a thread."""
         ...
 
+    def prepare(self) -> None:
+        """Makes what takes long of the soft state, in a thread: the log has been replayed, and nobody else has the
+        machine."""
+        ...
+
     def loaded(self) -> None:
-        """Sets up the soft state once the log has been replayed."""
+        """Begins the soft state: from now on the machine serves."""
         ...
 
     def due(self, key: object, outcome: Outcome) -> None:

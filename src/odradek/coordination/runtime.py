@@ -4,15 +4,15 @@ Role: run a shard's operations, append and replay their records, release the res
 (`replies.py`), keep the shard's timers, and load the state again (`loading.py`) when the log has failed.
 
 Invariants:
-- An operation's records are appended together (one batch, unless they exceed `BATCH_BYTES`) and replayed at once,
-  without an await in between, so that the next operation sees them.
-- A response that depends on the durable state is sent when the last append before it is durable: a crash cannot undo
-  what a client was told.
-- When something other than the shard writes to the log (an administrator may), the state is loaded again from the log
-  before the next operation: it never misses a batch below one of its own. Only transaction markers are applied
-  directly.
-- After a failed append or flush the shard refuses all waiting requests and loads its state again before it serves.
-  State is never used with another opening of the log than the one it was loaded from.
+- An operation's records are appended together (one batch, unless they are very many) and replayed at once, so that the
+  next operation sees them; nothing waits for anything in between.
+- An operation in steps (`steps`) is several: others may come between two of them, and each is kept by itself.
+- An answer that says something of the durable state leaves when the last append before it is durable. Nobody is told
+  what a crash could take back.
+- Whatever somebody else writes to the log (an administrator may), the state is made again from the log, before the next
+  operation: it never misses a batch below one of its own. Ends of transactions alone are followed as they come.
+- A failed append or flush ends the shard: everyone who waits is refused, and the state is made again from the log
+  before it serves. State never outlives the opening of the log that it was made from.
 
 The state machine decides what an operation does, `sharded_topic.py` which shard runs it, the coordinator which response
 carries an error, and `saving.py` when a snapshot is made.
@@ -21,14 +21,14 @@ carries an error, and `saving.py` when a snapshot is made.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from enum import Enum
 from typing import Generic, TypeVar
 
 from odradek.clock import Scheduler, Timer
 from odradek.coordination.loading import Loaded, load
-from odradek.coordination.operation import Outcome, Reply, StateMachine
-from odradek.coordination.replies import FutureReply, release, settle
+from odradek.coordination.operation import InSteps, Outcome, Reply, StateMachine
+from odradek.coordination.replies import FutureReply, Untold, release, settle, settled
 from odradek.coordination.saving import Saving
 from odradek.engines.interface import LogFailure, StorageFull
 from odradek.errors import ErrorCode, KafkaError
@@ -128,13 +128,34 @@ class Shard(Generic[S]):
     async def call(self, operation: Callable[[S, Outcome], T]) -> T:
         """Runs an operation at once; returns its result when everything it saw and appended is durable. Raises
         `KafkaError`."""
-        result = self.run(operation)
-        appended = self._last_append
-        if appended is not None and not appended.done():
-            await asyncio.wait([appended])
-        if appended is not None and (appended.cancelled() or appended.exception() is not None):
+        made = self.start(operation)
+        if made.is_open:
+            await settled((made,))
+        if made.is_lost:
             raise KafkaError(ErrorCode.NOT_COORDINATOR)
-        return result
+        return made.result
+
+    def start(self, operation: Callable[[S, Outcome], T]) -> Untold[T]:
+        """`call`, for who waits for several together."""
+        return Untold(self.run(operation), self._last_append)
+
+    def steps(self, operation: Callable[[S], InSteps[T]]) -> Generator[None, None, Untold[T]]:
+        """Runs an operation that would keep others waiting for long: what it yields is appended and replayed, and then
+        others may have their turn. Raises `KafkaError`, also where the state was made anew between two steps: what came
+        before has been appended."""
+        machine = self.active()
+        work = operation(machine)
+        while True:
+            try:
+                outcome = next(work)
+            except StopIteration as end:
+                return Untold(end.value, self._last_append)
+            refused = self._carry_out(outcome)
+            if refused is not None:
+                raise KafkaError(refused)
+            yield
+            if self.active() is not machine:
+                raise KafkaError(ErrorCode.NOT_COORDINATOR)
 
     def _carry_out(self, outcome: Outcome) -> ErrorCode | None:
         """Appends and replays the records and releases the answers; returns the error if nothing was appended."""

@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from odradek.clock import Scheduler
-from odradek.coordination.operation import Outcome, StateMachine
+from odradek.coordination.operation import InSteps, StateMachine
+from odradek.coordination.replies import Untold, settled
 from odradek.coordination.runtime import Shard
 from odradek.errors import ErrorCode, KafkaError
 from odradek.logs import get_logger
@@ -102,11 +103,26 @@ class ShardedTopic(Generic[S]):
             raise KafkaError(ErrorCode.NOT_COORDINATOR)
         return shards[partition_of(name, len(shards))]
 
-    async def on_every_shard(self, operation: Callable[[S, Outcome], None]) -> None:
-        """Runs a periodic operation on one shard after the other. Skips a shard that is loading or whose disk fails:
-        the next period reaches it."""
+    async def on_every_shard(self, operation: Callable[[S], InSteps[None]]) -> None:
+        """Runs an operation in steps on one shard after the other, and gives way between any two. A shard that is being
+        loaded, or whose disk fails, is passed over: for work that is done now and then, and is due again."""
         for shard in self.shards:
             try:
-                await shard.call(operation)
+                await _run(shard, operation)
             except KafkaError as error:
                 log.info("a shard was passed over", partition=str(shard.partition.identity), why=str(error))
+
+
+async def _run(shard: Shard[S], operation: Callable[[S], InSteps[None]]) -> None:
+    """Returns when all of it is durable. Raises `KafkaError`."""
+    steps = shard.steps(operation)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: Untold[None] = end.value
+            break
+        await asyncio.sleep(0)
+    await settled((made,))
+    if made.is_lost:
+        raise KafkaError(ErrorCode.NOT_COORDINATOR)

@@ -1,7 +1,7 @@
-"""AddOffsetsToTxn (API key 25), versions 0-4: a group's offsets become part of a transaction (KIP-98, KIP-447).
+"""AddOffsetsToTxn (API key 25), versions 0-4: adds a group's offsets to a transaction (KIP-98, KIP-447).
 
-Card: 2 PRODUCER_FENCED where it was INVALID_PRODUCER_EPOCH. Producers of transactions version 2 do not send it: their
-TxnOffsetCommit says it.
+Card: 2 PRODUCER_FENCED instead of INVALID_PRODUCER_EPOCH. Producers of transactions version 2 do not send it: their
+TxnOffsetCommit adds the group implicitly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FENCED_SINCE = 2
 
 
 async def handle(request: AddOffsetsToTxnRequest, context: RequestContext) -> AddOffsetsToTxnResponse:
-    """Adds the partition that the group's offsets are in."""
+    """Adds to the transaction the partition of `__consumer_offsets` that has the group."""
     transactions = context.broker.transactions
     try:
         if not request.transactional_id:

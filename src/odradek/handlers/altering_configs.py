@@ -1,26 +1,26 @@
-"""What AlterConfigs and IncrementalAlterConfigs share: a change of settings, and an answer for each resource.
+"""Shared by AlterConfigs and IncrementalAlterConfigs: changes settings, and makes an answer for each resource.
 
-Role: put the change into force, and turn what became of each resource into the API's own answer. The two differ in
-what they ask for, which `metadata/config_changes.py` turns into records, and in the classes of their answers.
+Role: apply the change, and turn the result for each resource into the API's own class of answers. The two APIs differ
+in their requests, which `metadata/config_changes.py` turns into records, and in the classes of their answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeVar
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
 from odradek.metadata.changes import Policy
-from odradek.metadata.config_changes import R, Resource, ResourceOutcome, Result
+from odradek.metadata.config_changes import Change, R, Resource, ResourceOutcome
 from odradek.metadata.image import MetadataImage
 
 A = TypeVar("A")
 
 
 class Request(Protocol[R]):
-    """What both requests say."""
+    """The fields that both requests have."""
 
     resources: list[R]
     validate_only: bool
@@ -29,39 +29,44 @@ class Request(Protocol[R]):
 async def change_settings(
     request: Request[R],
     context: RequestContext,
-    alter: Callable[[MetadataImage, Sequence[R], Policy], Result],
+    alter: Callable[[MetadataImage, Sequence[R], Policy], Change],
     answer: Callable[..., A],
 ) -> list[A]:
-    """An answer for each resource, when the change is durable and in force."""
+    """Changes the settings; returns an answer for each resource when the change is durable and in force."""
     metadata = context.broker.metadata
 
-    def change(image: MetadataImage) -> Result:
-        records, outcomes = alter(image, request.resources, metadata.policy)
+    def change(image: MetadataImage) -> Change:
+        records, outcomes = yield from alter(image, request.resources, metadata.policy)
         return ([] if request.validate_only else records), outcomes
 
     try:
         outcomes = await metadata.change(change)
     except KafkaError as error:
         outcomes = _alike(request.resources, error.code, error.message)
-    return _answers(outcomes, answer)
+    return await context.broker.turns.run(_answers(outcomes, answer))
 
 
 def refuse_all(resources: Sequence[Resource], code: ErrorCode, answer: Callable[..., A]) -> list[A]:
     """The answers where the whole request is refused."""
-    return _answers(_alike(resources, code, sentence(code)), answer)
+    return [_answer(outcome, answer) for outcome in _alike(resources, code, sentence(code))]
 
 
 def _alike(resources: Sequence[Resource], code: ErrorCode, message: str | None) -> list[ResourceOutcome]:
     return [ResourceOutcome(resource.resource_type, resource.resource_name, code, message) for resource in resources]
 
 
-def _answers(outcomes: Sequence[ResourceOutcome], answer: Callable[..., A]) -> list[A]:
-    return [
-        answer(
-            error_code=outcome.error,
-            error_message=outcome.message,
-            resource_type=outcome.resource_type,
-            resource_name=outcome.resource_name,
-        )
-        for outcome in outcomes
-    ]
+def _answers(outcomes: Sequence[ResourceOutcome], answer: Callable[..., A]) -> Generator[None, None, list[A]]:
+    answers = []
+    for outcome in outcomes:
+        yield
+        answers.append(_answer(outcome, answer))
+    return answers
+
+
+def _answer(outcome: ResourceOutcome, answer: Callable[..., A]) -> A:
+    return answer(
+        error_code=outcome.error,
+        error_message=outcome.message,
+        resource_type=outcome.resource_type,
+        resource_name=outcome.resource_name,
+    )

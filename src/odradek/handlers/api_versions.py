@@ -2,11 +2,11 @@
 
 Card:
 - 3 client software name and version (KIP-511), features; 4 features whose range begins at 0; 5 the cluster and node
-  that the client meant to reach (REBOOTSTRAP_REQUIRED where this is another one).
-- A version that is not known is answered in version 0 with UNSUPPORTED_VERSION and this API's own range, so that any
-  client learns how to ask (the dispatcher calls `unsupported`).
+  that the client meant to reach (REBOOTSTRAP_REQUIRED if this is another one).
+- An unknown version of this API is answered in version 0 with UNSUPPORTED_VERSION and the range of this API, so that
+  the client can ask again in a served version (`network/dispatch.py` calls `unsupported`).
 
-Announced is what `protocol/registry.py` lists, nothing else; features are those that are really served.
+Only the APIs in `protocol/registry.py` and features that are served are announced.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What a handler is given beside its request: who asks, in which version, and the broker's parts.
+"""The context that a handler gets with its request: the client, the API version, and the broker's parts.
 
 A handler is `handle(request, context) -> Response | Awaitable[Response]`. A plain response is written at once; an
-awaitable is written when it completes, in request order. One that may have many elements to work through is a generator
-function that returns one of the two (`turns.py`). Handlers hold no state of their own.
+awaitable's when it completes, in the order of the requests. A handler of requests that may have many elements is a
+generator function that returns one of the two (`turns.py`). Handlers have no state of their own.
 
-Beside it each handler module has `refused(request, code, version) -> Answer`: what answers a request when the whole of
-it is refused, before `handle` has seen it. It fills what Kafka's own error response fills, in every version: a client
-that named a topic looks for its error beside that topic.
+Each handler module also has `refused(request, code, version) -> Answer`: the answer if the whole request is refused
+without calling `handle`. It fills the same fields as Kafka's error response, in every version: a client that named a
+topic looks for the error in that topic's entry.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class BrokerParts:
 
     config: BrokerConfig
     clock: Clock
-    """The scheduler's."""
+    """The scheduler's clock."""
     scheduler: Scheduler
     engine: Engine
     metadata: Metadata
@@ -56,7 +56,7 @@ class BrokerParts:
 
 
 class RequestContext:
-    """One request's circumstances."""
+    """The context of one request."""
 
     __slots__ = ("api_version", "broker", "client_host", "client_id", "listener", "takes_spans")
 
@@ -69,11 +69,11 @@ class RequestContext:
         self.client_id = client_id
         self.api_version = api_version
         self.takes_spans = False
-        """Whether a response may have a `FileSpan` in the place of records."""
+        """Whether the response may have `FileSpan`s instead of records in memory."""
 
 
 class NoResponse:
-    """What Produce with acks=0 answers: nothing, or by closing the connection."""
+    """The answer to a Produce with acks=0: no response; `close` closes the connection instead."""
 
     __slots__ = ("close",)
 

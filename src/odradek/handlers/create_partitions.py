@@ -1,17 +1,19 @@
 """CreatePartitions (API key 37), versions 0-3.
 
-Card: 2 flexible, 3 throttling. Adds partitions to topics; their number never falls. Answered when they are durable and
-open.
+Card: 2 flexible, 3 throttling. Adds partitions to topics; their number cannot be reduced. Answered when the change is
+durable and the partitions are open.
 """
 
 from __future__ import annotations
+
+from collections.abc import Generator, Sequence
 
 from odradek.errors import ErrorCode
 from odradek.handlers.context import RequestContext
 from odradek.handlers.refusals import sentence
 from odradek.handlers.topics import add_partitions
-from odradek.metadata.changes import TopicOutcome, create_partitions
-from odradek.metadata.image import MetadataImage, MetadataRecord
+from odradek.metadata.changes import Change, TopicOutcome, create_partitions
+from odradek.metadata.image import MetadataImage
 from odradek.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
     CreatePartitionsResponse,
@@ -20,21 +22,26 @@ from odradek.protocol.messages.create_partitions import (
 
 
 async def handle(request: CreatePartitionsRequest, context: RequestContext) -> CreatePartitionsResponse:
-    """Enlarges the topics, or says whether they could be enlarged."""
+    """Adds partitions, or with `validate_only` checks whether they could be added."""
     broker = context.broker
 
-    def create(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
+    def create(image: MetadataImage) -> Change:
         return create_partitions(image, request.topics, broker.metadata.policy)
 
     outcomes = await add_partitions(broker, request.topics, create, request.validate_only)
-    return CreatePartitionsResponse(
-        results=[
+    return await broker.turns.run(_answer(outcomes))
+
+
+def _answer(outcomes: Sequence[TopicOutcome]) -> Generator[None, None, CreatePartitionsResponse]:
+    response = CreatePartitionsResponse()
+    for outcome in outcomes:
+        yield
+        response.results.append(
             CreatePartitionsTopicResult(
                 name=outcome.name or "", error_code=outcome.error, error_message=outcome.message
             )
-            for outcome in outcomes
-        ]
-    )
+        )
+    return response
 
 
 def refused(request: CreatePartitionsRequest, code: ErrorCode, version: int) -> CreatePartitionsResponse:

@@ -1,11 +1,11 @@
-"""Deadlines of many short-lived requests, at the cost of an append to a queue each.
+"""Deadlines of many short-lived requests, at the cost of one append to a queue each.
 
-Nearly every request is answered long before its time is up, and nearly all have the same timeout: so each timeout
-has a queue, whose entries are in the order of their deadlines, and one timer looks at the fronts. A timer of the
-event loop for each request would cost as much as the request.
+Nearly every request is answered long before its deadline, and nearly all have the same timeout. So each timeout has a
+queue whose entries are in the order of their deadlines, and one timer checks the first entries every `RESOLUTION_S`. A
+timer of the event loop for each request would cost as much as the request.
 
-Bound: an entry goes when it is at the front and done, or its time is up; requests open are bounded per connection.
-Timeouts are looked at every `RESOLUTION_S`.
+Bound: an entry is removed when it is the first and its future is done or its deadline has passed. The number of open
+requests is bounded per connection.
 """
 
 from __future__ import annotations

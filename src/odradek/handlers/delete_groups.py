@@ -1,26 +1,45 @@
 """DeleteGroups (API key 42), versions 0-3.
 
-Card: forgets groups without members, with their offsets (KIP-229): NON_EMPTY_GROUP with members, GROUP_ID_NOT_FOUND
-for one that does not exist. 3 has a sentence beside the error, which Kafka leaves out, as we do. A group named twice
-is answered once.
+Card: deletes groups without members, with their offsets (KIP-229): NON_EMPTY_GROUP if there are members,
+GROUP_ID_NOT_FOUND if there is no such group. 3 has an error message, which stays empty, as in Kafka. A group named
+twice is answered once.
 """
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
+from functools import partial
 
 from odradek.coordination.groups.shard import GroupShard
-from odradek.coordination.operation import Outcome
+from odradek.coordination.replies import Untold, settled
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import RequestContext
+from odradek.handlers.context import RequestContext, Steps
 from odradek.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse
 
 
-async def handle(request: DeleteGroupsRequest, context: RequestContext) -> DeleteGroupsResponse:
-    """Deletes the groups side by side."""
-    names = dict.fromkeys(request.groups_names)
-    results = await asyncio.gather(*(_delete(group_id, context) for group_id in names))
-    return DeleteGroupsResponse(results=list(results))
+def handle(request: DeleteGroupsRequest, context: RequestContext) -> Steps:
+    """Deletes one group after the other; the answer waits until all deletions are durable."""
+    deleted: list[Untold[DeletableGroupResult]] = []
+    for group_id in dict.fromkeys(request.groups_names):
+        result, durable = DeletableGroupResult(group_id=group_id), None
+        try:
+            code, durable = yield from context.broker.groups.steps(
+                group_id, partial(GroupShard.delete, group_id=group_id)
+            )
+        except KafkaError as error:
+            code = error.code
+        result.error_code = code
+        deleted.append(Untold(result, durable))
+        yield
+    return _told(deleted)
+
+
+async def _told(deleted: Sequence[Untold[DeletableGroupResult]]) -> DeleteGroupsResponse:
+    await settled(deleted)
+    for one in deleted:
+        if one.is_lost:
+            one.result.error_code = ErrorCode.NOT_COORDINATOR
+    return DeleteGroupsResponse(results=[one.result for one in deleted])
 
 
 def refused(request: DeleteGroupsRequest, code: ErrorCode, version: int) -> DeleteGroupsResponse:
@@ -28,14 +47,3 @@ def refused(request: DeleteGroupsRequest, code: ErrorCode, version: int) -> Dele
     return DeleteGroupsResponse(
         results=[DeletableGroupResult(group_id=group_id, error_code=code) for group_id in request.groups_names]
     )
-
-
-async def _delete(group_id: str, context: RequestContext) -> DeletableGroupResult:
-    def delete(shard: GroupShard, outcome: Outcome) -> ErrorCode:
-        return shard.delete(group_id, outcome)
-
-    try:
-        code = await context.broker.groups.call(group_id, delete)
-    except KafkaError as error:
-        code = error.code
-    return DeletableGroupResult(group_id=group_id, error_code=code)

@@ -1,10 +1,12 @@
 """DeleteTopics (API key 20), versions 1-6.
 
-Card: 3 TOPIC_DELETION_DISABLED is known to clients, 5 error messages, 6 by topic id (KIP-516). Answered when the
-deletion is durable: the topic does not come back, also after a crash; its files go in the background.
+Card: 3 clients know TOPIC_DELETION_DISABLED, 5 error messages, 6 by topic id (KIP-516). Answered when the deletion is
+durable, so that a crash does not bring the topic back; its files are removed in the background.
 """
 
 from __future__ import annotations
+
+from collections.abc import Generator, Sequence
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
@@ -31,14 +33,19 @@ async def handle(request: DeleteTopicsRequest, context: RequestContext) -> Delet
         )
     except KafkaError as error:
         outcomes = [TopicOutcome(state.name, error.code, error.message, state.topic_id) for state in asked]
-    return DeleteTopicsResponse(
-        responses=[
+    return await broker.turns.run(_answer(outcomes))
+
+
+def _answer(outcomes: Sequence[TopicOutcome]) -> Generator[None, None, DeleteTopicsResponse]:
+    response = DeleteTopicsResponse()
+    for outcome in outcomes:
+        yield
+        response.responses.append(
             DeletableTopicResult(
                 name=outcome.name, topic_id=outcome.topic_id, error_code=outcome.error, error_message=outcome.message
             )
-            for outcome in outcomes
-        ]
-    )
+        )
+    return response
 
 
 def refused(request: DeleteTopicsRequest, code: ErrorCode, version: int) -> DeleteTopicsResponse:

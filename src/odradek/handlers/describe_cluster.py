@@ -1,7 +1,7 @@
 """DescribeCluster (API key 60), versions 0-2.
 
-Card: 1 which kind of endpoint is asked (KIP-919), 2 fenced brokers too (KIP-1073; there are none here).
-- This broker is the cluster, and its controller; there is no endpoint of controllers to describe.
+Card: 1 the type of endpoint (KIP-919), 2 fenced brokers too (KIP-1073; there are none here).
+- This broker is the whole cluster and its controller; there are no controller endpoints to describe.
 - Authorized operations: there is no authorizer, so all (KIP-430).
 """
 
@@ -22,7 +22,7 @@ CONTROLLERS = 2
 
 
 def handle(request: DescribeClusterRequest, context: RequestContext) -> DescribeClusterResponse:
-    """The one broker, under the address of the listener that was asked."""
+    """Describes this broker, with the advertised address of the listener that got the request."""
     if request.endpoint_type == CONTROLLERS:
         return DescribeClusterResponse(
             error_code=ErrorCode.MISMATCHED_ENDPOINT_TYPE,

@@ -1,26 +1,32 @@
 """DescribeConfigs (API key 32), versions 1-4.
 
-Card: 1 where values come from and their synonyms (KIP-226), 3 types and documentation (KIP-569).
-- Chosen names that are not known are left out; an empty list of names means all, as in Kafka.
-- Sensitive values are never told. Nor are those of settings that are not known, for they may be.
+Card: 1 the sources of values and their synonyms (KIP-226), 3 types and documentation (KIP-569).
+- Requested names that are unknown are left out; an empty list of names means all, as in Kafka.
+- Sensitive values are never returned, nor are values of unknown settings, which may be sensitive.
 - A topic's value that comes from a coarser unit (`log.retention.hours`) names that as its source; Kafka calls it the
   default.
 - A resource of an unknown type refuses the whole request with INVALID_REQUEST, as in Kafka.
 - Client metrics, groups and broker loggers have no settings here yet and get INVALID_REQUEST.
+- A resource that is named several times is answered as often, as in Kafka. Its settings are looked up once for a
+  request, and so are those of all topics that have none of their own; a response that gets too long for
+  `odradek.response.max.bytes` refuses the rest with INVALID_REQUEST.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
+from typing import NamedTuple
 
 from odradek.config.broker import BROKER_SETTINGS
 from odradek.config.layers import BrokerConfig, Source, broker_synonyms
 from odradek.config.setting import Setting, Update, format_value
 from odradek.config.topic import TOPIC_SETTINGS
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import BrokerParts, RequestContext
+from odradek.handlers.context import BrokerParts, RequestContext, Steps
+from odradek.handlers.response_budget import ResponseBudget, estimated_bytes
+from odradek.handlers.turns import LATER, LONG_ANSWER_BYTES
 from odradek.metadata.changes import check_name
-from odradek.metadata.config_changes import ALL_BROKERS, KNOWN_RESOURCES, wrong_broker
+from odradek.metadata.config_changes import ALL_BROKERS, KNOWN_RESOURCES, parse_broker_id, wrong_broker
 from odradek.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
 from odradek.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -35,24 +41,31 @@ UNKNOWN_TYPE = 0
 Synonyms = list[DescribeConfigsSynonym]
 
 
-def handle(request: DescribeConfigsRequest, context: RequestContext) -> DescribeConfigsResponse:
+def handle(request: DescribeConfigsRequest, context: RequestContext) -> Steps:
     """The settings of each resource."""
-    unknown = [
-        resource.resource_type for resource in request.resources if resource.resource_type not in KNOWN_RESOURCES
-    ]
-    if unknown:
-        return DescribeConfigsResponse(
-            results=[
-                DescribeConfigsResult(
-                    error_code=ErrorCode.INVALID_REQUEST,
-                    error_message=f"Unknown resource type {unknown[0]}",
-                    resource_type=resource.resource_type,
-                    resource_name=resource.resource_name,
-                )
-                for resource in request.resources
-            ]
+    unknown = next((one.resource_type for one in request.resources if one.resource_type not in KNOWN_RESOURCES), None)
+    settings = _Settings(request, context.broker)
+    budget = ResponseBudget(context.broker.config)
+    results: list[DescribeConfigsResult] = []
+    for resource in request.resources:
+        yield
+        result = DescribeConfigsResult(
+            error_message="", resource_type=resource.resource_type, resource_name=resource.resource_name
         )
-    return DescribeConfigsResponse(results=[_describe(resource, request, context) for resource in request.resources])
+        results.append(result)
+        try:
+            if unknown is not None:
+                raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {unknown}")
+            described = yield from settings.of(resource)
+            if not budget.take(described.bytes):
+                raise budget.refusal()
+        except KafkaError as error:
+            result.error_code, result.error_message = error.code, error.message
+        else:
+            result.configs = described.configs
+    if budget.used_bytes > LONG_ANSWER_BYTES:
+        yield LATER
+    return DescribeConfigsResponse(results=results)
 
 
 def refused(request: DescribeConfigsRequest, code: ErrorCode, version: int) -> DescribeConfigsResponse:
@@ -70,56 +83,115 @@ def refused(request: DescribeConfigsRequest, code: ErrorCode, version: int) -> D
     )
 
 
-def _describe(
-    resource: DescribeConfigsResource, request: DescribeConfigsRequest, context: RequestContext
-) -> DescribeConfigsResult:
-    result = DescribeConfigsResult(
-        error_message="", resource_type=resource.resource_type, resource_name=resource.resource_name
-    )
-    try:
-        configs = list(_configs(resource, context.broker))
-    except KafkaError as error:
-        result.error_code, result.error_message = error.code, error.message
-        return result
-    chosen = set(resource.configuration_keys or ())
-    for config in configs:
-        if chosen and config.name not in chosen:
-            continue
-        if not request.include_synonyms:
+class _Described(NamedTuple):
+    """Settings as they stand in a response, and about how many bytes they have there."""
+
+    configs: list[DescribeConfigsResourceResult]
+    bytes: int
+
+
+class _Settings:
+    """The settings of resources, for one request. What is the same for several is looked up once, and is one object in
+    the response."""
+
+    def __init__(self, request: DescribeConfigsRequest, broker: BrokerParts) -> None:
+        self._request = request
+        self._broker = broker
+        self._whole: dict[tuple[int, str], dict[str, DescribeConfigsResourceResult]] = {}
+        """By resource; of topics what they have without settings of their own, under an empty name."""
+        self._chosen: dict[tuple[int, str, frozenset[str]], _Described] = {}
+        self._own: dict[tuple[str, str], DescribeConfigsResourceResult] = {}
+        """Topics' own, by name and text."""
+        self._bytes: dict[int, int] = {}
+        """Of a setting, by its object's id."""
+
+    def of(self, resource: DescribeConfigsResource) -> Generator[None, None, _Described]:
+        """A resource's settings, of those that were chosen. Raises `KafkaError`."""
+        kind, name = resource.resource_type, resource.resource_name
+        broker = self._broker
+        image = broker.metadata.image
+        own: Mapping[str, str] = {}
+        if kind == TOPIC_RESOURCE:
+            check_name(name)
+            if name not in image.topics:
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            own, name = image.topic_config(name), ""
+        elif kind == BROKER_RESOURCE:
+            name = _broker_name(name, broker.node_id)
+        else:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, f"Resource type {kind} has no settings here")
+        chosen = frozenset(resource.configuration_keys or ())
+        described = self._chosen.get((kind, name, chosen))
+        if described is None:
+            whole = self._whole.get((kind, name))
+            if whole is None:
+                whole = self._whole[kind, name] = yield from self._look_up(kind, name)
+            configs = [config for config in whole.values() if not chosen or config.name in chosen]
+            size = sum([self._bytes[id(config)] for config in configs])
+            described = self._chosen[kind, name, chosen] = _Described(configs, size)
+        return self._with_own(described, own) if own else described
+
+    def _look_up(self, kind: int, name: str) -> Generator[None, None, dict[str, DescribeConfigsResourceResult]]:
+        config = self._broker.config
+        found: Iterator[DescribeConfigsResourceResult]
+        if kind == TOPIC_RESOURCE:
+            found = (_of_topic(config, setting, {}) for _, setting in sorted(TOPIC_SETTINGS.items()))
+        elif name == ALL_BROKERS:
+            found = _of_all_brokers(self._broker.metadata.image.configs.get((BROKER_RESOURCE, ALL_BROKERS), {}))
+        else:
+            found = _of_broker(config)
+        whole = {}
+        for one in found:
+            whole[one.name] = self._finish(one)
+            yield
+        return whole
+
+    def _with_own(self, described: _Described, own: Mapping[str, str]) -> _Described:
+        """The settings of a topic that has some of its own."""
+        size = described.bytes
+        configs = list(described.configs)
+        for place, config in enumerate(configs):
+            text = own.get(config.name)
+            if text is None:
+                continue
+            key = (config.name, text)
+            found = self._own.get(key)
+            if found is None:
+                found = _of_topic(self._broker.config, TOPIC_SETTINGS[config.name], {config.name: text})
+                self._own[key] = self._finish(found)
+            configs[place] = found
+            size += self._bytes[id(found)] - self._bytes[id(config)]
+        return _Described(configs, size)
+
+    def _finish(self, config: DescribeConfigsResourceResult) -> DescribeConfigsResourceResult:
+        """Leaves out what was not asked for."""
+        if not self._request.include_synonyms:
             config.synonyms = []
-        if not request.include_documentation:
+        if not self._request.include_documentation:
             config.documentation = None
-        result.configs.append(config)
-    return result
+        self._bytes[id(config)] = estimated_bytes(config)
+        return config
 
 
-def _configs(resource: DescribeConfigsResource, broker: BrokerParts) -> Iterator[DescribeConfigsResourceResult]:
-    name, image = resource.resource_name, broker.metadata.image
-    if resource.resource_type == TOPIC_RESOURCE:
-        check_name(name)
-        if name not in image.topics:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        return _of_topic(broker.config, image.topic_config(name))
-    if resource.resource_type == BROKER_RESOURCE:
-        if name == ALL_BROKERS:
-            return _of_all_brokers(image.configs.get((BROKER_RESOURCE, ALL_BROKERS), {}))
-        if not name.isdecimal() or int(name) != broker.node_id:
-            expected = f"{broker.node_id} or empty string"
-            raise KafkaError(ErrorCode.INVALID_REQUEST, wrong_broker("Broker", name, expected))
-        return _of_broker(broker.config)
-    raise KafkaError(ErrorCode.INVALID_REQUEST, f"Resource type {resource.resource_type} has no settings here")
+def _broker_name(name: str, node_id: int) -> str:
+    """The name under which the broker's settings are kept, or all brokers'. Raises `KafkaError`: it is another
+    broker's."""
+    if name == ALL_BROKERS or parse_broker_id(name) == node_id:
+        return name and str(node_id)
+    raise KafkaError(ErrorCode.INVALID_REQUEST, wrong_broker("Broker", name, f"{node_id} or empty string"))
 
 
 # --- one resource ----------------------------------------------------------------------------------------------------
 
 
-def _of_topic(config: BrokerConfig, overrides: Mapping[str, str]) -> Iterator[DescribeConfigsResourceResult]:
-    for name, setting in sorted(TOPIC_SETTINGS.items()):
-        value = config.topic_value(name, overrides)
-        synonyms = _synonyms_of_topic(config, setting)
-        if name in overrides:
-            synonyms.insert(0, _synonym(name, format_value(value), Source.TOPIC, setting))
-        yield _result(setting, value, config.topic_source(name, overrides), synonyms)
+def _of_topic(config: BrokerConfig, setting: Setting, own: Mapping[str, str]) -> DescribeConfigsResourceResult:
+    """One setting of a topic that has these of its own."""
+    name = setting.name
+    value = config.topic_value(name, own)
+    synonyms = _synonyms_of_topic(config, setting)
+    if name in own:
+        synonyms.insert(0, _synonym(name, format_value(value), Source.TOPIC, setting))
+    return _result(setting, value, config.topic_source(name, own), synonyms)
 
 
 def _of_broker(config: BrokerConfig) -> Iterator[DescribeConfigsResourceResult]:
@@ -133,7 +205,7 @@ def _of_broker(config: BrokerConfig) -> Iterator[DescribeConfigsResourceResult]:
 
 
 def _of_all_brokers(settings: Mapping[str, str]) -> Iterator[DescribeConfigsResourceResult]:
-    """What was set for all brokers, and nothing else."""
+    """Only the settings that were set for all brokers."""
     source = Source.DYNAMIC_DEFAULT_BROKER
     for name, text in sorted(settings.items()):
         setting = BROKER_SETTINGS.get(name)
@@ -182,7 +254,7 @@ def _synonym(name: str, text: str | None, source: Source, setting: Setting) -> D
 
 
 def _layered(config: BrokerConfig, names: list[str]) -> Synonyms:
-    """Where these broker settings are set, the one in force first: by layer, and by name within a layer."""
+    """The layers in which these broker settings have values, the value in force first: by layer, then by name."""
     set_at = [(source, name, text) for name in names for source, text in config.layers(name)]
     set_at += [
         (Source.DEFAULT, name, format_value(BROKER_SETTINGS[name].default))
@@ -194,7 +266,7 @@ def _layered(config: BrokerConfig, names: list[str]) -> Synonyms:
 
 
 def _synonyms_of_broker(config: BrokerConfig, name: str) -> Synonyms:
-    """Leaves out synonyms that come before the setting itself is met, as Kafka does."""
+    """The synonyms of a broker's setting, without those before the setting's own name, as in Kafka."""
     found = _layered(config, broker_synonyms(name))
     while found and found[0].name != name:
         found.pop(0)
@@ -202,7 +274,8 @@ def _synonyms_of_broker(config: BrokerConfig, name: str) -> Synonyms:
 
 
 def _synonyms_of_topic(config: BrokerConfig, setting: Setting) -> Synonyms:
-    """A coarser unit that only has its default is not told, unless something was set."""
+    """The synonyms of a topic's setting. Settings in coarser units (`log.retention.hours`) that only have their default
+    are left out, unless something was set."""
     names = [name for name, _ in setting.synonyms]
     found = _layered(config, names)
     return [] if found and found[0].source == Source.DEFAULT and found[0].name != names[0] else found

@@ -1,7 +1,8 @@
 """EndTxn (API key 26), versions 0-5.
 
-Card: 2 PRODUCER_FENCED where it was INVALID_PRODUCER_EPOCH; 5 transactions version 2 (KIP-890): the answer has the
-producer id and the epoch to go on with. Answered when the decision is durable; from then on it is carried out.
+Card: 2 PRODUCER_FENCED instead of INVALID_PRODUCER_EPOCH; 5 transactions version 2 (KIP-890): the answer has the
+producer id and epoch for the next transaction. Answered when the decision to commit or abort is durable; the markers
+are written after that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ VERSION_2_SINCE = 5
 
 
 async def handle(request: EndTxnRequest, context: RequestContext) -> EndTxnResponse:
-    """Commits or aborts."""
+    """Commits or aborts the transaction."""
     version = 2 if context.api_version >= VERSION_2_SINCE else 0
     try:
         if not request.transactional_id:

@@ -1,16 +1,16 @@
 """Fetch (API key 1), versions 4-18.
 
 Card:
-- 4 read_committed: up to the last stable offset, with the aborted transactions in what is read (KIP-98); 5 log start
+- 4 read_committed: up to the last stable offset, with the aborted transactions in the range read (KIP-98); 5 log start
   offset, 7 sessions (KIP-227), 9 leader epochs (KIP-320), 10 zstd, 11 rack, 12 last fetched epoch and divergence
   (KIP-595), 13 topics by id (KIP-516), 15 replica state, 16 node endpoints (never needed with one broker).
-- Long poll: a response waits until `min_bytes` are there, something is wrong, or `max_wait_ms` is over.
-- Bytes are counted as Kafka counts them (KIP-74): partitions in the order asked; the first batch of the first
-  partition that has data comes whole, whatever its size; after that `max_bytes` and `partition_max_bytes` hold, and
+- Long poll: a response waits until `min_bytes` are readable, a partition has an error, or `max_wait_ms` is over.
+- Bytes are limited as in Kafka (KIP-74): partitions are read in the order of the request; the first batch of the first
+  partition with data is returned whole, whatever its size; after that `max_bytes` and `partition_max_bytes` hold, and
   a partition's last batch may be cut short.
-- Only consumers fetch here: a request in the name of a replica is answered like any other.
+- Only consumers fetch here: a request with a replica id is answered like any other.
 
-Records are the engine's buffers and are never parsed.
+Records are returned as the engine's buffers and never parsed.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def _handle_in_turns(request: FetchRequest, context: RequestContext) -> Steps:
 
 
 def refused(request: FetchRequest, code: ErrorCode, version: int) -> FetchResponse:
-    """The answer that refuses the whole request. A request of a session need not name its partitions: from 7 on the
-    error stands at the top, from 13 on only there."""
+    """The answer that refuses the whole request. A request of a session need not name its partitions, so from version 7
+    on the top-level error code is set, from 13 on only that."""
     response = FetchResponse(error_code=code, session_id=request.session_id)
     if version < TOPIC_ID_SINCE:
         response.responses = [
@@ -118,7 +118,7 @@ class _Look:
 
 
 class _Fetch:
-    """One request, from its first look to its response."""
+    """One request, from its first read to its response."""
 
     def __init__(self, request: FetchRequest, context: RequestContext, fetch: FetchContext) -> None:
         self.request = request
@@ -210,7 +210,7 @@ class _Fetch:
             return
         look = self._look()
         if not isinstance(look, _Look):
-            # Data that is not in memory: read it, then answer with what came.
+            # Some data is not in memory: read it, then answer with whatever has been read.
             task = asyncio.ensure_future(self._slow(look))
             task.add_done_callback(self._relay)
         elif expired or self._enough(look):
@@ -240,17 +240,17 @@ class _Fetch:
             self.response.set_result(response)
 
     def _abandoned(self, response: asyncio.Future[FetchResponse]) -> None:
-        """The connection is gone: give the place up."""
+        """Cancels the parked fetch, because the connection is gone."""
         if response.cancelled() and self.parked is not None:
             self.parked.cancel()
             self.parked = None
             self.broker.partitions.counters.parked_fetches -= 1
 
-    # --- looking -------------------------------------------------------------------------------------------------
+    # --- reading -------------------------------------------------------------------------------------------------
 
     def _look(self) -> _Look | Awaitable[_Look]:
-        """Reads every partition once; an awaitable where the disk must be waited for."""
-        # What peers leave unread is memory: the less room there is, the less is read for the next.
+        """Reads every partition once; returns an awaitable if the disk must be read."""
+        # Unread responses take memory: the less room is left, the less this response may read.
         look = _Look(min(self.max_bytes, self.broker.unread_responses.room_bytes))
         for position, cached in enumerate(self.fetch.partitions):
             partition = self._find(cached)
@@ -287,7 +287,8 @@ class _Fetch:
         return look
 
     def _reserve(self, look: _Look, position: int) -> int:
-        """Takes room while the disk is read, else many would read into the same room at once; returns the bytes."""
+        """Reserves room while the disk is read, so that concurrent reads do not use the same room; returns the bytes
+        reserved."""
         asked = sum(max(0, cached.request.partition_max_bytes) for cached in self.fetch.partitions[position:])
         reserved_bytes = min(look.left, asked)
         self.broker.unread_responses.change(reserved_bytes)
@@ -301,7 +302,7 @@ class _Fetch:
         records: Awaitable[list[Buffer]],
         reserved_bytes: int,
     ) -> _Look:
-        """`_look`, from the partition at `position` on, whose data is not in memory."""
+        """Continues `_look` at the partition at `position`, whose data is not in memory."""
         try:
             cached = self.fetch.partitions[position]
             look.add(*await self._wait_for_disk(position, answer, records), self._find(cached))
@@ -326,7 +327,7 @@ class _Fetch:
             return _refused(self.fetch.partitions[position].request, error.code), []
 
     async def _slow(self, looking: Awaitable[_Look]) -> FetchResponse:
-        """What came from the disk is answered at once: it was there before the request."""
+        """Answers at once after reading from the disk, without waiting for more data."""
         return self._respond(await looking)
 
     def _find(self, cached: CachedPartition) -> Partition | None:
@@ -339,7 +340,7 @@ class _Fetch:
     def _read(
         self, cached: CachedPartition, partition: Partition | None, look: _Look
     ) -> tuple[PartitionData, list[Buffer] | Awaitable[list[Buffer]]]:
-        """One partition: its answer without records, and the records."""
+        """Reads one partition; returns its answer without the records, and the records."""
         asked = cached.request
         if partition is None:
             key = cached.key
@@ -369,7 +370,7 @@ class _Fetch:
             if self.request.isolation_level == READ_UNCOMMITTED:
                 return answer, partition.read(asked.fetch_offset, max_bytes, look.total == 0, end, self.spans)
             aborted = partition.aborted_between(asked.fetch_offset, end)
-            # Which of the aborted ones are told depends on the batches that are read.
+            # The aborted transactions in the answer depend on the last batch read, so its header must be in memory.
             spans = self.spans and not aborted
             records = partition.read(asked.fetch_offset, max_bytes, look.total == 0, end, spans)
             if aborted and isinstance(records, list):
@@ -388,7 +389,7 @@ class _Fetch:
                 refused.last_stable_offset = offsets.last_stable_offset
             return refused, []
 
-    # --- answering -----------------------------------------------------------------------------------------------
+    # --- the response --------------------------------------------------------------------------------------------
 
     def _respond(self, look: _Look) -> FetchResponse:
         topics: list[FetchableTopicResponse] = []
@@ -436,7 +437,7 @@ def _size(answer: PartitionData) -> int:
 
 
 def _end_of(records: list[Buffer]) -> int:
-    """The offset behind the last batch of what was read, which may be cut short."""
+    """The offset after the last batch read, which may be cut short."""
     data = records[0] if len(records) == 1 else b"".join(records)
     position, end = 0, 0
     while len(data) - position >= HEADER_BYTES:

@@ -1,11 +1,11 @@
-"""Fetch requests that are like an earlier one of their connection but for the offset: served without decoding them.
+"""Fetch requests that equal an earlier one of their connection except for the offset: served without decoding them.
 
-A consumer of one partition asks again and again for the same but from where the last answer ended; the answers differ
-in their offsets and records. From the first, which is decoded like any other, a `FetchShape` is learned; a request
-whose every other byte is the same is answered from a template when its records are in memory.
+A consumer of one partition sends the same request again and again, with another fetch offset; the responses differ in
+their offsets and records. A `FetchShape` is learned from the first request, which is decoded as usual. A request whose
+other bytes are the same is answered from a template, if its records are in memory.
 
-Invariants: what is answered is what `fetch.handle` would have answered. Only a plain answer with enough records comes
-from here; everything else is left to `fetch`. The topic is looked up each time, so that a shape never outlives it.
+Invariants: the answer is the one that `fetch.handle` would have given. Only a success with enough records is answered
+here; everything else is left to `fetch`. The topic is looked up each time, so a shape is not used after its deletion.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from odradek.protocol.framing import encode_response, read_request_header
 from odradek.protocol.messages.fetch import FetchableTopicResponse, FetchRequest, FetchResponse, PartitionData
 from odradek.protocol.varints import encode_uvarint
 
-# Shapes that a connection remembers in each version, by their lengths, and how often it learns one.
+# How many shapes (of different lengths) a connection keeps for each version, and how often it learns one.
 SHAPES_MAX = 4
 LEARNED_MAX = 16
-# In a request: its length, API key and version, correlation id; from there on, requests that are alike are equal.
+# Positions in a request: its length, API key and version, correlation id; the rest is equal in like requests.
 _API = 4
 _CORRELATION = 8
 _SHAPE_POSITION = 12
@@ -39,12 +39,12 @@ _OFFSET = struct.Struct(">q")
 _OFFSETS = struct.Struct(">qqq")  # high watermark, last stable offset, log start offset
 _MARK = _OFFSETS.pack(0x0123456789ABCDEF, 0x1123456789ABCDEF, 0x2123456789ABCDEF)
 _RECORDS_MARK = b"\x31\x23\x45\x67\x89\xab\xcd\xef"
-# More places than this that look like the offset, and nothing is learned.
+# If the offset's bytes occur at more positions than this, nothing is learned.
 _PLACES_MAX = 4
 
 
 class FetchAlike(Shortcut):
-    """The shapes that one connection has used in one version."""
+    """The shapes of one connection's requests in one version."""
 
     __slots__ = ("_broker", "_taken", "_version", "learned", "shapes")
 
@@ -52,7 +52,7 @@ class FetchAlike(Shortcut):
         self._broker = broker
         self._version = version
         self.shapes: dict[int, FetchShape] = {}
-        """By the length of requests."""
+        """Shapes by the length of their requests."""
         self.learned = 0
         self._taken: tuple[FetchShape, bytes | bytearray, int] | None = None
 
@@ -66,7 +66,7 @@ class FetchAlike(Shortcut):
         return bool(self.shapes)
 
     def take(self, buffer: bytes | bytearray, start: int, stop: int) -> int:
-        """One at a time: an answer is large, and a consumer waits for it before it asks again."""
+        """Takes one request at a time: an answer is large, and a consumer waits for it before its next request."""
         if self._taken is not None:
             return 0
         length: int = _LENGTH.unpack_from(buffer, start)[0]
@@ -88,7 +88,7 @@ class FetchAlike(Shortcut):
 
 
 class FetchShape:
-    """What such requests have in common, and their answer but for what differs."""
+    """The bytes that like requests share, and the template of their response."""
 
     __slots__ = (
         "_after",
@@ -144,8 +144,8 @@ class FetchShape:
         self._after = after
 
     def answer(self, buffer: bytes | bytearray, start: int, spans: bool) -> list[Buffer] | None:
-        """The pieces of the response frame, with `spans` a `FileSpan` among them; None where `fetch.handle` has to
-        look."""
+        """The pieces of the response frame, with `spans` a `FileSpan` among them; None if `fetch.handle` must serve the
+        request."""
         found = self._find_topic()
         if found is None or self._index >= len(found.partitions):
             return None
@@ -167,7 +167,7 @@ class FetchShape:
         except (OffsetOutOfRange, LogFailure, OSError):
             return None
         if not isinstance(records, list):
-            # The disk has to be waited for.
+            # The records are on the disk, not in memory.
             assert isinstance(records, Coroutine)
             records.close()
             return None
@@ -191,8 +191,8 @@ class FetchShape:
 
 
 def learn(frame: bytes, request: FetchRequest, version: int, broker: BrokerParts) -> FetchShape | None:
-    """The shape of a request for one partition, outside a session; None where there is nothing to gain or to be sure
-    of."""
+    """The shape of a request for one partition, outside a session; None if the request has no use for one, or the
+    offset's position in it is not certain."""
     if (
         version < fetch.ZSTD_SINCE
         or request.session_id != INVALID_SESSION_ID
@@ -210,7 +210,7 @@ def learn(frame: bytes, request: FetchRequest, version: int, broker: BrokerParts
         place = frame.find(wanted, place + 1)
         if place < 0:
             return None
-        # The offset stands where other bytes make another offset and nothing else.
+        # This is the offset's position if changing the bytes there changes the decoded offset accordingly.
         if _offset_of(_changed(frame, place, 1), version) == 1 and _offset_of(_changed(frame, place, 2), version) == 2:
             return FetchShape(broker, frame, request, version, place)
     return None

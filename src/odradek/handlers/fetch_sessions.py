@@ -1,12 +1,12 @@
-"""Incremental fetch sessions (KIP-227): a consumer names its partitions once, and later only what changed.
+"""Incremental fetch sessions (KIP-227): a consumer names its partitions once, and later only changes.
 
-Role: keep the sessions, apply a request to one, and say which partitions to look at and which of them to mention in
-the response. Reading is `fetch.py`'s business.
+Role: keep the sessions, apply a request to its session, and decide which partitions are read and which of them the
+response contains. `fetch.py` reads them.
 
-A request with epoch 0 asks for a session, -1 ends one (or never had one), any other goes on with the one named. When
-the cache is full, a new session may take the place of one idle for `min.incremental.fetch.session.eviction.ms`;
-else the consumer gets none and works as before: Kafka's rule, without the preference for followers and for larger
-sessions (there are no followers here).
+A request with epoch 0 asks for a new session, -1 ends one or uses none, any other continues the session named. If the
+cache is full, a new session replaces one idle for `min.incremental.fetch.session.eviction.ms`; if there is none, the
+consumer gets no session and sends full requests. This is Kafka's rule, without the preference for followers (there are
+none here) and for larger sessions.
 
 Bounds: `max.incremental.fetch.session.cache.slots` sessions, each with at most the partitions of its requests.
 """
@@ -32,7 +32,7 @@ GATHERED_A_STEP = 200
 
 
 class SessionKey(NamedTuple):
-    """A partition in a session: by name (before version 13) or by id, the other one empty."""
+    """A partition in a session: by topic name (before version 13) or topic id; the other one is empty."""
 
     topic: str
     topic_id: bytes
@@ -40,7 +40,7 @@ class SessionKey(NamedTuple):
 
 
 class CachedPartition:
-    """A partition of a session: what is asked, and what the consumer was told last."""
+    """A partition of a session: its request, and the offsets last returned for it."""
 
     __slots__ = ("high_watermark", "key", "log_start_offset", "request")
 
@@ -51,14 +51,14 @@ class CachedPartition:
         self.log_start_offset = -1
 
     def must_tell(self, answer: PartitionData) -> bool:
-        """Whether an incremental response must mention the partition: data, an error, or an offset that moved."""
+        """Whether an incremental response must contain the partition: for data, an error, or a changed offset."""
         changed = False
         if answer.high_watermark != self.high_watermark:
             self.high_watermark, changed = answer.high_watermark, True
         if answer.log_start_offset != self.log_start_offset:
             self.log_start_offset, changed = answer.log_start_offset, True
         if answer.error_code != ErrorCode.NONE:
-            # Forget what was told, so that the partition is mentioned again when it is well.
+            # After an error, the next response contains the partition whatever its offsets.
             self.high_watermark = -1
             return True
         return (
@@ -74,8 +74,8 @@ Asked = OrderedDict[SessionKey, CachedPartition]
 
 
 class FetchSession:
-    """One session. `partitions` is in the order in which they are read: those that gave data go to the end, so that
-    a full response does not starve the others."""
+    """One session. `partitions` is in the order in which they are read: partitions that returned data move to the end,
+    so that full responses do not starve the others."""
 
     __slots__ = ("by_id", "epoch", "last_used", "partitions", "session_id")
 
@@ -88,8 +88,8 @@ class FetchSession:
 
 
 class FetchContext(NamedTuple):
-    """What one request reads: the partitions in order; the session it goes on with or has made, and whether the
-    response is incremental."""
+    """What one request reads: the partitions in order, its session, if any, and whether the response is
+    incremental."""
 
     partitions: list[CachedPartition]
     session: FetchSession | None

@@ -1,7 +1,7 @@
 """Heartbeat (API key 12), versions 0-4.
 
-Card: 3 static members (KIP-345). REBALANCE_IN_PROGRESS asks the member to join again. Answered at once, whatever the
-disk does: it says nothing of what is durable.
+Card: 3 static members (KIP-345). REBALANCE_IN_PROGRESS asks the member to rejoin. Answered at once, without waiting for
+the disk, because the answer depends on no durable state.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from odradek.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatRespo
 
 
 def handle(request: HeartbeatRequest, context: RequestContext) -> HeartbeatResponse:
-    """Keeps the member's session."""
+    """Extends the member's session."""
     if not request.group_id:
         return HeartbeatResponse(error_code=ErrorCode.INVALID_GROUP_ID)
     try:

@@ -1,8 +1,8 @@
 """IncrementalAlterConfigs (API key 44), versions 0-1.
 
-Card: sets, deletes, or changes by some elements, single settings of topics and brokers (KIP-339). Answered when the
-change is durable and in force. Client metrics, groups and broker loggers are refused as unknown resource types.
-- An unknown operation is INVALID_REQUEST also for topics (Kafka 4.4: UNKNOWN_SERVER_ERROR).
+Card: sets or deletes single settings of topics and brokers, or adds and removes elements of lists (KIP-339). Answered
+when the change is durable and in force. Client metrics, groups and broker loggers are refused as unknown types.
+- An unknown operation is refused with INVALID_REQUEST also for topics (Kafka 4.4: UNKNOWN_SERVER_ERROR).
 """
 
 from __future__ import annotations

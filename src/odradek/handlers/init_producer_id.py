@@ -1,10 +1,10 @@
 """InitProducerId (API key 22), versions 0-5 (6 is not stable in Kafka 4.4).
 
-Card: without a transactional id a new producer id, epoch 0, for an idempotent producer (KIP-98), also for one that
-names its old id. With one, the id's producer id and its next epoch, and what it had open is aborted: whoever had the
-epoch before is fenced. 3 a producer that recovers names what it had (KIP-360); 4 PRODUCER_FENCED where it was
-INVALID_PRODUCER_EPOCH; 5 nothing on the wire (KIP-890). An empty transactional id, or one of producer id and epoch
-without the other, is INVALID_REQUEST.
+Card: without a transactional id, returns a new producer id with epoch 0, for an idempotent producer (KIP-98), even if
+the request names an old id. With a transactional id, returns its producer id and the next epoch, and aborts its open
+transaction; producers with an earlier epoch are fenced. 3 a producer that recovers sends its producer id and epoch
+(KIP-360); 4 PRODUCER_FENCED instead of INVALID_PRODUCER_EPOCH; 5 no change of the format (KIP-890). An empty
+transactional id, or a producer id without an epoch or the reverse, is refused with INVALID_REQUEST.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FENCED_SINCE = 4
 
 
 async def handle(request: InitProducerIdRequest, context: RequestContext) -> InitProducerIdResponse:
-    """Gives a producer id."""
+    """Returns a producer id and epoch."""
     if (request.producer_id == NO_PRODUCER_ID) != (request.producer_epoch == NO_EPOCH):
         return refused(request, ErrorCode.INVALID_REQUEST, context.api_version)
     try:

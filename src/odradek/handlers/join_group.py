@@ -1,8 +1,8 @@
 """JoinGroup (API key 11), versions 0-9.
 
-Card: 1 rebalance timeout (KIP-62), 4 a member id must be known: MEMBER_ID_REQUIRED gives one (KIP-394), 5 static
-members (KIP-345), 7 the protocol type comes back (KIP-559), 8 a reason (KIP-800), 9 the leader of static members may
-skip the assignment (KIP-814). The answer comes when the rebalance is done.
+Card: 1 rebalance timeout (KIP-62), 4 a new member gets its id with MEMBER_ID_REQUIRED and joins with it (KIP-394), 5
+static members (KIP-345), 7 the answer has the protocol type (KIP-559), 8 a reason (KIP-800), 9 a leader that is a
+static member may skip the assignment (KIP-814). Answered when all members have joined.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from odradek.protocol.messages.join_group import JoinGroupRequest, JoinGroupResp
 
 
 def handle(request: JoinGroupRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
-    """Joins, or joins again."""
+    """Joins or rejoins the group."""
     version = context.api_version
     client = context.client_id, f"/{context.client_host}"
 

@@ -1,7 +1,6 @@
 """LeaveGroup (API key 13), versions 0-5.
 
-Card: 3 several members, also static ones by instance id (KIP-345), each with an error of its own, 5 a reason
-(KIP-800).
+Card: 3 several members, also static ones by instance id (KIP-345), each with its own error code, 5 a reason (KIP-800).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ SEVERAL_SINCE = 3
 
 
 def handle(request: LeaveGroupRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
-    """Takes members out of the group."""
+    """Removes members from the group."""
     several = context.api_version >= SEVERAL_SINCE
     members = request.members if several else [MemberIdentity(member_id=request.member_id)]
 

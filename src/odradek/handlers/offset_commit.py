@@ -1,23 +1,27 @@
 """OffsetCommit (API key 8), versions 2-10.
 
-Card: 2-4 a retention of the commit's own, 6 leader epochs (KIP-320), 7 static members (KIP-345), 9 the newer groups'
-errors (KIP-848), 10 topic ids. Answered when durable.
-- Partitions that do not exist are refused by themselves; if nothing else is left, the group is not asked.
+Card: 2-4 a retention time in the request, 6 leader epochs (KIP-320), 7 static members (KIP-345), 9 errors of the newer
+group types (KIP-848), 10 topic ids. Answered when the commit is durable.
+- Only partitions that do not exist are refused with an error of theirs; if no other is left, the group is not asked.
 - Text longer than `offset.metadata.max.bytes` (UTF-16 units, as Kafka counts) is refused for its partition.
+- Very many partitions are committed in parts, and other requests run in between. If the group refuses a part (because
+  it has begun a rebalance), all later parts are refused; earlier ones stay committed and are answered so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from odradek.coordination.groups import committing
 from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
-from odradek.errors import ErrorCode
-from odradek.handlers.context import Answer, RequestContext
-from odradek.handlers.offsets_to_commit import committed, refuse, to_commit
+from odradek.coordination.replies import Untold, settled
+from odradek.errors import ErrorCode, KafkaError
+from odradek.handlers.context import Answer, RequestContext, Steps
+from odradek.handlers.offsets_to_commit import Answers, ToCommit, are_many, committed, parts, refuse, to_commit
 from odradek.protocol.messages.offset_commit import (
     OffsetCommitRequest,
+    OffsetCommitRequestTopic,
     OffsetCommitResponse,
     OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
@@ -27,39 +31,92 @@ GROUP_NOT_FOUND_SINCE = 9
 BY_ID_SINCE = 10
 
 
-def handle(request: OffsetCommitRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
+def handle(request: OffsetCommitRequest, context: RequestContext) -> Answer | Awaitable[Answer] | Steps:
     """Commits the offsets."""
-    broker, version = context.broker, context.api_version
-    response = OffsetCommitResponse()
-    offsets = to_commit(
-        request,
-        response.topics,
-        OffsetCommitResponseTopic,
-        OffsetCommitResponsePartition,
-        broker.partitions,
-        by_id=version >= BY_ID_SINCE,
-    )
+    if are_many(request.topics):
+        return _in_parts(request, context)
+    answers: Answers = {}
+    offsets = _to_commit(request.topics, answers, context)
+    response = OffsetCommitResponse(topics=list(answers.values()))
     if not offsets:
         return response
 
     def commit(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
-        check = committing.check_commit(
-            shard,
-            request.group_id,
-            request.member_id,
-            request.group_instance_id,
-            request.generation_id_or_member_epoch,
-            context.api_version,
-        )
-        commits = committed(request.group_id, offsets, broker, request.retention_time_ms)
-        committing.commit(shard, commits, check, outcome)
+        _commit(request, offsets, context, shard, outcome)
         outcome.answer(reply, response)
 
     def refusal(code: ErrorCode) -> OffsetCommitResponse:
-        refuse(offsets, code, knows_group_not_found=version >= GROUP_NOT_FOUND_SINCE)
+        _refuse(offsets, code, context)
         return response
 
-    return broker.groups.ask(request.group_id, commit, refusal)
+    return context.broker.groups.ask(request.group_id, commit, refusal)
+
+
+def _in_parts(request: OffsetCommitRequest, context: RequestContext) -> Steps:
+    answers: Answers = {}
+    made: list[Untold[list[ToCommit]]] = []
+    refused = ErrorCode.NONE
+    for part in parts(request.topics):
+        offsets = _to_commit(part, answers, context)
+        if offsets and not refused:
+
+            def commit(shard: GroupShard, outcome: Outcome, offsets: list[ToCommit] = offsets) -> list[ToCommit]:
+                _commit(request, offsets, context, shard, outcome)
+                return offsets
+
+            try:
+                made.append(context.broker.groups.start(request.group_id, commit))
+            except KafkaError as error:
+                refused = error.code
+        if refused:
+            _refuse(offsets, refused, context)
+        yield
+    return _told(OffsetCommitResponse(topics=list(answers.values())), made, context)
+
+
+async def _told(
+    response: OffsetCommitResponse, made: Sequence[Untold[list[ToCommit]]], context: RequestContext
+) -> OffsetCommitResponse:
+    await settled(made)
+    for one in made:
+        if one.is_lost:
+            _refuse(one.result, ErrorCode.NOT_COORDINATOR, context)
+    return response
+
+
+def _to_commit(topics: Sequence[OffsetCommitRequestTopic], answers: Answers, context: RequestContext) -> list[ToCommit]:
+    return to_commit(
+        topics,
+        answers,
+        OffsetCommitResponseTopic,
+        OffsetCommitResponsePartition,
+        context.broker.partitions,
+        by_id=context.api_version >= BY_ID_SINCE,
+    )
+
+
+def _commit(
+    request: OffsetCommitRequest,
+    offsets: list[ToCommit],
+    context: RequestContext,
+    shard: GroupShard,
+    outcome: Outcome,
+) -> None:
+    """The operation. Raises `KafkaError`."""
+    check = committing.check_commit(
+        shard,
+        request.group_id,
+        request.member_id,
+        request.group_instance_id,
+        request.generation_id_or_member_epoch,
+        context.api_version,
+    )
+    commits = committed(request.group_id, offsets, context.broker, request.retention_time_ms)
+    committing.commit(shard, commits, check, outcome)
+
+
+def _refuse(offsets: list[ToCommit], code: ErrorCode, context: RequestContext) -> None:
+    refuse(offsets, code, knows_group_not_found=context.api_version >= GROUP_NOT_FOUND_SINCE)
 
 
 def refused(request: OffsetCommitRequest, code: ErrorCode, version: int) -> OffsetCommitResponse:

@@ -1,15 +1,15 @@
 """OffsetDelete (API key 47), version 0 (KIP-496).
 
-Card: forgets a group's offsets of partitions that no member subscribes to (GROUP_SUBSCRIBED_TO_TOPIC otherwise). A
-group with members that are no consumers is NON_EMPTY_GROUP.
+Card: deletes a group's offsets of topics that no member subscribes to (else GROUP_SUBSCRIBED_TO_TOPIC). A group whose
+members are no consumers is refused with NON_EMPTY_GROUP. As in Kafka, a topic named twice has one entry in the answer,
+and a partition named twice is answered twice.
 """
 
 from __future__ import annotations
 
-from odradek.coordination.groups.shard import GroupShard
-from odradek.coordination.operation import Outcome
+from odradek.coordination.replies import Untold, settled
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import RequestContext
+from odradek.handlers.context import RequestContext, Steps
 from odradek.protocol.messages.offset_delete import (
     OffsetDeleteRequest,
     OffsetDeleteResponse,
@@ -18,16 +18,15 @@ from odradek.protocol.messages.offset_delete import (
 )
 
 
-async def handle(request: OffsetDeleteRequest, context: RequestContext) -> OffsetDeleteResponse:
-    """Forgets the offsets, or says why not."""
+def handle(request: OffsetDeleteRequest, context: RequestContext) -> Steps:
+    """Deletes the offsets, or returns an error for each."""
     if not request.group_id:
         return OffsetDeleteResponse(error_code=ErrorCode.INVALID_GROUP_ID)
-    response = OffsetDeleteResponse()
+    topics: dict[str, OffsetDeleteResponseTopic] = {}
     wanted: list[tuple[str, int]] = []
     answers: list[OffsetDeleteResponsePartition] = []
     for topic in request.topics:
-        of_topic = OffsetDeleteResponseTopic(name=topic.name)
-        response.topics.append(of_topic)
+        of_topic = topics.setdefault(topic.name, OffsetDeleteResponseTopic(name=topic.name))
         for asked in topic.partitions:
             answer = OffsetDeleteResponsePartition(partition_index=asked.partition_index)
             of_topic.partitions.append(answer)
@@ -36,17 +35,21 @@ async def handle(request: OffsetDeleteRequest, context: RequestContext) -> Offse
             else:
                 wanted.append((topic.name, asked.partition_index))
                 answers.append(answer)
-
-    def delete(shard: GroupShard, outcome: Outcome) -> list[ErrorCode]:
-        return shard.delete_offsets(request.group_id, wanted, outcome)
-
+            yield
     try:
-        codes = await context.broker.groups.call(request.group_id, delete)
+        deleted = yield from context.broker.groups.steps(
+            request.group_id, lambda shard: shard.delete_offsets(request.group_id, wanted)
+        )
     except KafkaError as error:
         return OffsetDeleteResponse(error_code=error.code)
-    for answer, code in zip(answers, codes, strict=True):
+    for answer, code in zip(answers, deleted.result, strict=True):
         answer.error_code = code
-    return response
+    return _told(OffsetDeleteResponse(topics=list(topics.values())), deleted)
+
+
+async def _told(response: OffsetDeleteResponse, deleted: Untold[list[ErrorCode]]) -> OffsetDeleteResponse:
+    await settled((deleted,))
+    return OffsetDeleteResponse(error_code=ErrorCode.NOT_COORDINATOR) if deleted.is_lost else response
 
 
 def refused(request: OffsetDeleteRequest, code: ErrorCode, version: int) -> OffsetDeleteResponse:

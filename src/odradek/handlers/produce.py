@@ -4,11 +4,11 @@ Card:
 - 3 record batches of magic 2, one a partition; 5 log start offset; 7 zstd; 8 record errors (KIP-467); 10 current
   leader (never needed with one broker); 13 topics by id (KIP-516).
 - acks=all is answered when the batch is durable; acks=1 when it is written, which is before it can be read; acks=0
-  not at all: where something was wrong, the connection is closed, the only sign such a producer understands.
-- A request open longer than its `timeout_ms` gets REQUEST_TIMED_OUT; what it wrote may still become durable.
-- Internal topics are the broker's own: INVALID_TOPIC_EXCEPTION, but for who calls itself `__admin_client`.
-- Transactional batches (3) need their producer's transaction to have the partition: from 12 on they say so themselves
-  (KIP-890), before, the coordinator is asked whether it was told; else INVALID_TXN_STATE.
+  not at all: after an error the connection is closed, the only sign that such a producer notices.
+- A request open longer than its `timeout_ms` gets REQUEST_TIMED_OUT; its batches may still become durable.
+- Internal topics are refused with INVALID_TOPIC_EXCEPTION, except for a client with the id `__admin_client`.
+- The partition of a transactional batch (3) must be in its producer's transaction: from version 12 on the batch adds it
+  (KIP-890), before that the coordinator is asked whether it was added; if not, INVALID_TXN_STATE.
 
 Order: batches are appended in the order of arrival, those of a long request in turns (`turns.py`), between which other
 connections' batches come. Only their acknowledgement waits.
@@ -113,7 +113,7 @@ def _append_all(request: ProduceRequest, context: RequestContext) -> Steps:
 
 
 def refused(request: ProduceRequest, code: ErrorCode, version: int) -> Answer:
-    """The answer that refuses the whole request. To acks=0 that is the end of the connection."""
+    """The answer that refuses the whole request. With acks=0 it closes the connection."""
     if request.acks == 0:
         return CLOSE_CONNECTION
     return ProduceResponse(
@@ -154,7 +154,7 @@ class _Admission:
         try:
             if implicit:
                 await transactions.add_partitions(*producer, frozenset({place}), 2)
-            # Also then: it may have been fenced while its partition was added.
+            # This is checked even then, because the producer may have been fenced while its partition was added.
             if (
                 broker.config.flag("transaction.partition.verification.enable")
                 and not transactions.verify(*producer, [place])[0]
@@ -164,7 +164,7 @@ class _Admission:
         except KafkaError as error:
             if error.code == ErrorCode.PRODUCER_FENCED:
                 return ErrorCode.INVALID_PRODUCER_EPOCH
-            # What a producer is to try again, in a form that those of its age do try again (as Kafka does).
+            # A retriable error becomes one that producers of these versions retry, as in Kafka.
             return ErrorCode.NOT_ENOUGH_REPLICAS if error.code in _RETRIABLE and not implicit else error.code
         return ErrorCode.NONE
 
@@ -181,7 +181,7 @@ class Settling:
         self.acks = acks
         self.timeout_ms = timeout_ms
         self._failed = False
-        # Answers by the future they wait for: most requests have one of each.
+        # The answers that wait, by their future; most requests have one of each.
         self._waiting: dict[asyncio.Future[Any], list[PartitionProduceResponse]] | None = None
         self._response: ProduceResponse
         self._result: asyncio.Future[Answer] | None = None
@@ -193,7 +193,7 @@ class Settling:
         result: AppendResult | asyncio.Task[AppendResult],
         partition: Partition | None,
     ) -> None:
-        """Fills in one batch's answer, now or when its append is done."""
+        """Fills in the answer for one batch, at once or when its append is done."""
         if not isinstance(result, AppendResult):
             self._wait(answer, result, lambda done: self._appended(done, answer, partition))
             return
@@ -205,7 +205,7 @@ class Settling:
                 self._wait(answer, durable, self._durable)
 
     def answer(self, response: ProduceResponse) -> Answer | Awaitable[Answer]:
-        """What the handler answers, when every batch is settled."""
+        """The handler's answer; called once `settle` has been called for every batch."""
         self._response = response
         if self._broken is not None:
             raise self._broken
@@ -217,8 +217,8 @@ class Settling:
         return result
 
     def _acknowledge(self) -> Answer:
-        """Every response to Produce leaves here, but for those of requests that were not decoded
-        (`produce_alike.Written`)."""
+        """The finished answer. Every response to a decoded Produce request passes here; `produce_alike.Written` has the
+        others."""
         if self.acks == 0:
             return CLOSE_CONNECTION if self._failed else NO_RESPONSE
         return self._response
@@ -262,7 +262,7 @@ class Settling:
         self._finish()
 
     def _expire(self) -> None:
-        """`timeout_ms` is over: what still waits has timed out."""
+        """Answers REQUEST_TIMED_OUT for the batches that still wait when `timeout_ms` is over."""
         assert self._waiting is not None
         for answers in self._waiting.values():
             for answer in answers:
@@ -276,7 +276,7 @@ class Settling:
 
 
 def awaited(durable: asyncio.Future[None], acks: int, partition: Partition) -> asyncio.Future[None] | None:
-    """What the acknowledgement of an append waits for: its flush (which may have failed already), or nothing."""
+    """The future that the acknowledgement of an append waits for: its flush, which may have failed already; or None."""
     if acks == 0:
         return None
     if durable.done():
@@ -289,7 +289,7 @@ def _is_zstd(records: Any) -> bool:
 
 
 def fill(answer: PartitionProduceResponse, result: AppendResult) -> None:
-    """Says what became of an append."""
+    """Fills in the result of an append."""
     answer.error_code = result.error
     answer.base_offset = result.base_offset
     answer.log_append_time_ms = result.log_append_time_ms
@@ -303,7 +303,7 @@ def fill(answer: PartitionProduceResponse, result: AppendResult) -> None:
 
 
 def storage_failed(answer: PartitionProduceResponse) -> None:
-    """The log failed before the batch was durable."""
+    """Fills in that the log failed before the batch was durable."""
     answer.error_code = ErrorCode.KAFKA_STORAGE_ERROR
     answer.base_offset = -1
     answer.log_append_time_ms = -1
@@ -312,7 +312,7 @@ def storage_failed(answer: PartitionProduceResponse) -> None:
 
 
 def timed_out(answer: PartitionProduceResponse) -> None:
-    """`timeout_ms` is over, and the batch is not durable."""
+    """Fills in that the batch was not durable after `timeout_ms`."""
     answer.error_code = ErrorCode.REQUEST_TIMED_OUT
     answer.base_offset = -1
     answer.error_message = "the batch was not durable in time; it may still become so"

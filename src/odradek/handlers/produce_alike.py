@@ -1,11 +1,11 @@
-"""Produce requests that are like an earlier one of their connection but for the batch: served without decoding them.
+"""Produce requests that equal an earlier one of their connection except for the batch: served without decoding them.
 
-A producer's requests for one partition differ in their correlation id and their batch, and in nothing else; so do
-the responses, in their offsets. From the first, which is decoded like any other, a `Shape` is learned; a request whose
-every other byte is the same is cut at the batch, appended, and answered from a template.
+A producer's requests for one partition differ only in their correlation id and their batch, the responses only in the
+correlation id and offsets. A `Shape` is learned from the first request, which is decoded as usual. If all other bytes
+of a later request are the same, its batch is cut out and appended, and its response is made from a template.
 
-Invariants: what happens is what `produce.handle` would have done. Only plain successes come from the template; every
-other outcome is made by `produce` itself. The topic is looked up each time, so that a shape never outlives it.
+Invariants: the outcome is the same as with `produce.handle`. Only successes are answered from the template; `produce`
+makes all other answers. The topic is looked up each time, so a shape is not used after its deletion.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from odradek.protocol.messages.produce import (
 )
 from odradek.protocol.varints import read_uvarint
 
-# Shapes that a connection remembers in each version, and of how many lengths they may be.
+# How many shapes a connection keeps for each version, and how many different lengths their keys may have.
 SHAPES_MAX = 256
 SHAPE_LENGTHS_MAX = 4
-# Requests that are served together, and their bytes.
+# The most requests, and bytes of them, that are served together.
 ALIKE_MAX = 64
 ALIKE_MAX_BYTES = 1_048_576
-# In a request: its length, API key and version, correlation id; from there on, requests that are alike are equal.
+# Positions in a request: length, API key and version, correlation id; the rest, up to the batch, is the shape's key.
 _API = 4
 _CORRELATION = 8
 SHAPE_POSITION = 12
@@ -48,7 +48,7 @@ _NO_TAGS = b"\0\0\0"  # of the partition, of the topic, of the request
 
 
 class ProduceAlike(Shortcut):
-    """The shapes that one connection has used in one version."""
+    """The shapes of one connection's requests in one version."""
 
     __slots__ = ("_batches", "_broker", "_correlations", "_lengths", "_shape", "_size", "_version", "shapes")
 
@@ -56,9 +56,9 @@ class ProduceAlike(Shortcut):
         self._broker = broker
         self._version = version
         self.shapes: dict[bytes, Shape] = {}
-        """By what requests of a shape have in common."""
+        """Shapes by their keys, the bytes that their requests share."""
         self._lengths: list[int] = []
-        # What was taken.
+        # The requests taken since the last `begin`, all of one shape.
         self._shape: Shape | None = None
         self._batches: list[memoryview] = []
         self._correlations: list[bytes] = []
@@ -117,7 +117,7 @@ class ProduceAlike(Shortcut):
 
 
 class Shape:
-    """What such requests have in common, and their answer but for what differs."""
+    """The bytes that like requests share, and the template of their responses."""
 
     __slots__ = (
         "_after",
@@ -140,9 +140,9 @@ class Shape:
         (topic,) = request.topic_data
         (data,) = topic.partition_data
         self.api = api
-        """API key and version, as they stand in the request."""
+        """The bytes of the API key and version."""
         self.key = key
-        """From behind the correlation id to the batch's length."""
+        """The bytes from the end of the correlation id to the batch's length."""
         self.end = SHAPE_POSITION + len(key)
         self.acks = request.acks
         self.timeout_ms = request.timeout_ms
@@ -169,11 +169,11 @@ class Shape:
         return ProduceResponse(responses=[topic])
 
     def begins(self, buffer: bytes | bytearray, start: int) -> bool:
-        """Whether a request is like this one up to the batch."""
+        """Whether a request has this shape up to the batch."""
         return buffer.startswith(self.key, start + SHAPE_POSITION) and buffer.startswith(self.api, start + _API)
 
     def records(self, buffer: bytes | bytearray, start: int, stop: int) -> memoryview | None:
-        """The batch in a request that begins like this one; None if the rest is not like it."""
+        """The batch in a request that `begins` with this shape; None if the rest does not match."""
         at = start + self.end
         try:
             if self._flexible:
@@ -192,8 +192,8 @@ class Shape:
         return memoryview(buffer)[position:end]
 
     def handle(self, correlations: list[bytes], batches: list[memoryview]) -> list[Begun | Handled] | None:
-        """Appends the batches of requests of this shape. What became of them in their order, or None where the topic is
-        not what it was."""
+        """Appends the batches of requests of this shape; returns the outcomes in their order, or None, with nothing
+        appended, if the topic has changed."""
         found = self._find_topic()
         if found is None or self._index >= len(found.partitions):
             return None
@@ -242,7 +242,7 @@ class Shape:
         return Written(self, correlations, results, responses, produce.awaited(durable, self.acks, partition))
 
     def not_written(self, result: AppendResult, late: bool) -> ProduceResponse:
-        """The response where a batch did not become durable, or not in time."""
+        """The response for a batch that is not durable, because the log failed or (`late`) the timeout is over."""
         answer = PartitionProduceResponse(index=self._index)
         produce.fill(answer, result)
         if late:
@@ -253,7 +253,7 @@ class Shape:
 
 
 class Written(Begun):
-    """Plain successes of neighbouring requests: the responses that say so, none with `acks=0`."""
+    """Adjacent requests whose batches are written, with the responses of their success (none with `acks=0`)."""
 
     __slots__ = ("correlations", "results", "shape")
 
@@ -287,7 +287,8 @@ def _number(correlation: bytes) -> int:
 def learn(
     buffer: bytes | bytearray, start: int, stop: int, request: ProduceRequest, version: int, broker: BrokerParts
 ) -> Shape | None:
-    """The shape of a request for one batch of one partition; None where there is nothing to gain or to be sure of."""
+    """The shape of a request with one batch; None if the request has no use for one, or its encoding is not the usual
+    one."""
     if version < produce.ZSTD_SINCE or len(request.topic_data) != 1 or len(request.topic_data[0].partition_data) != 1:
         return None
     topic = request.topic_data[0]
@@ -306,5 +307,5 @@ def learn(
     key = bytes(buffer[start + SHAPE_POSITION : begin - length_bytes])
     shape = Shape(broker, request, version, bytes(buffer[start + _API : start + _CORRELATION]), key)
     found = shape.records(buffer, start, stop)
-    # A request may say the same in other bytes (tags, longer numbers): that is none to learn from.
+    # No shape is learned from a request in an unusual encoding (tagged fields, varints that are longer than needed).
     return shape if found is not None and found == records and len(found) == len(records) else None

@@ -1,4 +1,4 @@
-"""What handlers say when they refuse a whole request (`refused`, see `context.py`)."""
+"""The error messages of responses that refuse a whole request (`refused`, see `context.py`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from odradek.errors import ErrorCode
 
 
 def sentence(code: ErrorCode) -> str | None:
-    """What stands beside the code. As in Kafka, nothing beside UNKNOWN_SERVER_ERROR: its cause is the broker's own
-    affair."""
+    """The error message for a code. As in Kafka, UNKNOWN_SERVER_ERROR has none, so that internal causes are not
+    revealed."""
     return None if code == ErrorCode.UNKNOWN_SERVER_ERROR else code.meaning

@@ -1,4 +1,4 @@
-"""An entry of the handlers' table: how one API is served, and what `network/` must know of it to do so."""
+"""The type of the entries of the handlers' table: how one API is served, and what `network/` needs to know of it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from odradek.protocol.fields import Message
 
 
 class Served(NamedTuple):
-    """One API."""
+    """How one API is served."""
 
     handle: Handler
     refused: Refusal
-    """The response where the whole request is refused, in any version."""
+    """Makes the response that refuses the whole request, in any version."""
     shortcut: MakeShortcut | None = None
-    """For requests that are like an earlier one."""
+    """Makes the shortcut for requests that are like an earlier one."""
     starts_early: bool = False
-    """A request starts while earlier ones of this API are not answered; any other starts when all of them are."""
+    """Whether a request starts while earlier requests of the same API are open; without it, a request starts when all
+    earlier ones of its connection are answered."""
     appends: bool = False
-    """A request starts only while the engine has room for what it brings."""
+    """Whether a request starts only while the engine has room for more unflushed bytes."""
     waits_for_others: bool = False
-    """An answer may wait long for something that others do. A stop does not wait for it: it has nothing to lose."""
+    """Whether an answer may wait long for other clients. A stop does not wait for it, as nothing is lost."""
     unknown_version: Callable[[], Message] | None = None
-    """What a version that is not served is answered with, in version 0 (KIP-511). Without it, it closes the
-    connection."""
+    """Makes the response, in version 0, to a version that is not served (KIP-511). Without it, such a request closes
+    the connection."""

@@ -1,17 +1,17 @@
-"""The contract of a shortcut: how an API serves requests that are like an earlier one without decoding each.
+"""The contract of a shortcut, with which an API serves requests that are like an earlier one without decoding them.
 
-Role: all that `network/` knows of them. An entry of the handlers' table may have a shortcut; a connection makes one for
-each version it is asked in, lets it learn from requests that were decoded, keeps it, and asks it before it decodes.
+Role: the interface that `network/` uses. An entry of the handlers' table may have a shortcut. A connection makes one
+for each version that it uses, lets it learn from decoded requests, and asks it before it decodes a request.
 
-    learn(buffer, start, stop, request)   this request was decoded: others may be like it
-    take(buffer, start, stop) -> bytes    takes what is alike of the whole requests that lie there, from the first on
-    begin(takes_spans) -> outcomes        carries out what was taken
+    learn(buffer, start, stop, request)   learns from a decoded request, so that like ones can be taken
+    take(buffer, start, stop) -> bytes    takes the first of the complete requests in the buffer, while they are alike
+    begin(takes_spans) -> outcomes        carries out the requests taken
 
-Requests lie in a buffer as they came, each with its length in front. What is taken in several calls before `begin` is
-one run: neighbours, in the order of arrival. A `take` that takes nothing leaves the run as it is.
+Requests are in the buffer as received, each after its length. The requests taken by several calls before `begin` form
+one run: they are adjacent, in the order of arrival. A `take` that takes nothing leaves the run as it is.
 
-Invariants: what happens is what the handler would have done. Whatever is learned is bounded by the shortcut. Where
-`begin` returns None nothing was done, and the requests are to be decoded.
+Invariants: the outcome is the same as with the handler. The shortcut bounds what it learns. If `begin` returns None,
+nothing was done, and the requests must be decoded.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ NO_TIMEOUT_MS = -1
 
 
 class Begun:
-    """What became of `requests` neighbours: the pieces of their responses (none where there are none), what these wait
-    for before they may leave, for how long, and what they become otherwise."""
+    """The outcome of `requests` adjacent requests: the pieces of their responses (empty if they have none), the future
+    that these wait for before they may be sent, for how long, and the responses to send otherwise."""
 
     __slots__ = ("pieces", "requests", "timeout_ms", "waits_for")
 
@@ -46,36 +46,36 @@ class Begun:
         self.timeout_ms = timeout_ms
 
     def instead(self, late: bool) -> list[tuple[int, Message]]:
-        """The responses, each after its request's correlation id, where what they wait for failed, or is `late`."""
+        """The responses to send if the future has failed or is `late`, each with its correlation id."""
         raise NotImplementedError
 
 
 class Handled(NamedTuple):
-    """What became of one request, as its handler would have answered it."""
+    """The outcome of one request that the handler's own code has answered."""
 
     correlation_id: int
     answer: Answer | Awaitable[Answer]
 
 
 class Shortcut(ABC):
-    """Of one API in one version, on one connection."""
+    """The shortcut of one API in one version, on one connection."""
 
     __slots__ = ()
 
     @abstractmethod
     def learn(self, buffer: bytes | bytearray, start: int, stop: int, request: Any) -> bool:
-        """Learns from a request that lies there and was decoded; returns whether there is anything to ask for."""
+        """Learns from a decoded request and its bytes in the buffer; returns whether `take` may find like requests."""
 
     @abstractmethod
     def take(self, buffer: bytes | bytearray, start: int, stop: int) -> int:
-        """Takes the requests that are alike from the first on; returns their bytes, 0 where the first is not. The first
-        of a run is of the API and the version that the shortcut was made for."""
+        """Takes requests from the first on, while they are alike; returns their bytes, 0 if the first is not. The first
+        request of a run has the API and the version that the shortcut was made for."""
 
     @abstractmethod
     def begin(self, takes_spans: bool) -> Sequence[Begun | Handled] | None:
-        """Carries out what was taken, and says what became of it in the order of arrival; None, and nothing was done,
-        where it is to be decoded. `takes_spans`: whether a `FileSpan` may stand in the place of records."""
+        """Carries out the requests taken; returns the outcomes in the order of arrival, or None, with nothing done, if
+        they must be decoded. `takes_spans` says whether a response may have `FileSpan`s instead of records."""
 
 
 MakeShortcut = Callable[[BrokerParts, int], Shortcut]
-"""From the broker and the version."""
+"""Makes a shortcut from the broker's parts and the API version."""

@@ -1,7 +1,7 @@
 """SyncGroup (API key 14), versions 0-5.
 
-Card: 3 static members (KIP-345), 5 protocol type and name, which must be there and fit (KIP-559). The leader brings
-everybody's assignment; the others' answers wait for it.
+Card: 3 static members (KIP-345), 5 protocol type and name, which must be those of the group (KIP-559). The leader sends
+the assignments of all members; the other members' answers wait for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROTOCOL_SINCE = 5
 
 
 def handle(request: SyncGroupRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
-    """The member's assignment."""
+    """Returns the member's assignment, once the leader has sent it."""
 
     def sync(shard: GroupShard, reply: Reply, outcome: Outcome) -> None:
         shard.of(ClassicGroups).sync(reply, request, outcome)

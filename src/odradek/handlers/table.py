@@ -1,7 +1,7 @@
-"""The one explicit table of handlers, by API key. It holds exactly the APIs of `protocol/registry.py`, each
-with its handler and its refusal.
+"""The table of handlers, by API key. It has exactly the APIs of `protocol/registry.py`, each with its handler and its
+refusal.
 
-What `network/` must know of an API beside its handler is said here, in an entry's flags: it knows none by name.
+The flags of an entry are what `network/` needs to know of an API beside its handler: it names no API.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the handlers of topics share: how a request says which topic it means, how a topic looks to a client, and how
-one is made or enlarged.
+"""Shared by the handlers that deal with topics: finds the topic that a request means, describes topics to clients, and
+creates topics and partitions.
 
-A version of an API has either topics' names or their ids (KIP-516); the field of the other kind is empty. Which it is
-the handler says: `by_id`. What a change does to topics is decided in `metadata/changes.py`.
+A version of an API has either topic names or topic ids (KIP-516); the other field is empty. The handler says which, by
+`by_id`. `metadata/changes.py` decides what a change does to topics.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Protocol
 
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import BrokerParts
-from odradek.metadata.changes import TopicOutcome, check_name
-from odradek.metadata.image import MetadataImage, MetadataRecord
+from odradek.metadata.changes import Change, TopicOutcome, check_name
+from odradek.metadata.image import MetadataImage
 from odradek.partitions.registry import Partitions, Topic
 
 # Kafka's bits of what an authorizer would allow; without one, everything (KIP-430).
@@ -23,26 +23,26 @@ CLUSTER_OPERATIONS = 8096
 OPERATIONS_NOT_ASKED = -(2**31)
 
 
-# --- which topic is meant --------------------------------------------------------------------------------------------
+# --- finding a topic -------------------------------------------------------------------------------------------------
 
 
 def find_topic(partitions: Partitions, name: str, topic_id: bytes, by_id: bool) -> Topic | None:
-    """The topic that a request means, if it is here."""
+    """The topic that a request means; None if it does not exist."""
     return partitions.topics_by_id.get(topic_id) if by_id else partitions.topics.get(name)
 
 
 def finder(partitions: Partitions, name: str, topic_id: bytes, by_id: bool) -> Callable[[], Topic | None]:
-    """`find_topic` for the same topic again and again, without a call of ours each time."""
+    """A function that returns the same as `find_topic` each time, without a call of Python code."""
     return partial(partitions.topics_by_id.get, topic_id) if by_id else partial(partitions.topics.get, name)
 
 
 def unknown(topic: Topic | None, by_id: bool) -> ErrorCode:
-    """The error of a partition that is not here: its topic may be, without so many partitions."""
+    """The error code for a partition that does not exist; `topic` is its topic, if that exists."""
     return ErrorCode.UNKNOWN_TOPIC_ID if by_id and topic is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 def why_unknown(name: str) -> ErrorCode:
-    """The error of a topic that the metadata does not have."""
+    """The error code for a topic that does not exist in the metadata."""
     try:
         check_name(name)
     except KafkaError as error:
@@ -50,7 +50,7 @@ def why_unknown(name: str) -> ErrorCode:
     return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
-# --- how a topic looks to a client -----------------------------------------------------------------------------------
+# --- describing a topic ----------------------------------------------------------------------------------------------
 
 
 def leader_epoch(broker: BrokerParts, topic: str, index: int) -> int:
@@ -59,7 +59,7 @@ def leader_epoch(broker: BrokerParts, topic: str, index: int) -> int:
     return partition.leader_epoch if partition is not None else 0
 
 
-# --- how topics are made and enlarged --------------------------------------------------------------------------------
+# --- creating topics and partitions ----------------------------------------------------------------------------------
 
 
 class Named(Protocol):
@@ -71,13 +71,14 @@ class Named(Protocol):
 async def add_partitions(
     broker: BrokerParts,
     topics: Sequence[Named],
-    change: Callable[[MetadataImage], tuple[list[MetadataRecord], list[TopicOutcome]]],
+    change: Callable[[MetadataImage], Change],
     validate_only: bool,
 ) -> list[TopicOutcome]:
-    """Carries out a change that needs room on the disk, or says what it would do; what became of each of the topics."""
+    """Carries out a change that needs room on the disk, or with `validate_only` only checks it; returns the outcome for
+    each topic."""
 
-    def checked(image: MetadataImage) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
-        records, outcomes = change(image)
+    def checked(image: MetadataImage) -> Change:
+        records, outcomes = yield from change(image)
         if validate_only or not records:
             return [], outcomes
         broker.partitions.space.check()

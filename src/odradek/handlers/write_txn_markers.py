@@ -1,15 +1,17 @@
-"""WriteTxnMarkers (API key 27), versions 1 and 2: ends a producer's transaction on the partitions named.
+"""WriteTxnMarkers (API key 27), versions 1 and 2: ends a producer's transaction in the given partitions.
 
-Card: 2 the transactions' version. An administrator's way to abort a hanging transaction (KIP-664): the coordinator here
-writes its markers without a request. Each marker is acknowledged when it is durable.
+Card: 2 the transaction version. Administrators use it to abort a hanging transaction (KIP-664); the coordinator of this
+broker writes its markers directly. Answered when every marker is durable. A partition that one marker names several
+times gets one marker, and is answered as often as it is named (Kafka does not answer such a request at all).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import RequestContext
+from odradek.handlers.context import RequestContext, Steps
 from odradek.protocol.messages.write_txn_markers import (
     WritableTxnMarker,
     WritableTxnMarkerPartitionResult,
@@ -20,24 +22,38 @@ from odradek.protocol.messages.write_txn_markers import (
 )
 
 
-async def handle(request: WriteTxnMarkersRequest, context: RequestContext) -> WriteTxnMarkersResponse:
+def handle(request: WriteTxnMarkersRequest, context: RequestContext) -> Steps:
     """Writes the markers."""
     response = WriteTxnMarkersResponse()
     durables: list[tuple[WritableTxnMarkerPartitionResult, asyncio.Future[None]]] = []
     for marker in request.markers:
         topics = []
+        written: dict[tuple[str, int], WritableTxnMarkerPartitionResult] = {}
         for topic in marker.topics:
             results = []
             for index in topic.partition_indexes:
-                result = WritableTxnMarkerPartitionResult(partition_index=index)
+                again = written.get((topic.name, index))
+                if again is not None:
+                    results.append(again)
+                    yield
+                    continue
+                result = written[topic.name, index] = WritableTxnMarkerPartitionResult(partition_index=index)
                 results.append(result)
                 durable = _write(marker, topic.name, index, result, context)
                 if durable is not None:
                     durables.append((result, durable))
+                yield
             topics.append(WritableTxnMarkerTopicResult(name=topic.name, partitions=results))
         response.markers.append(WritableTxnMarkerResult(producer_id=marker.producer_id, topics=topics))
-    if durables:
-        await asyncio.wait([durable for _, durable in durables])
+    return _written(response, durables)
+
+
+async def _written(
+    response: WriteTxnMarkersResponse, durables: Sequence[tuple[WritableTxnMarkerPartitionResult, asyncio.Future[None]]]
+) -> WriteTxnMarkersResponse:
+    waiting = {durable for _, durable in durables if not durable.done()}
+    if waiting:
+        await asyncio.wait(waiting)
     for result, durable in durables:
         error = asyncio.CancelledError() if durable.cancelled() else durable.exception()
         if error is not None:

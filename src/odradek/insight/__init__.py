@@ -1,6 +1,6 @@
-"""What the broker tells of itself and of who reads from it: lag, loss and balance; metrics; and the HTTP port.
+"""Monitoring: consumer lag, record loss and balance of groups; metrics; and the HTTP port.
 
-Role: read the counters and states of the other rooms, in their own words. Nothing here is on a hot path, and nothing
-there knows of it. Without `odradek.http.listen` metrics and HTTP are not even imported, and lag is when it is first
-looked at, some seconds after a start.
+Role: read the counters and states of the other packages. Nothing here is on a hot path, and hot paths do not depend on
+it. Metrics and HTTP are imported only with `odradek.http.listen`, the lag code only some seconds after a start, when
+lag is first looked at.
 """

@@ -1,13 +1,13 @@
-"""How a partition's log grows: what is remembered of looks at it, and the rates that follow.
+"""The append rates of a partition, from samples of its offsets and size taken over time.
 
-Role: `AppendHistory` is one partition's, for all groups that read it. It is looked at now and then, regularly or not;
-the time of a look is an argument, in seconds that should be monotonic. `Windows` is how this and `reading_history`
-remember: a history of points in time, thinned as they grow older.
+Role: one `AppendHistory` per partition, shared by all groups that read it. Samples may be taken at irregular intervals;
+the time of a sample is an argument, in seconds that should be monotonic. `Windows` stores the points of this history
+and of `reading_history`, and keeps fewer of them as they grow older.
 
-Invariants: memory is bounded, whatever is looked at, however often: `POINTS_MAX` points a history (some 4 KB), one in
-10 s for the last minute and one in 60 s for the last ten. A thinned history gives the exact rate between the points
-that it kept. Rates are never negative: an end that goes back (truncation) counts as no growth. A time that goes back,
-or a gap of more than `GAP_S` in which nobody looked, begins the history afresh.
+Invariants: memory is bounded, however often samples are taken: a history has at most `POINTS_MAX` points (some 4 KB),
+one per 10 s for the last minute and one per 60 s for the last ten minutes. The rate between two kept points is exact.
+Rates are never negative: an end offset that goes back (truncation) counts as no growth. A time that goes back, or more
+than `GAP_S` without a sample, clears the history.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 MINUTE_S = 60.0
 TEN_MINUTES_S = 600.0
-# A slot keeps its first point. One slot more than the window holds, because the window seldom begins with a slot; and
-# one for the slot that is being filled.
+# A slot keeps its first point. There are two slots more than a window holds: one because a window seldom begins at the
+# start of a slot, and one for the slot that is being filled.
 _MINUTE_SLOT_S, _MINUTE_SLOTS = 10.0, 8
 _TEN_MINUTES_SLOT_S, _TEN_MINUTES_SLOTS = 60.0, 12
 POINTS_MAX = _MINUTE_SLOTS + _TEN_MINUTES_SLOTS
-# Longer than any window: nothing remembered would be in one.
+# No window is longer than this, so after such a gap no remembered point would be in one.
 GAP_S = TEN_MINUTES_S
 
 
 class PartitionSample(NamedTuple):
-    """A partition as a look found it."""
+    """Offsets, size and retention of a partition at one moment."""
 
     log_start_offset: int
     high_watermark: int
     size_bytes: int
     retention_ms: int = -1
-    """-1: endless, as in Kafka; likewise of bytes."""
+    """-1: no limit, as in Kafka; the same holds for `retention_bytes`."""
     retention_bytes: int = -1
     compact: bool = False
-    """Whether `cleanup.policy` has `compact`: then offsets behind are more than records behind."""
+    """Whether `cleanup.policy` has `compact`: then a distance in offsets is more than the number of records."""
     delete: bool = True
-    """Whether `cleanup.policy` has `delete`: what is only compacted is never lost."""
+    """Whether `cleanup.policy` has `delete`: without it no unread record is lost to retention."""
 
 
 class Timed(Protocol):
@@ -50,7 +50,7 @@ P = TypeVar("P", bound=Timed)
 
 
 class Slots(Generic[P]):
-    """The first point of each slot of time, for the newest slots that have any."""
+    """The first point of each time slot, for the newest slots that have one."""
 
     __slots__ = ("points", "slot_s")
 
@@ -59,7 +59,7 @@ class Slots(Generic[P]):
         self.points: deque[P] = deque(maxlen=slots)
 
     def add(self, point: P) -> P:
-        """Keeps the point if it is its slot's first; returns the slot's."""
+        """Keeps the point if it is the first of its slot; returns the point that the slot keeps."""
         points = self.points
         if not points or point.time_s // self.slot_s != points[-1].time_s // self.slot_s:
             points.append(point)
@@ -67,7 +67,7 @@ class Slots(Generic[P]):
 
 
 class Windows(Generic[P]):
-    """Points of the last minute and the last ten."""
+    """Points of the last minute and of the last ten minutes."""
 
     __slots__ = ("minute", "ten_minutes")
 
@@ -93,14 +93,14 @@ class _Appended(NamedTuple):
 
 
 class AppendHistory:
-    """How one partition's log grows. `add` at every look, before the groups are looked at."""
+    """The append history of one partition. Call `add` with each sample, before `LagWatch.look` for its groups."""
 
     __slots__ = ("_bytes", "_bytes_per_record", "_records", "_windows", "now_s", "sample")
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self.sample: PartitionSample | None = None
-        # Since the first look; they never go back.
+        # Records and bytes appended since the first sample; they never go back.
         self._records = 0
         self._bytes = 0.0
         self._bytes_per_record = 0.0
@@ -125,14 +125,14 @@ class AppendHistory:
             if records:
                 self._bytes_per_record = bytes_ / records
         else:
-            # Something was deleted or compacted meanwhile, and the size does not tell what came.
+            # Records were deleted or compacted meanwhile, so the sizes do not say how many bytes were appended.
             held = before.high_watermark - before.log_start_offset
             bytes_ = records * (self._bytes_per_record or (before.size_bytes / held if held > 0 else 0.0))
         self._records += records
         self._bytes += bytes_
 
     def rates(self, window_s: float) -> tuple[float, float] | None:
-        """Records and bytes appended per second. None where the window has fewer than two looks."""
+        """Records and bytes appended per second; None if the window has fewer than two samples."""
         from_s = self.now_s - window_s
         for first in self._windows.of(window_s):
             if from_s <= first.time_s < self.now_s:

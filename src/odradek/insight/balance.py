@@ -1,9 +1,9 @@
-"""How evenly a group's partitions, and what comes in them, lie on its members, and what would make it more even.
+"""How evenly a group's partitions and their traffic are spread over its members, and how to spread them more evenly.
 
-Role: sums for each member, the skew between them, and advice in plain sentences. Pure: who has which partition and
-what each carries are arguments; the rates are `append_history`'s.
+Role: sums for each member, the skew between members, and advice in plain sentences. Pure: the assignment and the rates
+of the partitions (from `append_history`) are arguments.
 
-How it is used, by whoever knows a group's assignment (of all topics that it reads):
+Usage, with a group's assignment of all topics that it reads:
 
     balance = balance_of(
         {"consumer-1": [("orders", 0), ("orders", 1)], "consumer-2": [("orders", 2)]},
@@ -12,12 +12,12 @@ How it is used, by whoever knows a group's assignment (of all topics that it rea
     for line in balance.advice:
         print(line)
 
-The loads should name every partition of those topics, so that partitions that nobody has are seen. A partition that has
-none carries nothing.
+The loads should contain every partition of those topics, so that unassigned partitions are found. A partition without a
+load counts as having no traffic.
 
-Invariants: no advice where nothing is uneven, nor about a difference that nobody would feel: below `UNEVEN`, or of so
-little that it is `QUIET`. Advice by number of partitions is only given where what they carry does not show the
-opposite. At most `ADVICE_MAX` sentences, the weightiest first. Whether a member keeps up is `lag`'s.
+Invariants: advice is given only about differences that matter: a skew of at least `UNEVEN`, and traffic above the
+`QUIET` thresholds. Advice about the numbers of partitions is given only if the traffic is not even nevertheless. There
+are at most `ADVICE_MAX` sentences, the most important first. Whether a member keeps up is the concern of `lag`.
 """
 
 from __future__ import annotations
@@ -31,33 +31,31 @@ from typing import NamedTuple, Protocol
 from odradek.insight.wording import counted, in_words
 from odradek.topic_partition import TopicPartition
 
-"""Topic and partition."""
-
-# The largest member's share over the mean, from which on it is worth a sentence.
+# From this skew (the largest member's number of partitions over the mean) on, advice is given.
 UNEVEN = 1.1
-# The same for what partitions carry, which changes all the time.
+# The same for the traffic of members, which varies more.
 UNEVEN_LOAD = 1.5
-# A partition that carries this much more than a member's fair share makes its member uneven, whoever it is.
+# A partition with this many times a member's fair share of the traffic overloads any member that it is assigned to.
 HOT = 1.2
-# Below these a group's traffic may lie as it likes.
+# Below these rates of a group no advice about traffic is given.
 QUIET_RECORDS_PER_S = 1.0
 QUIET_BYTES_PER_S = 1000.0
-# Hot partitions that are named.
+# At most this many hot partitions are named.
 HOT_TOLD = 3
 ADVICE_MAX = 3 + HOT_TOLD
-# Numbers of members are near each other within this factor: nobody takes one member instead of five to be even.
+# Another number of members is suggested only within this factor: going from five members to one is no useful advice.
 NEAR = 2
 
 
 class Load(NamedTuple):
-    """What comes in one partition."""
+    """The append rates of one partition."""
 
     records_per_s: float = 0.0
     bytes_per_s: float = 0.0
 
 
 class HotKey(NamedTuple):
-    """The key that a partition's records have most often, where that is often."""
+    """The most frequent key of a partition's records, if it is frequent enough to matter."""
 
     name: str
     """`the key acme`, or `no key`."""
@@ -65,7 +63,7 @@ class HotKey(NamedTuple):
 
 
 class MemberLoad(NamedTuple):
-    """What one member carries."""
+    """The partitions of one member and their traffic."""
 
     member_id: str
     partitions: int
@@ -96,8 +94,8 @@ _MEASURES: tuple[tuple[str, float, Callable[[_Carries], float]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How a group's work lies on its members. A skew is the largest member over the mean: 1 is even. It is None where
-    there is no mean: no members, or nothing to carry."""
+    """How a group's partitions and traffic are spread over its members. A skew is the largest member's value over the
+    mean: 1 is even. It is None if the mean is 0 or there are no members."""
 
     members: tuple[MemberLoad, ...]
     partitions: int
@@ -113,8 +111,8 @@ def balance_of(
     loads: Mapping[TopicPartition, Load],
     hot_key: Callable[[TopicPartition], HotKey | None] = lambda partition: None,
 ) -> Balance:
-    """Of one group: its members' partitions, and what every partition of its topics carries. `hot_key` knows the key
-    that makes a partition hot, where one does."""
+    """The balance of one group. `assignment` has its members' partitions by member id, `loads` the traffic of every
+    partition of its topics. `hot_key` returns the key that makes a partition hot, or None."""
     nothing = Load()
     members: list[MemberLoad] = []
     assigned: set[TopicPartition] = set()
@@ -152,7 +150,7 @@ def _skew(carried: Collection[float]) -> float | None:
 
 
 class _Group(NamedTuple):
-    """What advice is made from."""
+    """The facts that advice is made from."""
 
     members: list[MemberLoad]
     loads: dict[TopicPartition, Load]
@@ -169,7 +167,7 @@ class _Group(NamedTuple):
         hot = self._hot_partitions()
         return [*self._nobodys(), *self._idle(), *hot, *([] if hot else self._busy_member()), *self._uneven_counts()]
 
-    # --- what nobody has, and who has nothing ------------------------------------------------------------------------
+    # --- unassigned partitions and idle members ----------------------------------------------------------------------
 
     def _nobodys(self) -> list[str]:
         if not self.unassigned:
@@ -179,17 +177,17 @@ class _Group(NamedTuple):
         return [f"{first} and {in_words(others)} more are read by nobody" if others else f"{first} is read by nobody"]
 
     def _idle(self) -> list[str]:
-        """More members than partitions. (Idle ones among fewer are `_uneven_counts`'.)"""
+        """Advice if there are more members than partitions. (Idle members otherwise are found by `_uneven_counts`.)"""
         if len(self.members) <= len(self.loads):
             return []
         idle = sum(member.partitions == 0 for member in self.members)
         what = f"{len(self.members):,} members for {counted(len(self.loads), 'partition')}"
         return [f"{what}: {in_words(idle)} {'has' if idle == 1 else 'have'} nothing to do"]
 
-    # --- by what partitions carry ------------------------------------------------------------------------------------
+    # --- by traffic --------------------------------------------------------------------------------------------------
 
     def _hot_partitions(self) -> list[str]:
-        """Partitions that carry more than a member's fair share: no assignment of whole partitions makes that even."""
+        """Partitions with more traffic than a member's fair share: no assignment of whole partitions can be even."""
         at_work = min(len(self.members), len(self.loads))
         if at_work < 2:
             return []
@@ -217,7 +215,7 @@ class _Group(NamedTuple):
         return f"{_name(partition)} carries {share:.0%} of the {what}{keyed}: more members will not help, {cure}"
 
     def _busy_member(self) -> list[str]:
-        """A member that carries much more than others, and not for want of members or by their number of partitions."""
+        """A member with much more traffic than others that its number of partitions does not explain."""
         by_count = _skew([member.partitions for member in self.members]) or 1.0
         for what, quiet, of in _MEASURES:
             carried = [(of(member), member) for member in self.members]
@@ -232,10 +230,10 @@ class _Group(NamedTuple):
             ]
         return []
 
-    # --- by number ---------------------------------------------------------------------------------------------------
+    # --- by number of partitions -------------------------------------------------------------------------------------
 
     def _loads_are_even(self) -> bool:
-        """Whether what members carry is even, and enough to tell by."""
+        """Whether the members' traffic is even, and high enough to tell."""
         for _, quiet, of in _MEASURES:
             carried = [of(member) for member in self.members]
             if sum(carried) < quiet or (_skew(carried) or 1.0) >= UNEVEN:
@@ -264,7 +262,7 @@ class _Group(NamedTuple):
         each = f"{low:,} each" if low == high else f"{low:,} or {high:,} each"
         if len(topics) == 1:
             return [f"{what}: {most}, {least}; {each} would be even"]
-        # The range assignor deals out each topic by itself, and always begins with the same members.
+        # The range assignor assigns each topic separately, always beginning with the same members.
         even = _divisors_near(members, gcd(*topics.values()))
         or_members = f"; {_either(even)} would be even with any" if even else ""
         return [
@@ -278,8 +276,7 @@ def _name(partition: TopicPartition) -> str:
 
 
 def _divisors_near(members: int, partitions: int) -> list[int]:
-    """The nearest smaller and the nearest larger number of members that divides the partitions evenly. Not 1: that is
-    even, and no group."""
+    """The nearest smaller and the nearest larger number of members that divides the partitions evenly, except 1."""
     smaller = next((n for n in range(members - 1, max(1, (members - 1) // NEAR), -1) if partitions % n == 0), 0)
     larger = next((n for n in range(members + 1, min(members * NEAR, partitions) + 1) if partitions % n == 0), 0)
     return [n for n in (smaller, larger) if n]

@@ -1,11 +1,11 @@
-"""Events as records of the topic `__odradek_events`, for anyone who consumes.
+"""Writes lag events as records to the topic `__odradek_events`, for any consumer.
 
-Role: write what `watching` tells, one record an event: the group's name as key, the event's JSON (`lag_api.event_json`)
-as value, the event's time as timestamp. The topic is made when there is something to write; it has one partition, so
-that the order is that of the events, and the settings of any other topic.
+Role: write each event of `watching` as one record: the group's name is the key, the event's JSON
+(`lag_api.event_json`) the value, the event's time the timestamp. The topic is created with the first event. It has one
+partition, so that the records are in the events' order, and the default settings of a topic.
 
-Invariants: telling never waits: what there is no room for (`EVENTS_WAITING`) is dropped, the oldest first, and counted
-in the log. What cannot be written is tried again a few times and then dropped too, with a line in the log.
+Invariants: `tell` never waits. At most `EVENTS_WAITING` events are queued; above that the oldest is dropped, and the
+log says how many were. An append is tried `TRIES` times; then its events are dropped, with a log line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RETRY_S = 1.0
 
 
 class EventsTopic:
-    """The writer. `tell` it of events; `stop` it before the partitions are closed."""
+    """The writer. Call `tell` with each event, and `stop` before the partitions are closed."""
 
     def __init__(
         self, scheduler: Scheduler, partitions: Partitions, create_topic: Callable[[str], Awaitable[None]]
@@ -48,7 +48,7 @@ class EventsTopic:
         self._stopping = False
 
     def tell(self, event: Event) -> None:
-        """Has an event written soon."""
+        """Queues an event to be written."""
         if self._stopping:
             return
         if len(self._waiting) == EVENTS_WAITING:
@@ -59,7 +59,7 @@ class EventsTopic:
             self._writing = asyncio.ensure_future(self._write())
 
     async def stop(self) -> None:
-        """Ends with the events that it was told of before."""
+        """Waits until the queued events are written; later ones are ignored."""
         self._stopping = True
         if self._writing is not None:
             await asyncio.wait([self._writing])

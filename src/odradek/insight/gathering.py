@@ -1,11 +1,11 @@
-"""Reads what the rooms of the broker have counted, for one scrape.
+"""Reads the broker's counters for one scrape of `/metrics`.
 
-Role: turn counters and states into series of the declared metrics. Runs on the event loop, because everything it reads
-changes there; it lets others go on between `AT_ONCE` partitions, and whoever writes the text does it elsewhere.
+Role: turn counters and states into series of the declared metrics. This runs on the event loop, because the counters
+change there; it yields to the loop after every `AT_ONCE` partitions. The text of a scrape is written in a thread.
 
-Invariants: bounded in number, whatever the broker holds: nothing is shown by partition, and by topic only for as many
-as `odradek.metrics.topics.max`. A topic that has series keeps them until it is deleted, so that no series begins in
-the middle. Totals include deleted topics, and never go down.
+Invariants: the number of series is bounded, whatever the broker holds: there are none by partition, and only
+`odradek.metrics.topics.max` topics have series of their own. A topic that has series keeps them until it is deleted, so
+that no series begins in the middle. Totals include deleted topics, and never go down.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import asyncio
 import platform
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from itertools import islice
 
 from odradek.coordination.groups.coordinator import GroupCoordinator
 from odradek.coordination.runtime import ShardState
@@ -29,8 +28,10 @@ from odradek.partitions.counters import Traffic
 from odradek.partitions.registry import Partitions, Topic
 from odradek.protocol.registry import BY_KEY
 
-# Partitions that are looked at before others have their turn: some 2 ms.
+# Partitions that are read before yielding to the event loop: some 2 ms.
 AT_ONCE = 500
+# Lags of groups that are read before yielding to the event loop.
+LAGS_AT_ONCE = 200
 
 
 def _copy(durations: Durations) -> Durations:
@@ -45,7 +46,7 @@ def _one(metric: Declared, value: float | Durations) -> Series:
 
 
 def error_name(code: int) -> str:
-    """Kafka's name of an error code."""
+    """Kafka's name of an error code; the number as text if it is unknown."""
     try:
         return ErrorCode(code).name
     except ValueError:
@@ -53,7 +54,7 @@ def error_name(code: int) -> str:
 
 
 class Gathering:
-    """What is read at every scrape."""
+    """The sources that every scrape reads."""
 
     def __init__(
         self,
@@ -67,7 +68,8 @@ class Gathering:
         groups: GroupCoordinator | None = None,
         watching: Callable[[], Watching | None] = lambda: None,
     ) -> None:
-        """Without `network` or `groups` their series are left out; those of lags while there is no `watching` yet."""
+        """Without `network` or `groups`, their series are left out; so are the lag series while `watching` returns
+        None."""
         self.engine = engine
         self.partitions = partitions
         self.loop_delay = loop_delay
@@ -79,7 +81,7 @@ class Gathering:
         self._shown: set[bytes] = set()
 
     async def gather(self) -> list[Series]:
-        """All series, as they are now. Nothing in them changes afterwards."""
+        """All series, as they are now. They do not change afterwards, so a thread may read them."""
         series = [
             Series(metrics.BUILD_INFO, [((version("odradek"), platform.python_version()), 1)]),
             *self._network(),
@@ -88,7 +90,7 @@ class Gathering:
         ]
         series += await self._topics()
         series += await self._groups()
-        series += self._lags()
+        series += await self._lags()
         return series
 
     # --- network -------------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ class Gathering:
         yield _one(metrics.RETENTION_GUARD_REFUSED_BATCHES, counters.guard_refusals)
 
     def disk(self) -> list[Series]:
-        """The disk's space. Asks the operating system: not for the event loop."""
+        """The series of disk space. It asks the operating system, so it must not be called on the event loop."""
         _, total, usable = self.engine.usage()
         if total < 0:
             return []
@@ -165,7 +167,7 @@ class Gathering:
     # --- topics --------------------------------------------------------------------------------------------------
 
     def _choose_topics(self, topics: list[Topic]) -> set[bytes]:
-        """The topics with series of their own: those that have them, then others in order, while there is room."""
+        """The ids of the topics with series of their own: those that have them already, then others up to the limit."""
         shown = self._shown & {topic.topic_id for topic in topics}
         others = [topic.topic_id for topic in topics if topic.topic_id not in shown]
         shown.update(others[: max(0, self.topics_max - len(shown))])
@@ -222,25 +224,36 @@ class Gathering:
 
     # --- groups --------------------------------------------------------------------------------------------------
 
-    def _lags(self) -> Iterator[Series]:
+    async def _lags(self) -> list[Series]:
         watching = self._watching()
         if watching is None:
-            return
-        shown = dict(islice(sorted(watching.lags.items()), self.groups_max))
-        worsts = {group_id: worst(lags) for group_id, lags in shown.items()}
-
-        def each(metric: Declared, value: Callable[[str], float | None]) -> Series:
-            samples = [((group_id,), value(group_id)) for group_id in shown]
-            return Series(metric, [(labels, number) for labels, number in samples if number is not None])
-
-        yield each(metrics.GROUP_LAG_RECORDS, lambda one: sum(lag.records_behind or 0 for lag in shown[one].values()))
-        yield each(metrics.GROUP_LAG_BYTES, lambda one: sum(lag.bytes_behind or 0 for lag in shown[one].values()))
-        yield each(metrics.GROUP_LAG_SECONDS, lambda one: max(lag.seconds_behind or 0.0 for lag in shown[one].values()))
-        yield each(metrics.GROUP_TIME_TO_LOSS_SECONDS, lambda one: time_to_loss_s(shown[one]))
-        yield each(metrics.GROUP_LOST_RECORDS, lambda one: watching.lost_records.get(one, 0))
-        yield each(metrics.GROUP_VERDICT, lambda one: GRAVITY[worsts[one].verdict])
-        yield _one(metrics.GROUPS_WITHOUT_SERIES, len(watching.lags) - len(shown))
-        yield _one(metrics.OFFSETS_UNWATCHED, watching.passed_over)
+            return []
+        lags = watching.lags
+        shown = sorted(lags)[: self.groups_max]
+        values: dict[Declared, Callable[[str], float | None]] = {
+            metrics.GROUP_LAG_RECORDS: lambda one: sum(lag.records_behind or 0 for lag in lags[one].values()),
+            metrics.GROUP_LAG_BYTES: lambda one: sum(lag.bytes_behind or 0 for lag in lags[one].values()),
+            metrics.GROUP_LAG_SECONDS: lambda one: max(lag.seconds_behind or 0.0 for lag in lags[one].values()),
+            metrics.GROUP_TIME_TO_LOSS_SECONDS: lambda one: time_to_loss_s(lags[one]),
+            metrics.GROUP_LOST_RECORDS: lambda one: watching.lost_records.get(one, 0),
+            metrics.GROUP_VERDICT: lambda one: GRAVITY[worst(lags[one]).verdict],
+        }
+        rows: dict[Declared, list[Sample]] = {metric: [] for metric in values}
+        looked_at = 0
+        for group_id in shown:
+            for metric, value in values.items():
+                number = value(group_id)
+                if number is not None:
+                    rows[metric].append(((group_id,), number))
+            looked_at += len(lags[group_id])
+            if looked_at >= LAGS_AT_ONCE:
+                looked_at = 0
+                await asyncio.sleep(0)
+        return [
+            *(Series(metric, samples) for metric, samples in rows.items()),
+            _one(metrics.GROUPS_WITHOUT_SERIES, len(lags) - len(shown)),
+            _one(metrics.OFFSETS_UNWATCHED, watching.passed_over),
+        ]
 
     async def _groups(self) -> list[Series]:
         if self.groups is None or not self.groups.has_begun:

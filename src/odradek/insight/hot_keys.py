@@ -1,12 +1,13 @@
-"""The keys of topics that ask for it (`odradek.hot.keys.enable`), sampled from their logs.
+"""Counts the record keys of topics with `odradek.hot.keys.enable`, by sampling their logs.
 
-Role: now and then read what came right after the last look, a little of each partition, and count its keys. What the
-counts are good for is `top_keys`'; who shows them others'.
+Role: at each look, read some records of each partition from where the last look's high watermark was, and count their
+keys. How keys are counted is in `top_keys`.
 
-Invariants: the hot paths know nothing of this: it reads the log as a consumer would, and looks into records in a
-thread. A look reads at most `SAMPLE_BYTES` (and one batch) of a partition, and counts at most `RECORDS_A_LOOK` records
-and `RECORDS_OF_ONE` of a partition; where there are more partitions than that is good for, they take turns. Of
-`PARTITIONS_MAX` partitions there are counts at most; a topic that no longer asks, or is gone, is forgotten.
+Invariants: hot paths are not involved: the log is read as a consumer reads it, and records are parsed in a thread. A
+look reads at most `SAMPLE_BYTES` (and one batch) of a partition, and counts at most `RECORDS_A_LOOK` records, of which
+`RECORDS_OF_ONE` are of one partition. If that is not enough for all partitions, the next look goes on with the others.
+At most `PARTITIONS_MAX` partitions have counts. The counts of a topic are dropped when it is deleted or its setting is
+turned off.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _Sampled:
 
 
 class HotKeys:
-    """The counts of one broker. `look` now and then."""
+    """The key counts of one broker. Call `look` periodically."""
 
     def __init__(self, config: BrokerConfig, partitions: Partitions) -> None:
         self._config = config
@@ -50,12 +51,12 @@ class HotKeys:
         self._first = 0
 
     def of(self, partition: Partition) -> TopKeys | None:
-        """A partition's counts, None where its topic does not ask for them."""
+        """A partition's key counts; None if its topic has not enabled them."""
         found = self._sampled.get(_where(partition))
         return found.keys if found is not None else None
 
     async def look(self) -> None:
-        """Takes a sample of each partition that asks for it, or of as many as one look is good for."""
+        """Samples the partitions of enabled topics, up to the limits of one look."""
         asking = [
             partition
             for topic in self._partitions.topics.values()
@@ -77,14 +78,14 @@ class HotKeys:
                 log.info("keys were not counted", partition=str(partition.identity), why=str(error))
 
     async def _sample(self, partition: Partition, records: int) -> int:
-        """Counts the keys of what came right after the last sample; returns how many."""
+        """Counts the keys of the records right behind the last sample; returns how many records were counted."""
         if partition.opening is None:
             return 0
         offsets = partition.offsets()
         end_offset = offsets.high_watermark
         sampled = self._sampled.get(_where(partition))
         if sampled is None:
-            # From here on: what is there was not asked for.
+            # Counting begins at the end: earlier records are not counted.
             sampled = self._sampled[_where(partition)] = _Sampled(end_offset)
         offset, sampled.next_offset = max(sampled.next_offset, offsets.log_start_offset), end_offset
         if offset >= end_offset:
@@ -105,7 +106,7 @@ def _where(partition: Partition) -> _Where:
 
 
 def _keys(pieces: list[Buffer], offset: int, number: int, max_bytes: int) -> list[bytes | None]:
-    """The keys of the first records from `offset` on; for a thread. Raises `InvalidBatch`."""
+    """The keys of the first `number` records from `offset` on. Runs in a thread. Raises `InvalidBatch`."""
     found: list[bytes | None] = []
     for piece in pieces:
         for header, data in checked_batches(piece):

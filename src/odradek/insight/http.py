@@ -1,13 +1,12 @@
-"""The HTTP port, on request (`odradek.http.listen`): `/metrics`, `/live`, `/ready`, and the JSON of `lag_api`.
+"""The optional HTTP port (`odradek.http.listen`): `/metrics`, `/live`, `/ready`, and the JSON of `lag_api`.
 
-Role: serve them with starlette and uvicorn on the broker's own event loop; a scrape is read on the loop
-(`gathering`) and written in a thread. It listens before the storage is opened and until it is closed, so that whoever
-watches sees a start that takes long, and the end.
+Role: serve these with starlette and uvicorn on the broker's own event loop. A scrape is gathered on the loop
+(`gathering`) and written in a thread. The port is open from before the storage is opened until after it is closed, so
+that a slow start or stop can be observed.
 
-Invariants: whoever asks here disturbs no client of the broker: connections are bounded
-(`odradek.http.max.connections`; a few more are told so, and others closed at once), a slow reader is waited for
-without a thread, one scrape is written at a time. The server takes no signals and writes no log of its own but what
-goes wrong.
+Invariants: HTTP requests do not disturb the broker's clients. Connections are bounded (`odradek.http.max.connections`;
+`TOLD_MAX` more are answered with 503, others are closed at once), a slow reader does not occupy a thread, and one
+scrape is written at a time. The server handles no signals, and logs only errors.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from odradek.insight.watching import Watching
 
 BACKLOG = 64
 KEEP_ALIVE_S = 30
-# Connections beyond the bound whose requests are answered: with 503.
+# This many connections above the bound have their requests answered with 503.
 TOLD_MAX = 8
-# How long answers under way may take when the broker stops.
+# How long started responses may take when the broker stops.
 STOP_GRACE_S = 1
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the broker."""
+    """A uvicorn server that leaves signals to the broker."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,7 +47,8 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(HttpToolsProtocol):
-    """Counts from the beginning; uvicorn's bound looks at requests, and leaves those open that send none."""
+    """Applies the bound when a connection is made. uvicorn applies its own only at a request, so that connections
+    without one would not be bounded."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -57,7 +57,7 @@ class _Connection(HttpToolsProtocol):
 
 
 class HttpPort:
-    """The port of one broker. `start` once, `stop` once."""
+    """The HTTP port of one broker. Call `start` once and `stop` once."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class HttpPort:
         not_ready: Callable[[], str | None],
         max_connections: int,
     ) -> None:
-        """`watching` gives the lags of groups, once they are looked at. `not_ready` says in a sentence what the broker
-        waits for, None when it serves."""
+        """`watching` returns the lags of groups, or None before the first look. `not_ready` returns a sentence that
+        says what the broker waits for, or None when it serves."""
         self._gathering = gathering
         self._not_ready = not_ready
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="odradek-metrics")
@@ -99,7 +99,7 @@ class HttpPort:
         )
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
-        """Begins to listen; returns the address bound (a port of 0 chooses a free one). Raises `OSError`."""
+        """Listens on an address; returns the bound host and port (port 0 chooses a free one). Raises `OSError`."""
         listening = socket.create_server(
             (host, port),
             family=socket.AF_INET6 if ":" in host else socket.AF_INET,
@@ -111,14 +111,14 @@ class HttpPort:
         return bound[0], bound[1]
 
     async def stop(self) -> None:
-        """Returns when everything is given back."""
+        """Closes the port; returns when its socket and thread are released."""
         self._lag_api.end()
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
         self._writer.shutdown()
 
-    # --- what is asked -------------------------------------------------------------------------------------------
+    # --- routes --------------------------------------------------------------------------------------------------
 
     async def _metrics(self, request: Request) -> Response:
         series = await self._gathering.gather()

@@ -1,30 +1,29 @@
-"""What a group's lag on one partition means: in records, in bytes, in time, and whether it will end in a loss.
+"""A group's lag on one partition, in records, bytes and time, and whether the group will lose records to retention.
 
-Role: from looks at a partition and at a group's committed offset, say how far behind the group is, whether it catches
-up, and when retention will reach what it has not read. Pure: times come as arguments, nothing is read or kept
-elsewhere. What is remembered between looks is `append_history`'s and `reading_history`'s; forecasts are
-`lag_forecast`'s.
+Role: from samples of a partition and of a group's committed offset, compute how far behind the group is, whether it
+catches up, and when retention will delete records that it has not read. Pure: times are arguments, and nothing is read.
+The histories between samples are in `append_history` and `reading_history`, the forecasts in `lag_forecast`.
 
-How it is used: one `AppendHistory` a partition and one `LagWatch` for each group on it, by whoever knows when they
-come and go (keyed by the topic's id, so that a topic made again begins afresh). At every look, every second or ten or
-as it happens:
+Usage: keep one `AppendHistory` per partition and one `LagWatch` per group and partition (keyed by topic id, so that a
+topic that is created again begins afresh). At each look, at any interval:
 
     appends.add(clock.monotonic(), PartitionSample(log.start_offset, log.durable_end, log.size_bytes(), ...))
     lag = watch.look(appends, committed_offset, wall_ms, oldest_unread_ms, bytes_behind)
     print(sentence(lag, datetime.now()))
 
-`wall_ms` should be the time that retention goes by (`ages.Ages`), because ages are told from it. `oldest_unread_ms`,
-the timestamp in the header of the batch at the committed offset, and `bytes_behind` may be left out, always or at some
-looks: then there are no ages, and bytes are estimated from the mean record. A look takes some 35 us, and each watch
-6 KB: with many thousands of them, let others have their turn in between.
+`wall_ms` should be the clock that retention uses (`ages.Ages`), because ages are computed from it. `oldest_unread_ms`,
+the timestamp in the header of the batch at the committed offset, and `bytes_behind` may be left out at any look: then
+ages are unknown, and bytes are estimated from the mean record size. A look takes some 35 us and each watch 6 KB; with
+many thousands of them, yield to the event loop in between.
 
 Invariants:
-- No alarm without history. After a start the only verdicts are those that one look shows: OK, or HAS_LOST. A group is
-  measured from commit to commit, and its usual interval is learnt: between two rare commits it is not called slow.
-- A forecast is the earliest that can be. Retention deletes whole segments, by their newest record, and looks only every
-  few minutes, so that records may live longer than said, never shorter at these rates.
-- Nothing is negative, whatever offsets and clocks do: an offset beyond the end is 0 behind, a time in the future is 0
-  old. A lost record is counted once. Of losses the newest `LOSSES_KEPT` are remembered.
+- There is no alarm without history. After a start the only verdicts are those that one sample can show: OK or HAS_LOST.
+  A group is measured from commit to commit, and its usual interval is learnt, so that a group that commits rarely is
+  not called slow between two commits.
+- A forecast of a loss is the earliest possible time. Retention deletes whole segments, by their newest record, and runs
+  only every few minutes, so records may live longer than forecast, but not shorter at these rates.
+- No value is negative, whatever offsets and clocks do: an offset beyond the end is 0 behind, a timestamp in the future
+  is 0 old. A lost record is counted once. The newest `LOSSES_KEPT` losses are remembered.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ from odradek.insight.lag_forecast import Forecast, GuardLimits, Rates, rates
 from odradek.insight.reading_history import ReadingHistory
 from odradek.insight.wording import bytes_text, counted, rate_text, time_text
 
-# As long as Kafka's consumers may be silent between two polls (`max.poll.interval.ms`) before they lose their place.
+# The default of `max.poll.interval.ms`: a consumer that does not poll for longer is removed from its group.
 STALLED_S = 300.0
-# A group is given this many of its usual intervals, or of the intervals between looks, if that is longer.
+# A group is stalled only after this many of its usual commit intervals, or intervals between looks if those are longer.
 _PATIENCE = 2
-# Losses further off than this are no alarm: there is time, and rates change.
+# Forecast losses further away than this raise no alarm: there is time, and rates change.
 LOSS_HORIZON_S = 6 * 3600.0
-# How long after a loss the verdict tells of it, when the group has gone on.
+# How long the verdict stays HAS_LOST after a loss, if the group has read on.
 LOSS_TOLD_S = 3600.0
 LOSSES_KEPT = 16
 
@@ -61,7 +60,7 @@ class Verdict(Enum):
 
 
 class Loss(NamedTuple):
-    """Records that were deleted before the group had read them."""
+    """A range of records that were deleted before the group had read them."""
 
     from_offset: int
     to_offset: int
@@ -76,43 +75,44 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How one group stands on one partition, at one look."""
+    """The lag of one group on one partition at one look."""
 
     verdict: Verdict
     looked_ms: int
     records_behind: int | None
-    """What can still be read, lost records not included. None: no offset is committed, so that it is not known."""
+    """Unread records that still exist. None if it is unknown because no offset is committed."""
     bytes_behind: int | None
     bytes_estimated: bool
     seconds_behind: float | None
-    """The age of the oldest unread record. 0 where nothing is unread, None where it is not known."""
+    """The age of the oldest unread record; 0 if nothing is unread, None if unknown."""
     records_beyond_end: int
     """How far the committed offset is beyond the log's end, as after a truncation."""
     waited_s: float
-    """How long something has been unread without progress, as far as was looked."""
+    """How long records have been unread without the group committing, as far as the looks show."""
     minute: Rates
     ten_minutes: Rates
     time_to_catch_up_s: float | None
-    """None: never at these rates, or rates are not known."""
+    """None if it does not catch up at these rates, or the rates are unknown."""
     time_to_loss_s: float | None
-    """Until retention reaches the first unread record, at the earliest. None: never at these rates, or not known."""
+    """The earliest time until retention deletes the first unread record. None if it does not at these rates, or they
+    are unknown."""
     loss_by: str
-    """The setting that takes it: `retention.ms` or `retention.bytes`, with a guard one of its limits; empty without a
-    loss."""
+    """The setting that deletes it: `retention.ms` or `retention.bytes`, or with a retention guard one of the guard's
+    limits; empty without a forecast loss."""
     lost_records: int
-    """Since the first look."""
+    """Records lost since the first look."""
     losses: tuple[Loss, ...]
 
 
 class LagWatch:
-    """One group on one partition."""
+    """Computes the lag of one group on one partition, look by look."""
 
     __slots__ = ("_committed", "_counted_upto", "_loss_seen_s", "_losses", "_lost_records", "_reading")
 
     def __init__(self) -> None:
         self._reading = ReadingHistory()
         self._committed = -1
-        # Below, what was deleted has been counted as lost, or was read before.
+        # Deleted offsets below this have been counted as lost, or had been read before they were deleted.
         self._counted_upto = -1
         self._lost_records = 0
         self._losses: deque[Loss] = deque(maxlen=LOSSES_KEPT)
@@ -133,12 +133,12 @@ class LagWatch:
         markers_at_end: int = 0,
         guard: GuardLimits | None = None,
     ) -> Lag:
-        """One look, at the time of the newest `appends.add`. -1 is for what is not known.
+        """Computes the lag at the time of the newest `appends.add`. -1 stands for an unknown value.
 
-        `stable_end` is for groups that read committed data only: the last stable offset, beyond which nothing is there
-        for them. `markers_at_end`: how many of the last readable offsets are transaction markers, if that is known:
-        some clients commit the offset after their last record, and never go past a marker behind it. `guard`: where
-        retention waits for the group."""
+        `stable_end` is the last stable offset, for groups that read with `read_committed`: they cannot read beyond it.
+        `markers_at_end` is how many of the last readable offsets are transaction markers, if known: some clients commit
+        the offset after their last record and never pass the markers behind it. `guard` has the limits of the retention
+        guard, if retention waits for this group."""
         sample = appends.sample
         assert sample is not None, "the partition is looked at first"
         committed = -1 if committed_offset is None else committed_offset
@@ -164,7 +164,7 @@ class LagWatch:
     def _count_losses(self, now_s: float, sample: PartitionSample, committed: int, wall_ms: int) -> None:
         start = sample.log_start_offset
         if committed < self._committed:
-            # Set back: what was gone by then had its chance to be read, or was known to be gone.
+            # The committed offset was reset to an earlier one: records deleted before that do not count as lost.
             self._counted_upto = max(self._counted_upto, start)
         self._counted_upto = min(self._counted_upto, start)
         from_offset = max(committed, self._counted_upto)
@@ -185,10 +185,11 @@ class LagWatch:
         told = 0 <= now_s - self._loss_seen_s < LOSS_TOLD_S
         return told or 0 <= self._committed < self._losses[-1].to_offset
 
-    # --- what it means -------------------------------------------------------------------------------------------
+    # --- verdict -------------------------------------------------------------------------------------------------
 
     def _without_offset(self, appends: AppendHistory, sample: PartitionSample, wall_ms: int) -> Lag:
-        """Where it will begin is its consumers' business (`auto.offset.reset`). An empty log has nothing unread."""
+        """The lag of a group without a committed offset. It is unknown, because `auto.offset.reset` decides where the
+        group will begin, except that an empty log has nothing unread."""
         nothing = 0 if sample.log_start_offset >= sample.high_watermark else None
         return Lag(
             verdict=Verdict.HAS_LOST if self._tells_of_loss(appends.now_s) else Verdict.OK,
@@ -258,18 +259,19 @@ class LagWatch:
 
 
 def _estimate(sample: PartitionSample, position: int) -> int | None:
-    """Bytes from `position` on, if all records are alike. Compacted logs are not: their old part has holes."""
+    """Bytes from `position` on, if all records have the same size. None for a compacted log, whose old part has gaps
+    in its offsets."""
     held = sample.high_watermark - sample.log_start_offset
     if position <= sample.log_start_offset:
         return sample.size_bytes
     return None if sample.compact else sample.size_bytes * (sample.high_watermark - position) // held
 
 
-# --- in a sentence -----------------------------------------------------------------------------------------------
+# --- as a sentence -----------------------------------------------------------------------------------------------
 
 
 def sentence(lag: Lag, wall_now: datetime) -> str:
-    """How the group stands, in one line without a full stop. Times of day are in `wall_now`'s time zone."""
+    """The lag as one sentence without a full stop. Times of day are in the time zone of `wall_now`."""
     if lag.verdict is Verdict.HAS_LOST:
         loss = lag.losses[-1]
         at = _time_of_day(wall_now - timedelta(milliseconds=max(0, lag.looked_ms - loss.seen_ms)), wall_now)

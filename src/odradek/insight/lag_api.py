@@ -1,11 +1,11 @@
-"""The lags of groups as JSON over HTTP: `/api/groups`, `/api/groups/NAME`, `/api/events` (as server-sent events); and
-the keys of topics, `/api/topics/NAME/keys`.
+"""The lags of groups as JSON over HTTP: `/api/groups`, `/api/groups/NAME`, `/api/events` (server-sent events); and the
+most frequent keys of topics: `/api/topics/NAME/keys`.
 
-Role: turn what `watching` keeps into JSON. Times are milliseconds since the epoch, durations seconds; what is not known
-is null. `openapi` describes all of it, and is served as `/api/openapi.json`.
+Role: turn the results of `watching` into JSON. Times are milliseconds since the epoch, durations seconds; unknown
+values are null. `openapi` describes all of it, and is served as `/api/openapi.json`.
 
-Invariants: nothing is read here but what the last look has found. A reader of events that is too slow loses the oldest
-(`EVENTS_WAITING`), and sees that by their numbers.
+Invariants: requests only return what the last look found. A client that reads events too slowly loses the oldest when
+`EVENTS_WAITING` are queued, and can tell by the gap in their numbers.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from odradek.insight.watching import Event, WatchedPartition, Watching, time_to_
 
 EVENTS_WAITING = 1000
 KEYS_SHOWN = 10
-# A line now and then tells both sides that the other is there.
+# A stream of events has at least one line in this time, so that both sides notice when the other is gone.
 KEEP_ALIVE_S = 15.0
 
 
 def lag_json(lag: Lag) -> dict[str, Any]:
-    """One lag."""
+    """The lag of a group on one partition."""
     return {
         "verdict": lag.verdict.value,
         "how": _how(lag),
@@ -56,7 +56,7 @@ def lag_json(lag: Lag) -> dict[str, Any]:
 
 
 def group_json(group_id: str, lags: dict[WatchedPartition, Lag]) -> dict[str, Any]:
-    """A group in one line: sums, and where it stands worst."""
+    """The summary of a group: sums over its partitions, and its worst verdict."""
     gravest = worst(lags)
     return {
         "group": group_id,
@@ -71,7 +71,7 @@ def group_json(group_id: str, lags: dict[WatchedPartition, Lag]) -> dict[str, An
 
 
 def balance_json(watching: Watching, group_id: str) -> dict[str, Any] | None:
-    """How a group's work lies on its members."""
+    """How a group's partitions are spread over its members; null without members."""
     found = watching.balance(group_id)
     if found is None:
         return None
@@ -99,7 +99,7 @@ def balance_json(watching: Watching, group_id: str) -> dict[str, Any] | None:
 
 
 def keys_json(partition: int, keys: TopKeys) -> dict[str, Any]:
-    """The keys that come most often in a partition."""
+    """The most frequent keys of a partition."""
     return {
         "partition": partition,
         "sampled_records": keys.total,
@@ -133,7 +133,7 @@ def _how(lag: Lag) -> str:
 
 
 class LagApi:
-    """The routes. `watching` is None until the first look."""
+    """The HTTP routes. `watching` returns None until the first look."""
 
     def __init__(self, scheduler: Scheduler, watching: Callable[[], Watching | None]) -> None:
         self._scheduler = scheduler
@@ -213,7 +213,7 @@ class LagApi:
             self._streams.discard(waiting)
 
     def end(self) -> None:
-        """Ends the streams of events: the port closes."""
+        """Ends the event streams, because the port closes."""
         self._ended = True
         for waiting in self._streams:
             if not waiting.full():

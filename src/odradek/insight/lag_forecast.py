@@ -1,10 +1,10 @@
-"""What comes of a lag if all goes on as it did: when it is read, and when retention takes what is unread.
+"""Forecasts at unchanged rates: when a group will have caught up, and when retention deletes what it has not read.
 
-Role: the extrapolation, from the histories of appending and reading. Pure.
+Role: extrapolate the histories of appends and of commits. Pure.
 
-Invariants: no forecast without history, nor from less than `FORECAST_S` of it. A forecast of a loss is the earliest
-that can be: retention deletes whole segments, by their newest record, and looks only every few minutes. Differences
-between rates that may be noise are none.
+Invariants: there is no forecast from less than `FORECAST_S` of history. A forecast loss is the earliest possible time:
+retention deletes whole segments, by their newest record, and runs only every few minutes. A difference between rates
+that may be noise counts as none.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from odradek.insight.reading_history import ReadingHistory
 
 # Forecasts are made from rates over at least this much time.
 FORECAST_S = 60.0
-# Kafka's default of `log.retention.check.interval.ms`: what is too old already goes at the next check.
+# Kafka's default of `log.retention.check.interval.ms`: records past their retention are deleted at the next check.
 RETENTION_CHECK_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Over one window, or as much of it as is known. None with fewer than two looks in it, or two commits."""
+    """Rates over one window, or the part of it that is known. None if it has fewer than two samples, or two commits."""
 
     appended_records_per_s: float | None
     appended_bytes_per_s: float | None
@@ -40,12 +40,12 @@ def rates(appends: AppendHistory, reading: ReadingHistory | None, window_s: floa
 
 
 class GuardLimits(NamedTuple):
-    """For how long, and for how much, retention waits for a group (the retention guard); -1 for no limit."""
+    """How long, and for how many bytes, retention waits for a group (the retention guard); -1 means no limit."""
 
     max_ms: int
     max_bytes: int
     blocks: bool
-    """At the limits producers wait, and nothing is lost."""
+    """Whether producers are refused at the limits, so that nothing is lost."""
 
 
 GUARD_MS = "odradek.retention.guard.max.ms"
@@ -53,7 +53,7 @@ GUARD_BYTES = "odradek.retention.guard.max.bytes"
 
 
 class Forecast(NamedTuple):
-    """What comes if all goes on as in the last ten minutes; of a stalled group, if it stays where it is."""
+    """The forecast for one group, at the rates of the last ten minutes; a stalled group is assumed to stay stalled."""
 
     sample: PartitionSample
     reading: ReadingHistory
@@ -75,8 +75,8 @@ class Forecast(NamedTuple):
         return self.unread / (committed - appended)
 
     def loss(self, guard: GuardLimits | None = None) -> tuple[float | None, str]:
-        """When the first unread record goes at the earliest, and by which setting. `guard`: where retention waits for
-        this group."""
+        """The earliest time in seconds until the first unread record is deleted, and the setting that deletes it; None
+        and "" if none does. `guard` has the limits of the retention guard, if retention waits for this group."""
         if not self.unread or not self.sample.delete:
             return None, ""
         kept_ms, kept_bytes = self.sample.retention_ms, self.sample.retention_bytes
@@ -86,7 +86,8 @@ class Forecast(NamedTuple):
             )
         if guard.blocks:
             return None, ""
-        # It goes when one limit is reached, for what retention no longer keeps; that is by time, or by size.
+        # A record is deleted when retention (by time or by size) no longer keeps it and a limit of the guard is
+        # reached. Each pair of the two is one candidate.
         max_ms, max_bytes = guard.max_ms, guard.max_bytes
         return _earliest(
             (self._by_time_s(_sum(kept_ms, max_ms)), GUARD_MS),
@@ -96,8 +97,8 @@ class Forecast(NamedTuple):
         )
 
     def _by_time_s(self, kept_ms: int) -> float | None:
-        """When it is so old. Its age grows by the seconds that pass, less the seconds of record time that the group
-        goes on meanwhile."""
+        """Seconds until the oldest unread record is `kept_ms` old. Its age grows by one second per second, less the
+        seconds of record time that the group advances per second."""
         if kept_ms < 0 or self.age_s is None:
             return None
         left_s = kept_ms / 1000 - self.age_s
@@ -112,13 +113,13 @@ class Forecast(NamedTuple):
         if growth <= noise:
             return None
         loss_s = left_s / growth
-        # What is unread now may have been read by then, and what comes from now on is not that old by then: so these
-        # times are not to be trusted (of producers that give any), for with true ones it cannot be at even rates.
+        # If the group reads all that is unread now before `loss_s`, only records appended later could be lost then, and
+        # those are younger than `kept_ms`. So the timestamps (given by producers) are wrong; there is no forecast.
         read_s = self._read_s()
         return None if read_s is not None and read_s < loss_s <= kept_ms / 1000 else loss_s
 
     def _by_size_s(self, kept_bytes: int) -> float | None:
-        """Retention leaves at least so much, from the end on: the first unread byte must be that far away."""
+        """Seconds until the first unread byte is `kept_bytes` away from the end, the least that retention keeps."""
         appended, committed = self.rates.appended_bytes_per_s, self._committed_per_s()
         if kept_bytes < 0 or self.bytes_behind is None or appended is None or committed is None:
             return None
@@ -133,13 +134,13 @@ class Forecast(NamedTuple):
         return left / growth if growth > noise * appended else None
 
     def _loss_at_next_check_s(self) -> float | None:
-        """For what is past its time already: it goes any moment, unless the group is through before the next check.
-        (So is a group that keeps up with a producer of old records.)"""
+        """For records past their retention already: 0, or None if the group will have read them before the next check,
+        like a group that keeps up with a producer of old records."""
         read_s = self._read_s()
         return None if read_s is not None and read_s <= RETENTION_CHECK_S else 0.0
 
     def _read_s(self) -> float | None:
-        """How long it takes to read what is unread now, and no more."""
+        """Seconds to read what is unread now, without what is appended meanwhile; None if unknown or never."""
         committed = self._committed_per_s()
         return self.unread / committed if committed else None
 
@@ -149,7 +150,7 @@ def _sum(kept: int, more: int) -> int:
 
 
 def _later(one_s: float | None, other_s: float | None) -> float | None:
-    """When both are so."""
+    """The time when both have happened; None if one of them does not."""
     return None if one_s is None or other_s is None else max(one_s, other_s)
 
 

@@ -1,4 +1,4 @@
-"""How late the event loop comes to what it was asked to do: what blocks it delays everybody."""
+"""Measures how late the event loop runs its timers: what blocks the loop delays every request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ INTERVAL_S = 0.25
 
 
 class LoopDelay:
-    """Measures from `start` to `stop`, on the running loop."""
+    """Measures the running loop's delay every `INTERVAL_S`, from `start` to `stop`."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.durations = Durations()
@@ -22,7 +22,7 @@ class LoopDelay:
         self._timer = self._scheduler.call_later(INTERVAL_S, self._came)
 
     def _came(self) -> None:
-        # libuv's timers have milliseconds, and may come a fraction of one early.
+        # libuv's timers have a resolution of 1 ms, and may fire a fraction of one early.
         self.durations.add(max(0.0, self._scheduler.clock.monotonic() - self._due_s))
         self.start()
 

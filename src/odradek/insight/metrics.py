@@ -1,10 +1,10 @@
-"""Every metric: its name, kind, labels and meaning; and how a scrape of them is written.
+"""The declarations of all metrics (name, kind, labels, meaning), and the writing of a scrape.
 
-Role: declare what `/metrics` shows, once, for the exposition and for the documentation that is made from it, and write
-a scrape in the formats of Prometheus, with its own client library. What the numbers are is `gathering`'s.
+Role: declare the metrics of `/metrics` once, for the exposition and for the documentation generated from it, and write
+a scrape in Prometheus' formats with its own client library. The values come from `gathering`.
 
-Invariants: names begin with `odradek_` and end with their unit; a counter's samples end with `_total` (the library adds
-it). `exposition` runs off the event loop: what it is given must not change any more.
+Invariants: names begin with `odradek_` and end with their unit; a counter's samples end with `_total`, which the
+library adds. `exposition` runs in a thread, so the series passed to it must not change any more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MetricType(Enum):
 
 
 class Declared(NamedTuple):
-    """A metric. A counter's name is without the `_total` that its samples have."""
+    """The declaration of a metric. A counter's name lacks the `_total` that its samples have."""
 
     name: str
     kind: MetricType
@@ -194,11 +194,11 @@ LOOP_DELAY_SECONDS = _histogram(
 )
 
 Sample = tuple[tuple[str, ...], float | Durations]
-"""Values of the labels, and the value; durations for histograms."""
+"""The values of the labels, then the value (`Durations` for histograms)."""
 
 
 class Series(NamedTuple):
-    """What a scrape has of one metric."""
+    """The samples of one metric in a scrape."""
 
     metric: Declared
     samples: Sequence[Sample]
@@ -233,8 +233,8 @@ class _Scrape(Collector):
 
 
 def exposition(series: Iterable[Series], accept: str) -> tuple[bytes, str]:
-    """A scrape as the HTTP client's Accept header asks for it, and its content type: Prometheus' text, or OpenMetrics.
-    The process' own metrics (`process_*`: CPU, memory, file descriptors) come with it, under their usual names."""
+    """The body of a scrape and its content type: Prometheus' text format or OpenMetrics, as the Accept header asks. The
+    metrics of the process (`process_*`: CPU, memory, file descriptors) are included, under their usual names."""
     registry = CollectorRegistry()
     registry.register(_Scrape(series))
     ProcessCollector(registry=registry)

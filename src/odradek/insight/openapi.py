@@ -1,7 +1,7 @@
-"""What the HTTP port serves, as an OpenAPI 3.1 document.
+"""The OpenAPI 3.1 document of the HTTP port.
 
-Role: describe `lag_api`'s answers and the port's other paths, for people and for programs that make clients of it. The
-answers are checked against it by tests.
+Role: describe the responses of `lag_api` and the port's other paths, for people and for client generators. Tests check
+the responses against it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _of(kind: str, description: str, **more: Any) -> _Schema:
 
 
 def _or_null(kind: str, description: str) -> _Schema:
-    """Null where it is not known, or never."""
+    """The schema of a value that is null if it is unknown or never occurs."""
     return {"type": [kind, "null"], "description": description}
 
 

@@ -1,16 +1,16 @@
-"""How a group goes on in a partition: what is remembered of looks at its committed offset, and what follows.
+"""A group's progress in a partition, from samples of its committed offset taken over time.
 
-Role: `ReadingHistory` is one group's on one partition, looked at now and then as `append_history` is. What the numbers
-mean is `lag`'s.
+Role: one `ReadingHistory` per group and partition, sampled at the same times as `append_history`. `lag` interprets the
+numbers.
 
-Commits are rare and in jumps, so that between two of them a group seems to stand and the lag to grow. Therefore
-reading is measured from *point* to point: looks at which the group was seen to have committed something new, or at
-which nothing was unread (then all that was appended has been committed, and the look says as much as a commit).
-Between points nothing is concluded, until the next one is later than is usual for this group (`overdue`).
+Commits are rare and advance in jumps, so between two of them a group seems to stand still and its lag to grow.
+Therefore progress is measured between *points*: samples at which the group had committed something new, or at which
+nothing was unread (then all that was appended has been committed, which is as good as a commit). Between points nothing
+is concluded, until the next one is later than is usual for this group (`overdue`).
 
-Invariants: memory is bounded: `append_history.POINTS_MAX` points and the last one (some 6 KB), `INTERVALS_KEPT`
-intervals. Rates are never negative: a group that is set back makes no progress then. A time that goes back, or a gap in
-which nobody looked, begins the history afresh, except for what was learnt of the group's habits.
+Invariants: memory is bounded: `append_history.POINTS_MAX` points and the last one (some 6 KB), and `INTERVALS_KEPT`
+intervals. Rates are never negative: resetting a group to an earlier offset counts as no progress. A time that goes
+back, or too long a gap between samples, clears the history, but not the learnt commit intervals.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from collections.abc import Iterator
 
 from odradek.insight.append_history import GAP_S, TEN_MINUTES_S, Windows
 
-# How many of a group's intervals between commits are remembered; the longest of them is its usual one.
+# How many of a group's intervals between commits are remembered; the longest of them is taken as its usual one.
 INTERVALS_KEPT = 8
-# One long stop may not make everything usual for ever.
+# Longer intervals are remembered as this, so that one long stop does not make any delay look usual.
 INTERVAL_MAX_S = 3600.0
-# What is taken for usual while no interval has been seen, as after a start.
+# The usual interval assumed while none has been seen, as after a start.
 INTERVAL_UNKNOWN_S = 300.0
 # A commit is overdue after this many usual intervals.
 _OVERDUE = 1.5
-# The longest time between looks counts less with each look after it.
+# The remembered longest time between samples is multiplied by this at each sample.
 _GAP_DECAY = 0.9
 
-# A difference between rates that is less than this share of them is none.
+# A difference between rates below this share of them counts as noise.
 NOISE = 0.05
-# Trends are told from at least this much time, and this many points where they are rare.
+# A trend needs at least this much time, and is taken from this many points where points are rare.
 TREND_S = 120.0
 _TREND_POINTS = 6
 
 
 class _Point:
-    """A look that says how far the group was."""
+    """A sample that shows how far the group has read."""
 
     __slots__ = ("position_ms", "progress", "readable", "time_s", "trough")
 
@@ -48,13 +48,14 @@ class _Point:
         self.progress = progress
         self.readable = readable
         self.position_ms = position_ms
-        """The timestamp of the first unread record; -1 where unknown."""
+        """The timestamp of the first unread record; -1 if unknown."""
         self.trough = readable - progress
-        """The lag, from some zero, at the best point of this slot: between commits a lag goes up and down."""
+        """The smallest lag in this point's slot, relative to the lag at the first sample. Between commits a lag rises
+        and falls."""
 
 
 class ReadingHistory:
-    """How one group goes on in one partition. `add` at every look."""
+    """The reading history of one group on one partition. Call `add` at every sample."""
 
     __slots__ = (
         "_end",
@@ -75,26 +76,26 @@ class ReadingHistory:
         self.now_s = 0.0
         self._position = -1
         self._end = 0
-        # Since the first look; they never go back. Resets of the group are in neither, so that their difference is
-        # the lag as production and reading alone would have made it.
+        # Offsets read by the group, and offsets that became readable, since the first sample. They never go back, and
+        # resets of the group count in neither: their difference is the lag that appends and reading alone would make.
         self._progress = 0
         self._readable = 0
         self._gap_s = 0.0
         self._intervals: deque[float] = deque(maxlen=INTERVALS_KEPT)
         self._waiting_since_s = 0.0
-        # Whether waiting began with a point, and not with the history; and whether anything was unread since.
+        # Whether the wait began at a point, not at the start of the history; and whether anything was unread since.
         self._since_point = False
         self._seen_waiting = False
         self._last: _Point | None = None
         self._windows: Windows[_Point] = Windows()
 
     def forget(self) -> None:
-        """There is no committed offset (any more)."""
+        """Notes that the group has no committed offset (any more)."""
         self._position = -1
 
     def add(self, now_s: float, start: int, end: int, position: int, unread: int, position_ms: int) -> None:
-        """`start` and `end`: of what the group can read; `position`: the first offset of that which is not committed,
-        and `position_ms` its timestamp, -1 where unknown."""
+        """Adds a sample. `start` and `end` bound the readable offsets; `position` is the first of them that is not
+        committed, `unread` the records from there on, and `position_ms` the timestamp there, -1 if unknown."""
         elapsed_s = now_s - self.now_s
         self.now_s = now_s
         if self._position < 0 or not 0 <= elapsed_s <= GAP_S:
@@ -102,11 +103,11 @@ class ReadingHistory:
             read = 0
         else:
             self._gap_s = max(elapsed_s, self._gap_s * _GAP_DECAY)
-            # What retention took away is no progress.
+            # Records that retention deleted are no progress.
             read = position - max(self._position, start)
             self._readable += max(0, end - self._end)
         if read < 0:
-            self._wait_from(now_s, False)  # it was set back: somebody is there, and its wait begins now
+            self._wait_from(now_s, False)  # the group was reset to an earlier offset: its wait begins now
         stood = position == self._position
         self._position = position
         self._end = end
@@ -117,7 +118,7 @@ class ReadingHistory:
             self._wait_from(now_s, True)
             self._keep(_Point(now_s, self._progress, self._readable, position_ms))
         elif stood and self._since_point and self._last is not None and self._last.position_ms < 0:
-            self._last.position_ms = position_ms  # of a point at which nothing was unread: this came next
+            self._last.position_ms = position_ms  # at the last point nothing was unread; now its next record is known
         self._seen_waiting = bool(unread)
 
     def _begin(self, now_s: float) -> None:
@@ -131,7 +132,7 @@ class ReadingHistory:
         self._since_point = since_point
 
     def _learn(self, now_s: float) -> None:
-        # A group that nothing waited for says little of how long it may take; but better that than nothing.
+        # An interval in which nothing was unread says little about the group; it is used only if there is no other.
         if self._since_point and (self._seen_waiting or not self._intervals):
             self._intervals.append(min(now_s - self._waiting_since_s, INTERVAL_MAX_S))
 
@@ -141,21 +142,21 @@ class ReadingHistory:
         kept = self._windows.ten_minutes.add(point)
         kept.trough = min(kept.trough, point.trough)
 
-    # --- what follows --------------------------------------------------------------------------------------------
+    # --- results -------------------------------------------------------------------------------------------------
 
     @property
     def waited_s(self) -> float:
-        """How long something has been unread without progress."""
+        """Seconds since the last progress, or since nothing was unread."""
         return self.now_s - self._waiting_since_s
 
     @property
     def usual_s(self) -> float:
-        """The longest of the last intervals between commits."""
+        """The longest of the remembered intervals between commits, in seconds."""
         return max(self._intervals, default=INTERVAL_UNKNOWN_S)
 
     @property
     def gap_s(self) -> float:
-        """The time between looks: nothing is known more exactly than this."""
+        """Seconds between samples, which limits the precision of all other times."""
         return self._gap_s
 
     @property
@@ -164,15 +165,16 @@ class ReadingHistory:
 
     @property
     def overdue(self) -> bool:
-        """Whether a commit should have come."""
+        """Whether the next commit is later than usual."""
         return self.waited_s > _OVERDUE * self.usual_s + self._gap_s
 
     def _until_s(self, last: _Point) -> float:
-        """Up to when the last point is the last word."""
+        """The end of the time to measure over: the last point's, or now if a commit is overdue."""
         return self.now_s if self.overdue else last.time_s
 
     def _pairs(self, window_s: float) -> Iterator[_Point]:
-        """Points to measure from, the best first: in the window from the oldest on, then the newest before it."""
+        """Points to measure from, the best first: those in the window, oldest first, then those before it, newest
+        first."""
         last = self._last
         if last is None:
             return
@@ -183,8 +185,8 @@ class ReadingHistory:
             yield from (point for point in reversed(points) if point.time_s < from_s)
 
     def rate(self, window_s: float) -> float | None:
-        """Records committed per second; None where there are fewer than two points. Where commits are rarer than the
-        window is long, from the one before the last."""
+        """Records committed per second; None with fewer than two points. If commits are rarer than one per window, the
+        rate is measured from the last commit but one."""
         if self.overdue and self.waited_s >= window_s:
             return 0.0
         last = self._last
@@ -195,8 +197,8 @@ class ReadingHistory:
         return None
 
     def time_rate(self) -> tuple[float, float] | None:
-        """Seconds of record time that the group goes on per second, over ten minutes, and the seconds it was measured
-        over: 1 keeps an age, more lowers it. None where too little is known."""
+        """Seconds of record time that the group advances per second, and the seconds this was measured over, at most
+        ten minutes. At 1 the age of the oldest unread record stays the same, above 1 it falls. None if unknown."""
         last = self._last
         if last is None or last.position_ms < 0:
             return None
@@ -204,24 +206,24 @@ class ReadingHistory:
         for first in self._pairs(TEN_MINUTES_S):
             if first.position_ms >= 0:
                 elapsed_s = until_s - first.time_s
-                # Times that producers give may go back; the clock that makes records old does not.
+                # Timestamps that producers set may go back; the clock that retention uses does not.
                 return max(0.0, (last.position_ms - first.position_ms) / 1000 / elapsed_s), elapsed_s
         return None
 
     def span_s(self) -> float:
-        """What the rates over ten minutes are measured over."""
+        """The seconds that the rates over ten minutes are measured over."""
         last = self._last
         if last is None:
             return 0.0
         return next((self._until_s(last) - first.time_s for first in self._pairs(TEN_MINUTES_S)), 0.0)
 
     def noise(self, span_s: float) -> float:
-        """The share of a rate that may come from when it was looked at and when it was committed."""
+        """The share of a rate that may be due to the times of samples and commits."""
         return max(NOISE, (self.usual_s + self._gap_s) / span_s) if span_s > 0 else 1.0
 
     def falls_behind(self) -> bool:
-        """Whether the lag, at its best in each third of the last ten minutes, has grown from third to third, and by
-        more than noise. Bursts that are read and saws between commits come down to where they were."""
+        """Whether the smallest lag of each third of the last ten minutes has grown from third to third, by more than
+        noise. After a burst that is read, or at each commit, the smallest lag returns to what it was."""
         last = self._last
         if last is None:
             return False

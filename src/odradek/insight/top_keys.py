@@ -1,11 +1,11 @@
-"""Which keys come most often, in bounded memory: the Space-Saving sketch.
+"""The most frequent keys of a stream, in bounded memory: the Space-Saving sketch.
 
-Role: count keys as they come; a key that is not counted takes the place of the rarest one, with its count (Metwally,
-Agrawal, El Abbadi: "Efficient computation of frequent and top-k elements in data streams", 2005). Pure.
+Role: count keys; when there is no room, a new key replaces the rarest one and takes over its count (Metwally, Agrawal,
+El Abbadi: "Efficient computation of frequent and top-k elements in data streams", 2005). Pure.
 
-Invariants: never more than `KEYS_MAX` keys, of `KEY_MAX_BYTES` each. A key's count is never too low, and too high by
-no more than its `error`, which is at most the total over `KEYS_MAX`: every key with a greater share is there. What was
-long ago counts less: counts are halved when the total reaches `FORGET_AT`.
+Invariants: there are at most `KEYS_MAX` keys of `KEY_MAX_BYTES` each. A key's count is never too low, and too high by
+at most its error, which is at most the total divided by `KEYS_MAX`: every key with a greater share is present. Older
+records weigh less: counts are halved when the total reaches `FORGET_AT`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ RecordKey = bytes | None
 
 
 class TopKey(NamedTuple):
-    """A key and its share of all records, which is between these."""
+    """A key, and the bounds of its share of all records."""
 
     key: RecordKey
-    """None: records without one. Longer ones than `KEY_MAX_BYTES` are cut, and end with a digest of the whole."""
+    """None stands for records without a key. Keys above `KEY_MAX_BYTES` are cut, and end with a digest of the whole."""
     share_at_least: float
     share_at_most: float
 
@@ -36,7 +36,7 @@ class TopKeys:
     __slots__ = ("_counts", "total")
 
     def __init__(self) -> None:
-        # Count, and how much of it may have been others'.
+        # By key: its count, and how much of that may belong to replaced keys (the error).
         self._counts: dict[RecordKey, tuple[int, int]] = {}
         self.total = 0
 
@@ -63,7 +63,7 @@ class TopKeys:
         self.total //= 2
 
     def top(self, number: int) -> list[TopKey]:
-        """The keys that come most often, the first of them first."""
+        """The most frequent keys, the most frequent first."""
         total = self.total
         if not total:
             return []

@@ -1,12 +1,12 @@
-"""Watches every group's lag: looks now and then, keeps what came of it, and says so when it gets better or worse.
+"""Watches the lag of every group: computes it at each look, and reports changes of its verdict as events.
 
-Role: read the groups' committed offsets beside their partitions, in one step each, and hand them to `lag`'s watches;
-keep the newest `Lag` of each for metrics and the HTTP port; turn changes of verdict into `Event`s, of which the newest
-are kept and each is a line in the log. What a lag means is `lag`'s business, who shows it others'.
+Role: read each committed offset together with its partition's offsets and pass both to its `LagWatch`; keep the newest
+`Lag` of each for metrics and the HTTP port; turn changes of verdict into `Event`s, of which the newest are kept and
+each is logged. How a lag is judged is in `lag`.
 
-Invariants: the hot paths know nothing of this. A look gives way to others after every `AT_ONCE` offsets. Memory is
-bounded: `odradek.insight.offsets.max` watches, a history for each partition that they are on, `EVENTS_KEPT` events; a
-group that has gone, or a topic made again, is forgotten by the next look.
+Invariants: hot paths are not involved. A look yields to the event loop after every `AT_ONCE` offsets. Memory is
+bounded: `odradek.insight.offsets.max` watches, one history for each of their partitions, and `EVENTS_KEPT` events. A
+deleted group, or a topic that was created again, is forgotten at the next look.
 """
 
 from __future__ import annotations
@@ -39,18 +39,20 @@ from odradek.partitions.registry import Partitions
 
 log = get_logger("odradek.insight")
 
-# Offsets looked at before others have their turn: a few ms.
+# Offsets looked at before yielding to the event loop: a few ms.
 AT_ONCE = 100
-# Headers read from disk side by side: not so many that they keep consumers waiting.
+# Groups whose offsets are listed before yielding to the event loop.
+GROUPS_AT_ONCE = 500
+# Batch headers read from disk concurrently; few, so that consumers do not wait for the disk.
 READS_AT_ONCE = 8
 EVENTS_KEPT = 1000
-# A key is told of that so many of a partition's records have, of at least so many that were sampled.
+# A hot key is named if at least this share of a partition's sampled records have it, and this many were sampled.
 HOT_KEY_SHARE = 0.2
 HOT_KEY_RECORDS = 100
-# A group that loses more and more has an event this often.
+# While a group goes on losing records, an event is sent at most this often.
 LOSS_AGAIN_S = 60.0
 
-# What may be lost comes first.
+# How grave a verdict is; losses are the gravest.
 GRAVITY = {
     Verdict.OK: 0,
     Verdict.FALLING_BEHIND: 1,
@@ -61,14 +63,14 @@ GRAVITY = {
 
 
 class WatchedPartition(NamedTuple):
-    """A partition by its topic's name, as groups know it."""
+    """A partition named by its topic's name, as committed offsets name it."""
 
     topic: str
     partition: int
 
 
 class Event(NamedTuple):
-    """A change for a group on a partition. `number` counts from 1 and tells the order."""
+    """A change of a group's verdict on a partition. `number` counts events from 1."""
 
     number: int
     at_ms: int
@@ -77,12 +79,12 @@ class Event(NamedTuple):
     verdict: Verdict
     before: Verdict
     how: str
-    """How it stands, in a sentence without a full stop."""
+    """The lag as a sentence without a full stop."""
     lost_records: int
 
 
 class _Pair:
-    """One group on one partition."""
+    """The state kept for one group on one partition."""
 
     __slots__ = ("lag", "told_s", "untold_lost", "watch")
 
@@ -100,11 +102,11 @@ class _Wanted(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """What lies before a group, as far as it was read."""
+    """What a group has not read yet on a partition, as far as the log was read."""
 
     unread: Unread | None
     markers: int = 0
-    """How many offsets, where they are nothing but ends of transactions: some clients never commit beyond them."""
+    """The number of unread offsets if all are transaction markers, which some clients never commit beyond; else 0."""
 
     @staticmethod
     def of(unread: Unread | None, behind: int) -> _Ahead:
@@ -113,11 +115,11 @@ class _Ahead(NamedTuple):
 
 NOT_READ = _Ahead(None)
 _Where = tuple[bytes, int]  # topic id, partition
-_Key = tuple[str, bytes, int]  # group and these
+_Key = tuple[str, bytes, int]  # group, topic id, partition
 
 
 class Watching:
-    """The lags of one broker's groups. `look` now and then."""
+    """The lags of one broker's groups. Call `look` periodically."""
 
     def __init__(
         self, config: BrokerConfig, clock: Clock, ages: Ages, partitions: Partitions, groups: GroupCoordinator
@@ -130,14 +132,14 @@ class Watching:
         self._appends: dict[_Where, AppendHistory] = {}
         self._pairs: dict[_Key, _Pair] = {}
         self.lags: dict[str, dict[WatchedPartition, Lag]] = {}
-        """The newest, by group; replaced as a whole by each look."""
+        """The newest lags, by group; each look replaces the whole dictionary."""
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.on_event: list[Callable[[Event], None]] = []
-        """Whom to tell, at once, on the event loop."""
+        """Callbacks that get each event at once, on the event loop."""
         self.passed_over = 0
-        """Offsets that the last look had no room for."""
+        """Committed offsets that the last look skipped because of `odradek.insight.offsets.max`."""
         self.lost_records: dict[str, int] = {}
-        """By group, since the start; of groups that there are."""
+        """Records lost since the start, by group, for groups that still exist."""
         self.hot_keys = HotKeys(config, partitions)
         self._events = 0
         self._first_read = 0
@@ -145,8 +147,8 @@ class Watching:
     # --- looking -------------------------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Looks at every offset once."""
-        wanted = list(self._offsets())
+        """Computes the lag of every committed offset once, and samples hot keys."""
+        wanted = await self._offsets()
         room = self._config.integer("odradek.insight.offsets.max")
         self.passed_over = max(0, len(wanted) - room)
         del wanted[room:]
@@ -157,16 +159,19 @@ class Watching:
         for number, (machine, group_id, place) in enumerate(wanted):
             if number % AT_ONCE == AT_ONCE - 1:
                 await asyncio.sleep(0)
-            # Both are read in one step, so that a lag is never of two moments.
+            # Both are read without yielding in between, so that a lag never mixes two moments.
             partition, committed = self._partitions.get(*place), machine.offsets.get(group_id, *place)
             if partition is None or committed is None or not self._sampled(partition, on):
                 continue
             found = unread.get((group_id, place), NOT_READ)
             seen.add((group_id, partition.identity.topic_id, place.partition))
             lags.setdefault(group_id, {})[place] = self._look_at(partition, group_id, place, committed.offset, found)
+        await asyncio.sleep(0)
         await self._sample_read_topics(on, room)
         self._forget(seen, on)
+        await asyncio.sleep(0)
         self.lags = lags
+        await asyncio.sleep(0)
         await self.hot_keys.look()
 
     def _look_at(
@@ -188,8 +193,8 @@ class Watching:
         return lag
 
     async def look_at_deleted(self, partition: Partition) -> None:
-        """Looks at once at all groups that had not read what retention has just deleted: by the next look they may have
-        gone on."""
+        """Computes at once the lag of all groups that had not read what retention has just deleted: by the next look
+        they may have committed a later offset."""
         if not self._sampled(partition, set()):
             return
         place = WatchedPartition(partition.identity.topic, partition.identity.partition)
@@ -207,7 +212,8 @@ class Watching:
             self.lags.setdefault(group_id, {})[place] = lag
 
     def _sampled(self, partition: Partition, on: set[_Where]) -> bool:
-        """Notes how the partition's log stands now; once a look, whose `on` remembers it. False where it is closed."""
+        """Adds a sample of the partition to its history, unless `on` says that this look has one already. Returns
+        False if its log is closed."""
         where = partition.identity.topic_id, partition.identity.partition
         if where not in on:
             sample = _sample(partition)
@@ -218,16 +224,19 @@ class Watching:
         return True
 
     async def _sample_read_topics(self, on: set[_Where], room: int) -> None:
-        """Notes the partitions of topics that members read, which `balance` weighs, committed or not."""
+        """Samples all partitions of topics that group members read: `balance` needs their rates even where no offset is
+        committed."""
         topics = {topic for shard in self._active() for topic in shard.machine.subscribed_topics()}
-        for number, name in enumerate(sorted(topics)):
-            if number % AT_ONCE == AT_ONCE - 1:
-                await asyncio.sleep(0)
+        looked_at = 0
+        for name in sorted(topics):
             topic = self._partitions.topics.get(name)
-            for partition in topic.partitions if topic is not None else ():
+            for partition in list(topic.partitions) if topic is not None else ():
                 if len(on) >= room:
                     return
                 self._sampled(partition, on)
+                looked_at += 1
+                if looked_at % AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     def _active(self) -> Iterator[Shard[GroupShard]]:
         return (shard for shard in self._groups.shards() if shard.state is ShardState.ACTIVE)
@@ -235,14 +244,21 @@ class Watching:
     def _all_groups(self) -> Iterator[tuple[GroupShard, str]]:
         return ((shard.machine, group_id) for shard in self._active() for group_id in shard.machine.offsets)
 
-    def _offsets(self) -> Iterator[_Wanted]:
-        for machine, group_id in self._all_groups():
-            for topic, of_topic in machine.offsets.of(group_id).items():
-                for partition in of_topic:
-                    yield _Wanted(machine, group_id, WatchedPartition(topic, partition))
+    async def _offsets(self) -> list[_Wanted]:
+        """Every committed offset of every group."""
+        wanted: list[_Wanted] = []
+        for number, (machine, group_id) in enumerate(list(self._all_groups())):
+            if number % GROUPS_AT_ONCE == GROUPS_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            wanted += [
+                _Wanted(machine, group_id, WatchedPartition(topic, partition))
+                for topic, of_topic in machine.offsets.of(group_id).items()
+                for partition in of_topic
+            ]
+        return wanted
 
     async def _read_unread(self, wanted: list[_Wanted]) -> dict[tuple[str, WatchedPartition], _Ahead]:
-        """What lies before the groups that are behind, from the headers of their first unread batches."""
+        """For the groups that are behind, what the headers of their first unread batches say."""
         found: dict[tuple[str, WatchedPartition], _Ahead] = {}
         waiting: list[Coroutine[Any, Any, None]] = []
 
@@ -255,11 +271,13 @@ class Watching:
                 )
 
         reads, limit = 0, self._config.integer("odradek.insight.reads.max")
-        # Where there are too many, each look goes on from where the last one ended.
+        # If there are more than one look may read, each look goes on from where the last one ended.
         first = self._first_read = self._first_read % max(1, len(wanted))
         for number in range(len(wanted)):
             if reads >= limit:
                 break
+            if number % AT_ONCE == AT_ONCE - 1:
+                await asyncio.sleep(0)
             self._first_read = first + number + 1
             machine, group_id, place = wanted[(first + number) % len(wanted)]
             partition, committed = self._partitions.get(*place), machine.offsets.get(group_id, *place)
@@ -274,15 +292,14 @@ class Watching:
                 waiting.append(note((group_id, place), behind, unread))
             else:
                 found[group_id, place] = _Ahead.of(unread, behind)
-            if len(waiting) >= READS_AT_ONCE or reads % AT_ONCE == 0:
+            if len(waiting) >= READS_AT_ONCE:
                 await asyncio.gather(*waiting)
                 waiting = []
-                await asyncio.sleep(0)
         await asyncio.gather(*waiting)
         return found
 
     def _forget(self, seen: set[_Key], on: set[tuple[bytes, int]]) -> None:
-        """Forgets those that have gone."""
+        """Drops the state of groups and partitions that this look has not seen."""
         for key in self._pairs.keys() - seen:
             del self._pairs[key]
         for where in self._appends.keys() - on:
@@ -293,8 +310,8 @@ class Watching:
     # --- balance -------------------------------------------------------------------------------------------------
 
     def balance(self, group_id: str) -> tuple[Sequence[GroupMember], Balance] | None:
-        """A group's members, and how what they read lies on them; None where it has none, or shares out nothing that
-        can be read here."""
+        """A group's members, and how its partitions are spread over them; None if it has no members, or their
+        assignment cannot be read (a protocol type other than `consumer`)."""
         for shard in self._active():
             found = shard.machine.consumers(group_id)
             if found is None:
@@ -313,7 +330,7 @@ class Watching:
         return None
 
     def top_keys(self, topic: str) -> dict[int, TopKeys]:
-        """A topic's counts of keys, by partition; empty where it does not ask for them."""
+        """A topic's key counts, by partition; empty if it has not enabled them."""
         found = self._partitions.topics.get(topic)
         counts = [(one.identity.partition, self.hot_keys.of(one)) for one in found.partitions] if found else []
         return {partition: keys for partition, keys in counts if keys is not None}
@@ -326,7 +343,7 @@ class Watching:
         (first,) = keys.top(1)
         return HotKey(key_name(first.key), first.share_at_least) if first.share_at_least >= HOT_KEY_SHARE else None
 
-    # --- telling -------------------------------------------------------------------------------------------------
+    # --- events --------------------------------------------------------------------------------------------------
 
     def _tell(self, group_id: str, place: WatchedPartition, pair: _Pair, lag: Lag) -> None:
         before, now_s = pair.lag, self._clock.ageing()
@@ -335,7 +352,7 @@ class Watching:
             self.lost_records[group_id] = self.lost_records.get(group_id, 0) + lost
             pair.untold_lost += lost
         was = before.verdict if before is not None else Verdict.OK
-        # A loss that goes on, segment by segment, is told of now and then.
+        # A loss that goes on, segment by segment, has an event every `LOSS_AGAIN_S`.
         goes_on = lag.verdict is was and now_s - pair.told_s < LOSS_AGAIN_S
         if lag.verdict is was and (goes_on or not pair.untold_lost):
             return
@@ -386,17 +403,17 @@ def _sample(partition: Partition) -> PartitionSample | None:
 
 
 def key_name(key: bytes | None) -> str:
-    """A key in a sentence."""
+    """The words for a key in a sentence."""
     return "no key" if key is None else f"the key {key.decode('utf-8', 'backslashreplace')}"
 
 
 def time_to_loss_s(lags: dict[WatchedPartition, Lag]) -> float | None:
-    """Until a group's first loss, on any partition."""
+    """Seconds until a group's first forecast loss on any partition; None if there is none."""
     return min((lag.time_to_loss_s for lag in lags.values() if lag.time_to_loss_s is not None), default=None)
 
 
 def worst(lags: dict[WatchedPartition, Lag]) -> Lag:
-    """The lag of a group that matters most: the gravest verdict, then the least time to a loss, then the oldest."""
+    """A group's worst lag: by the gravest verdict, then the least time to a loss, then the greatest age."""
     return max(
         lags.values(),
         key=lambda lag: (

@@ -1,16 +1,16 @@
-"""Numbers as people read them: what the sentences about lag and balance are made of.
+"""Numbers as text, for the sentences about lag and balance.
 
-Role: one way to write counts, bytes and times, so that two sentences never differ in it. Pure.
+Role: one way to write counts, bytes, times and rates. Pure.
 
-Invariants: short, and never more exact than the number is worth: 4.1 MB, 3 min. Bytes are in powers of ten, as disks
-and networks are sold. What a sentence says is its module's.
+Invariants: sizes, times and rates are short and rounded to two or three digits: 4.1 MB, 3 min. Units of bytes are
+powers of ten, as disks and networks are sold.
 """
 
 from __future__ import annotations
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _BYTES = ("B", "kB", "MB", "GB", "TB", "PB")
-# From how many of the smaller unit on a time is told in the larger one; and up to how many hours minutes matter.
+# From these values on the larger unit is used. Below `_MINUTES_UPTO_H` hours, minutes are written too.
 _MINUTES_FROM_S = 100
 _HOURS_FROM_MIN = 100
 _MINUTES_UPTO_H = 10
@@ -55,5 +55,5 @@ def time_text(seconds: float) -> str:
 
 
 def rate_text(per_s: float) -> str:
-    """`1,200`, `0.4`: a number per second, without its unit."""
+    """`1,200`, `0.4`: a rate without its unit."""
     return f"{per_s:,.0f}" if per_s >= 10 else f"{per_s:.1f}".removesuffix(".0")

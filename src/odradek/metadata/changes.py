@@ -3,6 +3,9 @@
 Sans-IO and pure: nothing here changes the image. Each function returns an outcome for each requested item, in order,
 and the records of the valid items; the caller writes them as one change. Checks, error codes and their order are
 Kafka's.
+
+Requests may have many items: the functions are generators that yield after each item, so that other requests are served
+meanwhile. The image must not change until a function has returned.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, TypeVar
 
 from odradek.config.layers import BrokerConfig
@@ -62,6 +65,10 @@ class TopicOutcome(NamedTuple):
     overrides: dict[str, str] = {}
 
 
+Change = Generator[None, None, tuple[list[MetadataRecord], list[TopicOutcome]]]
+"""What a change returns, when it has been worked out."""
+
+
 def check_name(name: str) -> None:
     """Raises `KafkaError` with INVALID_TOPIC_EXCEPTION for a name that no topic can have."""
     why = None
@@ -80,28 +87,30 @@ def check_name(name: str) -> None:
 # --- create ----------------------------------------------------------------------------------------------------------
 
 
-def create_topics(
-    image: MetadataImage, asked: Sequence[CreatableTopic], policy: Policy
-) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
+def create_topics(image: MetadataImage, asked: Sequence[CreatableTopic], policy: Policy) -> Change:
     """The records of new topics. An invalid item does not affect the others, except that too many partitions in total
     refuse all items."""
-    counts = Counter(topic.name for topic in asked)
     default = policy.config.integer("num.partitions")
-    wanted = sum(
-        len(topic.assignments) or (topic.num_partitions if topic.num_partitions != -1 else default) for topic in asked
-    )
+    wanted = 0
+    for topic in asked:
+        yield
+        wanted += len(topic.assignments) or (topic.num_partitions if topic.num_partitions != -1 else default)
+    topics, counts = yield from _once(asked, lambda topic: topic.name)
     records: list[MetadataRecord] = []
     outcomes: list[TopicOutcome] = []
     # Names that differ only in "." and "_" collide, since Kafka's metrics do not distinguish the two. As in Kafka, only
     # existing topics are compared, not the other topics of the request.
-    folded = {name.replace(".", "_"): name for name in image.topics}
-    for topic in _once(asked, lambda topic: topic.name):
+    folded = {}
+    if any(_has_dots(topic.name) for topic in topics):
+        folded = {name.replace(".", "_"): name for name in image.topics if _has_dots(name)}
+    for topic in topics:
+        yield
         try:
             if wanted > MAX_PARTITIONS_PER_REQUEST:
                 raise KafkaError(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
             if counts[topic.name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            made, outcome = _create(image, topic, policy, folded)
+            made, outcome = yield from _create(image, topic, policy, folded)
         except KafkaError as error:
             outcomes.append(TopicOutcome(topic.name, error.code, error.message))
             continue
@@ -119,17 +128,25 @@ def default_topic(name: str, policy: Policy) -> CreatableTopic:
     return CreatableTopic(name=name, num_partitions=partitions, replication_factor=replicas, configs=entries)
 
 
-def _once(items: Sequence[T], key: Callable[[T], object]) -> list[T]:
-    """The items without repetitions: the first one of each key."""
+def _once(items: Sequence[T], key: Callable[[T], object]) -> Generator[None, None, tuple[list[T], dict[object, int]]]:
+    """The items without repetitions, the first one of each key, and how often each key occurs."""
     first: dict[object, T] = {}
+    counts: dict[object, int] = {}
     for item in items:
-        first.setdefault(key(item), item)
-    return list(first.values())
+        yield
+        of = key(item)
+        first.setdefault(of, item)
+        counts[of] = counts.get(of, 0) + 1
+    return list(first.values()), counts
+
+
+def _has_dots(name: str) -> bool:
+    return "." in name or "_" in name
 
 
 def _create(
     image: MetadataImage, topic: CreatableTopic, policy: Policy, folded: dict[str, str]
-) -> tuple[list[MetadataRecord], TopicOutcome]:
+) -> Generator[None, None, tuple[list[MetadataRecord], TopicOutcome]]:
     name = topic.name
     check_name(name)
     if refusal := check_create(name):
@@ -139,14 +156,16 @@ def _create(
     collision = folded.get(name.replace(".", "_"))
     if collision is not None:
         raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {collision}")
-    overrides = _check_configs(topic)
+    overrides = yield from _check_configs(topic)
     if topic.assignments:
-        replicas = _check_assignments(topic, policy)
+        replicas = yield from _check_assignments(topic, policy)
     else:
         replicas = _place(topic, policy)
     topic_id = _new_id(image, policy)
     records = [record_of(TopicRecord(name=name, topic_id=topic_id))]
-    records += [_partition(topic_id, index, brokers) for index, brokers in enumerate(replicas)]
+    for index, brokers in enumerate(replicas):
+        yield
+        records.append(_partition(topic_id, index, brokers))
     records += [
         record_of(ConfigRecord(resource_type=TOPIC_RESOURCE, resource_name=name, name=key, value=value))
         for key, value in overrides.items()
@@ -160,9 +179,10 @@ def _create(
     )
 
 
-def _check_configs(topic: CreatableTopic) -> dict[str, str]:
+def _check_configs(topic: CreatableTopic) -> Generator[None, None, dict[str, str]]:
     overrides: dict[str, str] = {}
     for entry in topic.configs:
+        yield
         setting = TOPIC_SETTINGS.get(entry.name)
         if entry.value is None:
             raise KafkaError(ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {entry.name}")
@@ -202,7 +222,7 @@ def _place(topic: CreatableTopic, policy: Policy) -> list[list[int]]:
     return [[policy.node_id] for _ in range(count)]
 
 
-def _check_assignments(topic: CreatableTopic, policy: Policy) -> list[list[int]]:
+def _check_assignments(topic: CreatableTopic, policy: Policy) -> Generator[None, None, list[list[int]]]:
     if topic.num_partitions != -1:
         raise KafkaError(
             ErrorCode.INVALID_REQUEST,
@@ -215,6 +235,7 @@ def _check_assignments(topic: CreatableTopic, policy: Policy) -> list[list[int]]
         )
     by_index: dict[int, CreatableReplicaAssignment] = {}
     for assignment in topic.assignments:
+        yield
         if assignment.partition_index in by_index:
             raise KafkaError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
@@ -270,18 +291,24 @@ def _partition(topic_id: bytes, index: int, brokers: list[int]) -> MetadataRecor
 # --- delete ----------------------------------------------------------------------------------------------------------
 
 
-def delete_topics(
-    image: MetadataImage, asked: Sequence[DeleteTopicState], policy: Policy, old_client: bool
-) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
+def delete_topics(image: MetadataImage, asked: Sequence[DeleteTopicState], policy: Policy, old_client: bool) -> Change:
     """The records that remove topics, given by name or by id. `old_client`: the request has a version below 3, whose
     clients do not know TOPIC_DELETION_DISABLED and get INVALID_REQUEST."""
     records: list[MetadataRecord] = []
     outcomes: list[TopicOutcome] = []
-    names = Counter(state.name for state in asked if state.name is not None)
-    ids = Counter(state.topic_id for state in asked if state.name is None)
+    states, _ = yield from _once(asked, lambda state: (state.name, state.topic_id))
+    names: Counter[str] = Counter()
+    ids: Counter[bytes] = Counter()
+    for state in asked:
+        yield
+        if state.name is None:
+            ids[state.topic_id] += 1
+        else:
+            names[state.name] += 1
     # A topic that is given both by name and by id gets one error and is not deleted.
-    twice = {found.id for name in names if (found := image.topics.get(name)) is not None and ids[found.id]}
-    for state in _once(asked, lambda state: (state.name, state.topic_id)):
+    twice = {topic_id for topic_id in ids if (found := image.topics_by_id.get(topic_id)) and found.name in names}
+    for state in states:
+        yield
         if state.name is None and state.topic_id in twice:
             continue
         try:
@@ -324,17 +351,18 @@ def _find(image: MetadataImage, state: DeleteTopicState, names: Counter[str], id
 # --- add partitions --------------------------------------------------------------------------------------------------
 
 
-def create_partitions(
-    image: MetadataImage, asked: Sequence[CreatePartitionsTopic], policy: Policy
-) -> tuple[list[MetadataRecord], list[TopicOutcome]]:
+def create_partitions(image: MetadataImage, asked: Sequence[CreatePartitionsTopic], policy: Policy) -> Change:
     """The records that add partitions to existing topics."""
-    counts = Counter(topic.name for topic in asked)
-    added = sum(
-        max(0, topic.count - image.topics[topic.name].partition_count) for topic in asked if topic.name in image.topics
-    )
+    added = 0
+    for topic in asked:
+        yield
+        if topic.name in image.topics:
+            added += max(0, topic.count - image.topics[topic.name].partition_count)
+    topics, counts = yield from _once(asked, lambda topic: topic.name)
     records: list[MetadataRecord] = []
     outcomes: list[TopicOutcome] = []
-    for topic in _once(asked, lambda topic: topic.name):
+    for topic in topics:
+        yield
         try:
             if added > MAX_PARTITIONS_PER_REQUEST:
                 raise KafkaError(
@@ -342,7 +370,7 @@ def create_partitions(
                 )
             if counts[topic.name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            records += _enlarge(image, topic, policy)
+            records += yield from _enlarge(image, topic, policy)
         except KafkaError as error:
             outcomes.append(TopicOutcome(topic.name, error.code, error.message or None))
             continue
@@ -350,7 +378,9 @@ def create_partitions(
     return records, outcomes
 
 
-def _enlarge(image: MetadataImage, topic: CreatePartitionsTopic, policy: Policy) -> list[MetadataRecord]:
+def _enlarge(
+    image: MetadataImage, topic: CreatePartitionsTopic, policy: Policy
+) -> Generator[None, None, list[MetadataRecord]]:
     found = image.topics.get(topic.name)
     if found is None:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
@@ -362,11 +392,17 @@ def _enlarge(image: MetadataImage, topic: CreatePartitionsTopic, policy: Policy)
             ErrorCode.INVALID_PARTITIONS,
             f"The topic {topic.name} currently has {have} partition(s); {topic.count} would not be an increase.",
         )
-    replicas = _check_added(topic.assignments, topic.count - have, policy)
-    return [_partition(found.id, have + index, brokers) for index, brokers in enumerate(replicas)]
+    replicas = yield from _check_added(topic.assignments, topic.count - have, policy)
+    records = []
+    for index, brokers in enumerate(replicas, have):
+        yield
+        records.append(_partition(found.id, index, brokers))
+    return records
 
 
-def _check_added(assignments: list[CreatePartitionsAssignment] | None, added: int, policy: Policy) -> list[list[int]]:
+def _check_added(
+    assignments: list[CreatePartitionsAssignment] | None, added: int, policy: Policy
+) -> Generator[None, None, list[list[int]]]:
     if assignments is None:
         return [[policy.node_id] for _ in range(added)]
     if len(assignments) != added:
@@ -376,5 +412,6 @@ def _check_added(assignments: list[CreatePartitionsAssignment] | None, added: in
             "specified.",
         )
     for assignment in assignments:
+        yield
         _check_brokers(assignment.broker_ids, policy)
     return [assignment.broker_ids for assignment in assignments]

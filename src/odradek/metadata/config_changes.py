@@ -1,9 +1,9 @@
 """Changes of settings: checks a request against the image and turns it into records, or an error for each resource.
 
-Pure functions: (image, request's resources, policy) -> (records, outcomes in the order of the request). A change
-replaces all of a resource's own settings (AlterConfigs) or some of them (IncrementalAlterConfigs, KIP-339). Either way
-the wanted settings are computed, then checked, then the difference is written. All settings of a resource change, or
-none.
+Pure functions: (image, request's resources, policy) -> (records, outcomes in the order of the request). They are
+generators that yield after each resource, as those of `changes.py`. A change replaces all of a resource's own settings
+(AlterConfigs) or some of them (IncrementalAlterConfigs, KIP-339). Either way the wanted settings are computed, then
+checked, then the difference is written. All settings of a resource change, or none.
 
 Checks are those of Apache Kafka 4.4, as seen by clients, except: an unknown operation on a topic's setting is
 INVALID_REQUEST (Kafka: UNKNOWN_SERVER_ERROR); a resource named twice in AlterConfigs is refused as in
@@ -13,10 +13,12 @@ that is unknown here does not block changes of others. Client metrics, groups an
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from odradek.config.bounds import INT_MAX
 from odradek.config.broker import BROKER_SETTINGS
 from odradek.config.layers import BrokerConfig, Source
 from odradek.config.setting import InvalidSetting, Kind, Setting, Update, format_value, parse_value
@@ -40,6 +42,7 @@ KNOWN_RESOURCES = frozenset(
 )
 ALL_BROKERS = ""
 """The name of the broker resource whose settings apply to all brokers."""
+BROKER_ID = re.compile(r"([+-]?)(?=\d)0*(\d{0,10})")
 LISTENER_PREFIX = "listener.name."
 # Kafka changes TLS keys and stores only per listener, under the listener's prefix.
 ONLY_WITH_LISTENER_PREFIX = frozenset(
@@ -67,10 +70,11 @@ class Resource(Protocol):
 
 R = TypeVar("R", bound=Resource)
 Wanted = dict[str, str]
-Result = tuple[list[MetadataRecord], list[ResourceOutcome]]
+Change = Generator[None, None, tuple[list[MetadataRecord], list[ResourceOutcome]]]
+"""What a change returns, when it has been worked out."""
 
 
-def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResource], policy: Policy) -> Result:
+def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResource], policy: Policy) -> Change:
     """AlterConfigs: the records after which each resource has exactly the requested settings."""
 
     def want(resource: alter_configs.AlterConfigsResource) -> Wanted:
@@ -82,7 +86,7 @@ def alter(image: MetadataImage, asked: Sequence[alter_configs.AlterConfigsResour
 
 def incremental_alter(
     image: MetadataImage, asked: Sequence[incremental_alter_configs.AlterConfigsResource], policy: Policy
-) -> Result:
+) -> Change:
     """IncrementalAlterConfigs: the records that set or delete settings, or add elements to or remove them from
     lists."""
 
@@ -107,11 +111,15 @@ def incremental_alter(
     return _change(image, asked, policy, want)
 
 
-def _change(image: MetadataImage, asked: Sequence[R], policy: Policy, want: Callable[[R], Wanted]) -> Result:
-    counts = Counter((resource.resource_type, resource.resource_name) for resource in asked)
+def _change(image: MetadataImage, asked: Sequence[R], policy: Policy, want: Callable[[R], Wanted]) -> Change:
+    counts: Counter[tuple[int, str]] = Counter()
+    for resource in asked:
+        yield
+        counts[resource.resource_type, resource.resource_name] += 1
     records: list[MetadataRecord] = []
     outcomes: list[ResourceOutcome] = []
     for resource in asked:
+        yield
         key = (resource.resource_type, resource.resource_name)
         try:
             if counts[key] > 1:
@@ -162,11 +170,19 @@ def _check_resource(image: MetadataImage, resource: Resource, policy: Policy) ->
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")
 
 
+def parse_broker_id(name: str) -> int | None:
+    """The id that is a broker resource's name. Numbers are as Java reads them: with a sign, perhaps, of 32 bits."""
+    digits = BROKER_ID.fullmatch(name)
+    if digits is None:
+        return None
+    broker_id = int(f"{digits[1]}{digits[2] or 0}")
+    return broker_id if abs(broker_id) <= INT_MAX or broker_id == -INT_MAX - 1 else None
+
+
 def wrong_broker(word: str, name: str, expected: str) -> str:
     """The error message for a broker resource that is not this broker."""
-    try:
-        received = int(name)
-    except ValueError:
+    received = parse_broker_id(name)
+    if received is None:
         return f"{word} id must be an integer, but it is: {name}"
     return f"Unexpected broker id, expected {expected}, but received {received}"
 

@@ -87,6 +87,8 @@ _ENDING = (
     RemoveUserScramCredentialRecord,
     RemoveDelegationTokenRecord,
 )
+# Records that have a topic's id.
+_OF_TOPICS = frozenset({TopicRecord, PartitionRecord, PartitionChangeRecord, RemoveTopicRecord})
 
 
 class MetadataRecord(NamedTuple):
@@ -182,6 +184,16 @@ class MetadataImage:
     def topic_config(self, name: str) -> dict[str, str]:
         """The settings that a topic overrides."""
         return self.configs.get((TOPIC_RESOURCE, name), {})
+
+    def resource_of(self, record: MetadataRecord) -> object:
+        """What a record is about: equal for those that are about one topic."""
+        message: Any = record.message
+        if type(message) in _OF_TOPICS:
+            return message.topic_id
+        if isinstance(message, ConfigRecord):
+            topic = self.topics.get(message.resource_name) if message.resource_type == TOPIC_RESOURCE else None
+            return (message.resource_type, message.resource_name) if topic is None else topic.id
+        return None
 
     def replay(self, record: MetadataRecord, delta: Delta) -> None:
         """Applies one record and notes its effects in `delta`."""

@@ -7,6 +7,8 @@ Invariants:
 - One change is one batch, appended on the condition that the log ends at the image's offset (so that, on an engine
   that several brokers share, a change made from an old image is refused and made again).
 - The image changes only by replay, and only when the batch is durable: a crash cannot undo what the image shows.
+- A change of many topics gives way while it is computed and while it is replayed. All records of one topic, or of
+  another resource, are replayed at once: no other task sees some of them without the others.
 - A change returns to its caller after all listeners have followed it.
 - After a failure, before the next change, the log is opened again and its records beyond the image are replayed.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import TypeVar
 
 from odradek.clock import Clock
@@ -35,7 +37,8 @@ from odradek.metadata.image import (
     MetadataRecord,
     record_of,
 )
-from odradek.metadata.snapshots import batch_of, read_snapshot, records_of, snapshot_batches
+from odradek.metadata.snapshots import batch_in_steps, read_snapshot, records_of, snapshot_batches
+from odradek.pace import Pace
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.records.metadata import (
     BrokerEndpoint,
@@ -60,7 +63,8 @@ CHANGE_ATTEMPTS = 10
 SERVED_FEATURES: dict[str, tuple[int, int]] = {"transaction.version": (0, 2)}
 
 R = TypeVar("R")
-Operation = Callable[[MetadataImage], tuple[list[MetadataRecord], R]]
+Worked = tuple[list[MetadataRecord], R]
+Operation = Callable[[MetadataImage], Worked[R] | Generator[None, None, Worked[R]]]
 Listener = Callable[[Delta], Awaitable[None]]
 
 
@@ -80,6 +84,7 @@ class Metadata:
         self.identity = LogIdentity(METADATA_TOPIC, TOPIC_ID, 0)
         self._log: PartitionLog | None = None
         self._lock = asyncio.Lock()
+        self._pace = Pace(clock.monotonic)
         self._untold = Delta()
         """The effects of records that were replayed after a failure and that the listeners have not been told yet."""
         self._listeners: list[Listener] = []
@@ -197,8 +202,8 @@ class Metadata:
         self._listeners.append(listener)
 
     async def change(self, operation: Operation[R]) -> R:
-        """Runs `operation(image) -> (records, result)`; returns the result when the records are durable and all
-        listeners have followed, or at once if there are no records. Raises `KafkaError`.
+        """Runs `operation(image) -> (records, result)`, or a generator that returns these; returns the result when the
+        records are durable and all listeners have followed, or at once if there are no records. Raises `KafkaError`.
 
         A change runs to its end even if the caller is cancelled."""
         return await asyncio.shield(asyncio.ensure_future(self._change(operation)))
@@ -207,10 +212,11 @@ class Metadata:
         async with self._lock:
             for _ in range(CHANGE_ATTEMPTS):
                 opened = await self._opened()
-                records, result = operation(self.image)
+                worked = operation(self.image)
+                records, result = await self._pace.walk(worked) if isinstance(worked, Generator) else worked
                 if not records:
                     return result
-                batch = batch_of(records, self.clock.now_ms())
+                batch = await self._pace.walk(batch_in_steps(records, self.clock.now_ms()))
                 try:
                     appended = opened.append((batch,), opened.epoch, self.image.offset)
                     await appended.durable
@@ -223,14 +229,23 @@ class Metadata:
                     await self._drop(opened)
                     raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"the metadata log failed: {failure}") from failure
                 delta = Delta()
-                for record in records:
-                    self.image.replay(record, delta)
+                await self._pace.walk(self._replay(records, delta))
                 self.image.offset = appended.end_offset
                 self._bytes_since_snapshot += batch.size
                 await self._tell(delta)
                 await self._snapshot_if_due(opened)
                 return result
             raise KafkaError(ErrorCode.REQUEST_TIMED_OUT, "other changes of the metadata kept coming first")
+
+    def _replay(self, records: list[MetadataRecord], delta: Delta) -> Generator[None, None, None]:
+        """Yields between what the records say of one resource and of another."""
+        before = None
+        for record in records:
+            resource = self.image.resource_of(record)
+            if resource != before:
+                yield
+            before = resource
+            self.image.replay(record, delta)
 
     async def _opened(self) -> PartitionLog:
         """The open log. After a failure, opens it again and replays the records that the image lacks. Raises

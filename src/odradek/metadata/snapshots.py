@@ -7,13 +7,13 @@ image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 
 from odradek.metadata.image import Delta, MetadataImage, MetadataRecord, decode_record, encode_record
 from odradek.protocol.errors import DecodeError
 from odradek.records.batch import BatchHeader, Buffer, InvalidBatch, RecordBatch
-from odradek.records.builder import NewRecord, build_batch
+from odradek.records.builder import BatchBuilder, NewRecord, build_batch
 from odradek.records.iteration import iterate
 from odradek.replay.snapshots import SnapshotDamaged, batches_of, beginning, ending
 
@@ -24,6 +24,15 @@ RECORDS_PER_BATCH = 200
 def batch_of(records: Iterable[MetadataRecord], now_ms: int) -> RecordBatch:
     """The batch of one change."""
     return build_batch([NewRecord(None, encode_record(record), now_ms) for record in records])
+
+
+def batch_in_steps(records: Iterable[MetadataRecord], now_ms: int) -> Generator[None, None, RecordBatch]:
+    """`batch_of` many records, one in a step."""
+    builder = BatchBuilder()
+    for record in records:
+        builder.append(None, encode_record(record), now_ms)
+        yield
+    return builder.build()
 
 
 def records_of(header: BatchHeader, batch: Buffer) -> Iterator[MetadataRecord]:

@@ -1,11 +1,11 @@
-"""One client's connection: the transport's calls, and what goes to it.
+"""One client connection: the asyncio protocol object between the transport and the request pipeline.
 
-Role: hand what arrives to `frames.py`, the requests cut from it to `pipeline.py`, and the responses that leave there to
-the transport, those that become ready together in one system call. What a peer does not take, it tells the bound over
-all connections.
+Role: pass received bytes to `frames.py`, the requests cut from them to `pipeline.py`, and the pipeline's responses to
+the transport; responses that become ready together leave in one system call. The bytes that a slow peer has not read
+are reported to `slow_readers.py`, which bounds them over all connections.
 
-Invariant: what goes from a file to the socket by itself (`spans.py`) goes only where the transport sends bytes as they
-are: under TLS it gives the same socket, and would be passed by.
+Invariant: `sendfile` (`spans.py`) is used only on plain-text connections. A TLS transport exposes its raw socket too,
+but writing to that would bypass the encryption.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class Connection(asyncio.BufferedProtocol):
         self.frames = Frames(shared.receive, shared.limits.request_bytes)
         self.pipeline = Pipeline(shared, self.frames, self)
         self.takes_spans = False
-        """Whether a response may have a `FileSpan` in it."""
+        """Whether a response on this connection may contain a `FileSpan`."""
         self.transport: asyncio.Transport | None = None
         self._socket_fd = -1
         self._loop = asyncio.get_running_loop()
         self._out: list[Buffer] = []
         self._out_bytes = 0
         self.unread_bytes = 0
-        """What the bound over all connections counts for this one."""
+        """Unread response bytes that `slow_readers.py` counts for this connection."""
         self._unsent_bytes = 0
         self._receiving_since = 0.0
-        """When the unfinished request began, or reading was resumed since: loop time."""
+        """Loop time when the unfinished request began, or when reading was last resumed after that."""
 
-    # --- the transport's calls -----------------------------------------------------------------------------------
+    # --- called by the transport ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -86,8 +86,8 @@ class Connection(asyncio.BufferedProtocol):
         self.pipeline.run()
 
     def count_unread(self) -> None:
-        """Tells the bound over all connections what this one's peer has not taken; below its own bound that counts as
-        nothing."""
+        """Reports to `slow_readers` how many response bytes the peer has not read; 0 while the transport's write buffer
+        is below the bound of this connection."""
         transport = self.transport
         held = transport.get_write_buffer_size() if self.pipeline.peer_is_slow and transport is not None else 0
         if held != self.unread_bytes:
@@ -123,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         pipeline.run()
         pipeline.control_reading()
 
-    # --- for the pipeline ----------------------------------------------------------------------------------------
+    # --- called by the pipeline ----------------------------------------------------------------------------------
 
     def pause_reading(self) -> None:
         if self.transport is not None:
@@ -135,16 +135,16 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.resume_reading()
 
     def write(self, pieces: list[Buffer]) -> None:
-        """Queues a response. Those that become ready together leave in one system call, which costs more than
-        handling a small request does (30% of the time of a pipelined produce went into single writes)."""
+        """Queues a response until the next `flush`, so that responses that become ready together share one system call.
+        A system call costs more than handling a small request (single writes took 30% of a pipelined produce)."""
         self._out += pieces
         self._out_bytes += sum(map(len, pieces))
         if self._out_bytes >= self.shared.limits.response_bytes:
-            # To the transport, which tells when the peer does not take it: then nothing more is started.
+            # The transport calls `pause_writing` if the peer does not read; the pipeline then starts nothing more.
             self.flush()
 
     def flush(self) -> None:
-        """Sends what is queued."""
+        """Sends the queued responses."""
         out, transport = self._out, self.transport
         if not out or transport is None:
             return
@@ -157,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
             try:
                 spans.write(transport, self._socket_fd, out)
             except OSError as error:
-                # Of the socket, which is gone, or of a file: its length has been promised.
+                # The socket is gone, or reading a file failed after the response's length had been sent.
                 log.info("connection closed: a response could not be sent", peer=self.peer, why=str(error))
                 self.abort()
                 return
@@ -170,13 +170,14 @@ class Connection(asyncio.BufferedProtocol):
         if self.pipeline.peer_is_slow:
             self.count_unread()
 
-    # --- the end -------------------------------------------------------------------------------------------------
+    # --- closing -------------------------------------------------------------------------------------------------
 
     def end_if_silent(self, before: float) -> bool:
-        """Closes the connection if nothing is under way and no byte went either way since `before` (loop time).
+        """Closes the connection if no request is in progress and no byte was received or sent since `before` (loop
+        time). Returns whether it did.
 
-        Asked now and then: what the peer took of its responses between two looks is a sign of life. One that takes
-        nothing is cut off, since a graceful close would wait for it and keep what was read for it.
+        Called periodically. A write buffer that shrank since the last call counts as activity. A peer that leaves
+        response bytes unread is aborted: a graceful close would wait for it and keep those bytes in memory.
         """
         transport, pipeline = self.transport, self.pipeline
         if transport is None:
@@ -196,8 +197,9 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def end_if_late(self, before: float) -> bool:
-        """Closes the connection if a large request has not come whole that began before this (loop time). What others
-        send waits for its memory; while this one is not read, no time passes for it."""
+        """Closes the connection if a large request that began before `before` (loop time) is still incomplete, because
+        it holds memory that other connections wait for. Time in which this connection was not read does not count.
+        Returns whether it closed the connection."""
         frames, pipeline = self.frames, self.pipeline
         if frames.held_bytes <= FRAME_FIRST_BYTES or not pipeline.is_reading or self._receiving_since >= before:
             return False
@@ -208,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def end_unread(self) -> None:
-        """Closes the connection: its peer does not take what it asked for, and the memory is needed."""
+        """Closes the connection because its peer does not read its responses and the memory is needed."""
         why = f"{self.unread_bytes} bytes of its responses are unread (odradek.queued.max.response.bytes is reached)"
         self.shared.counters.unread_closed += 1
         self.shared.refusals.say("connection closed", self.peer, why)
@@ -217,11 +219,11 @@ class Connection(asyncio.BufferedProtocol):
         self.count_unread()
 
     def drain(self) -> None:
-        """Takes no more requests, and closes when what has started is answered."""
+        """Accepts no more requests, and closes the connection when the started ones are answered."""
         self.pipeline.drain()
 
     def abort(self) -> None:
-        """Closes at once, whatever was not written."""
+        """Closes the connection at once and drops unsent responses."""
         self.pipeline.ended = True
         self._out.clear()
         self._out_bytes = 0
@@ -229,7 +231,7 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.abort()
 
     def close(self) -> None:
-        """Writes what was answered, then closes."""
+        """Sends the queued responses, then closes the connection."""
         if not self.pipeline.ended:
             self.pipeline.ended = True
             if self.transport is not None:

@@ -1,10 +1,10 @@
-"""What the network counts: plain ints that connections add to and nobody else changes.
+"""The network's counters: plain ints that only connections change.
 
-Role: counters of connections, and for each API of its requests, errors and durations; `insight` reads them. They cost
-a produce request about 0.4 us in all, most of it the two readings of the clock.
+Role: count connections and, for each API, requests, errors and durations; `insight` reads them. They cost a produce
+request about 0.4 us in all, most of it for reading the clock twice.
 
-Errors are counted from the responses, whoever made them, by a function compiled from the response's declaration: it
-looks at each `error_code` there is and does something only where one is not zero.
+Errors are counted from the response itself, so that it does not matter which code set them. The counting function is
+compiled from the response's declaration: it checks every `error_code` field and counts those that are not zero.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ERROR_FIELD = "error_code"
 
 
 class ConnectionCounters:
-    """Of all listeners."""
+    """Connections of all listeners."""
 
     __slots__ = (
         "idle_closed",
@@ -36,42 +36,42 @@ class ConnectionCounters:
 
     def __init__(self) -> None:
         self.opened = 0
-        """Accepted, those refused afterwards included."""
+        """Accepted connections, including those refused right after."""
         self.refused_above_maximum = 0
         self.refused_above_maximum_per_ip = 0
         self.refused_for_descriptors = 0
         self.idle_closed = 0
         self.late_closed = 0
-        """Closed because a large request did not come whole in time."""
+        """Closed because a large request was not complete in time."""
         self.unread_closed = 0
-        """Closed because their peers took too little of what they had asked for."""
+        """Closed because their peers read their responses too slowly."""
         self.malformed = 0
-        """Closed because of what their peers sent."""
+        """Closed because their peers sent a malformed request."""
 
 
 class ApiCounters:
-    """Of one API, in all its versions."""
+    """Requests of one API, all versions together."""
 
     __slots__ = ("count_errors", "durations", "errors", "requests")
 
     def __init__(self, response: type[Message]) -> None:
         self.requests = 0
-        """Requests begun."""
+        """Requests started."""
         self.durations = Durations()
-        """From the beginning of each request to when its response was ready to leave."""
+        """Seconds from the start of each request until its response was encoded."""
         self.errors: dict[int, int] = {}
-        """By error code, every one in a response by itself."""
+        """Number of errors by error code; every error code in a response counts separately."""
         self.count_errors = error_counter(response)
 
     def took(self, seconds: float, count: int) -> None:
-        """So many requests had their responses after so long."""
+        """Records that `count` requests had their responses after `seconds`."""
         durations = self.durations
         durations.sum_s += seconds * count
         durations.buckets[bisect_left(BOUNDS_S, seconds)] += count
 
 
 def _source(struct: type[Struct], name: str, depth: int) -> Iterator[str]:
-    """Lines that count the errors in the structure called `name`; none where it can have no error."""
+    """The source lines that count the errors in the structure called `name`; none if it has no `error_code` field."""
     indent = "    " * depth
     for field in resolve_fields(struct):
         place = f"{name}.{field.name}"
@@ -86,8 +86,8 @@ def _source(struct: type[Struct], name: str, depth: int) -> Iterator[str]:
 
 
 def error_counter(response: type[Message]) -> CountErrors:
-    """A function that adds the error codes of a response to counts. (0.15 us for a Produce of one partition, where
-    closures that walk the fields take three times as long.)"""
+    """A compiled function that adds the error codes of a response to a mapping of counts. (0.15 us for a Produce of one
+    partition; closures that walk the fields take three times as long.)"""
     lines = ["def count_errors(r, errors):", *_source(response, "r", 1), "    return"]
     made: dict[str, CountErrors] = {}
     exec("\n".join(lines), {}, made)

@@ -1,8 +1,8 @@
-"""From a request's API key and version to what decodes, handles and encodes it.
+"""Dispatch: from a request's API key and version to its decoder and handler.
 
-Role: turn `protocol/registry.py` and the handlers' table into routes, compiled on first use. What is not in the table
-is not served: an unknown API closes the connection, and so does a version that is not known, as in Kafka, unless the
-table has an answer to it (KIP-511).
+Role: turn `protocol/registry.py` and the table of handlers into routes, each compiled on its first use. As in Kafka, an
+API that is not served closes the connection, and so does a version that is not served, unless the table declares a
+response to unknown versions (ApiVersions does, KIP-511).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Route(NamedTuple):
 
 
 class NotServed(Exception):
-    """A request that cannot be answered: its API or version is not served. The connection is closed."""
+    """Raised for a request whose API or version is not served. It is not answered; the connection is closed."""
 
 
 class LargeRequest(Exception):
-    """A request that has so many elements that the event loop would wait for its decoding."""
+    """Raised for a request with too many array elements to be decoded on the event loop."""
 
 
 class UnknownVersion(Exception):
-    """A request in a version that is not served, and what it is answered with in version 0."""
+    """Raised for a request in a version that is not served, with the response to send, in version 0."""
 
     def __init__(self, response: Message) -> None:
         super().__init__(response)
@@ -56,16 +56,16 @@ class UnknownVersion(Exception):
 
 
 class FaultRules(Protocol):
-    """What a broker does wrong on request (`faults.py`)."""
+    """Faults that a test asks a broker to inject (`faults.py`)."""
 
     @property
     def rules(self) -> Sequence[object]:
-        """Those in force."""
+        """The rules in force."""
 
     def handle(
         self, api: str, handler: Handler, request: Any, context: RequestContext
     ) -> Answer | Awaitable[Answer] | Steps:
-        """In the place of the handler, while there are rules."""
+        """Called instead of the handler while there are rules."""
 
 
 class Dispatch:
@@ -82,10 +82,10 @@ class Dispatch:
         self.faults = faults
         self._routes: dict[tuple[int, int], Route] = {}
         self.counters: dict[int, ApiCounters] = {}
-        """Of the APIs that were asked for since the start."""
+        """The counters of every API that was requested since the start, by API key."""
 
     def route(self, api_key: int, api_version: int) -> Route:
-        """The route of an API's version. Raises `NotServed`; `UnknownVersion`, when it has counted the request."""
+        """The route of an API in one version. Raises `NotServed`, or `UnknownVersion` after counting the request."""
         route = self._routes.get((api_key, api_version))
         if route is None:
             api = BY_KEY.get(api_key)
@@ -121,7 +121,7 @@ class Dispatch:
         return counters
 
     def _count_unknown(self, api_key: int, response: Message) -> Message:
-        """Such a request has no route."""
+        """Counts a request in an unknown version, which has no route to count it; returns `response`."""
         counters = self.count(api_key)
         counters.requests += 1
         counters.count_errors(response, counters.errors)
@@ -130,8 +130,8 @@ class Dispatch:
     def read(
         self, route: Route, frame: bytes | bytearray, listener: str, client_host: str, max_elements: int
     ) -> tuple[Message, RequestContext]:
-        """Decodes a request. Raises `DecodeError`, which names the API; `LargeRequest` where it has more elements than
-        `max_elements`, and not more than any may have."""
+        """Decodes a request. Raises `LargeRequest` if it has more than `max_elements` array elements and that is below
+        the broker's own limit (`self.max_elements`), else `DecodeError`, whose text names the API."""
         try:
             header = read_request_header(frame, route.flexible, LENGTH_BYTES)
             request, _ = route.decode(frame, header.body_position, max_elements)

@@ -1,10 +1,11 @@
-"""Bytes to requests: cuts what one connection receives into frames, each with its length in front.
+"""Cuts the bytes that one connection receives into frames: a length of 4 bytes, then the request. Sans-IO.
 
-Role: receive into a buffer that all connections of the loop share, because a read is parsed before the next begins;
-what is left of an unfinished frame moves into a buffer of its own. Sans-IO.
+Role: receive into one buffer that all connections of the event loop share, which works because each read is parsed
+before the next begins. The bytes of an unfinished frame move into a buffer of that frame.
 
-Invariants: a frame's own buffer grows with what arrives, never with what was announced. What is handed out is nobody
-else's: requests are decoded from it, and views of records point into it. Nothing is cut behind an impossible length.
+Invariants: a frame's buffer grows with the bytes received, never with the length announced. A returned frame is not
+shared or reused: requests are decoded from it, and views of records point into it. After an impossible length no
+further frame is cut.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from __future__ import annotations
 import struct
 
 RECEIVE_BYTES = 262_144
-# A frame's own buffer begins with at most this much, and grows as bytes arrive: what is announced costs nothing. It
-# doubles, up to a step that takes the event loop some milliseconds.
+# A frame's buffer begins with at most this size, and grows as bytes arrive: an announced length costs no memory. It
+# doubles, but by no more than a step that takes the event loop a few milliseconds.
 FRAME_FIRST_BYTES = 65_536
 FRAME_STEP_BYTES = 4_194_304
-# When so much of a frame is missing, it is received into the frame's buffer without a copy.
+# If at least this much of a frame is missing, the rest is received directly into the frame's buffer, without a copy.
 DIRECT_BYTES = 32_768
 LENGTH_BYTES = 4
 _LENGTH = struct.Struct(">i")
@@ -42,22 +43,22 @@ class Frames:
         self._limit_bytes = limit_bytes
         self._head = b""
         self.unfinished: bytearray | None = None
-        """The frame that has begun and is not all here."""
+        """The frame that has begun and is incomplete."""
         self._size = 0
         self._direct = False
         self.held_bytes = 0
-        """Of the unfinished frame."""
+        """Bytes of the unfinished frame that have been received."""
         self.impossible_length: int | None = None
-        """What a peer announced that no request can have."""
+        """The announced length that was negative or above the limit."""
 
     def abandon(self) -> int:
-        """Nothing more is to come: drops the unfinished frame; returns its bytes."""
+        """Drops the unfinished frame because the connection has ended; returns how many of its bytes were held."""
         held, self.held_bytes = self.held_bytes, 0
         self.unfinished = None
         return held
 
     def buffer(self) -> memoryview:
-        """Where the next bytes are to be received."""
+        """The buffer to receive the next bytes into."""
         frame = self.unfinished
         if frame is not None and self._size - self.held_bytes >= DIRECT_BYTES:
             self._direct = True
@@ -68,7 +69,7 @@ class Frames:
         return self._receive
 
     def received(self, count: int) -> list[bytes | bytearray]:
-        """The frames that are whole, now that `count` bytes have been received into `buffer()`."""
+        """The frames that are complete, now that `count` bytes have been received into `buffer()`."""
         frames: list[bytes | bytearray] = []
         if self._direct:
             self.held_bytes += count
@@ -113,14 +114,14 @@ class Frames:
         return frames
 
     def _begin(self, size: int, here: bytes | memoryview) -> None:
-        """A frame of a request of `size` bytes, of which the first are here."""
+        """Begins the buffer of a frame whose request has `size` bytes, with the bytes received so far."""
         self._size = LENGTH_BYTES + size
         self.held_bytes = len(here)
         self.unfinished = bytearray(max(len(here), min(self._size, FRAME_FIRST_BYTES)))
         self.unfinished[: len(here)] = here
 
     def _fill(self, view: memoryview) -> int:
-        """Adds to the unfinished frame what is its own; returns how much that is."""
+        """Copies from `view` the bytes that belong to the unfinished frame; returns how many."""
         frame = self.unfinished
         assert frame is not None
         count = min(len(view), self._size - self.held_bytes)

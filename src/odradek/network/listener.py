@@ -1,11 +1,12 @@
-"""Listening sockets: accepts connections within their bounds, and closes those that went silent.
+"""Listening sockets: accept connections up to the bounds, and close idle and slow ones.
 
-Bounds: `max.connections` over all listeners, `max.connections.per.ip`, and the connections' part of the process's
-descriptors; a connection beyond is closed at once, with a log line. Those accepted in one turn of the loop are few
-(`ACCEPTS_PER_TURN` a listener): they have descriptors before they can be refused. A connection with nothing under way
-that was silent for `connections.max.idle.ms` is closed; so is one that began a request and sent no byte of it for that
-long, or that took no byte of its responses. One whose large request is not here whole after
-`odradek.request.receive.timeout.ms` is closed, too.
+Bounds: `max.connections` over all listeners, `max.connections.per.ip`, and the connections' part of the process's file
+descriptors. A connection above a bound is closed at once, with a log line. It has a descriptor before it can be
+refused, so each listener accepts at most `ACCEPTS_PER_TURN` connections per turn of the event loop.
+
+A connection is closed after `connections.max.idle.ms` without a byte in either direction if it has no request in
+progress, has an incomplete request, or has unread responses. It is also closed if a large request is incomplete after
+`odradek.request.receive.timeout.ms`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from odradek.network.shared import Shared
 
 log = get_logger("odradek.network")
 
-# How often idle connections are looked for, at the most and at the least.
+# Idle connections are looked for this often per timeout, and at least every `IDLE_LOOK_MAX_S`.
 IDLE_LOOKS_PER_TIMEOUT = 10
 IDLE_LOOK_MAX_S = 10.0
 BACKLOG = 1024
-# uvloop takes one, whatever it is told; asyncio as many as it believes the backlog to be.
+# asyncio accepts up to `backlog` connections per turn of the loop; uvloop accepts one, whatever the backlog.
 ACCEPTS_PER_TURN = 16
 
 
@@ -33,7 +34,7 @@ class Listeners:
     """All listening sockets of a broker."""
 
     def __init__(self, shared: Shared, config: Callable[[], BrokerConfig], descriptors: int) -> None:
-        """`descriptors` is how many there are for connections."""
+        """`descriptors` is the number of file descriptors available for connections."""
         self.shared = shared
         self.config = config
         self.descriptors = descriptors
@@ -42,7 +43,7 @@ class Listeners:
         self._idle_look: asyncio.TimerHandle | None = None
 
     async def listen(self, name: str, host: str, port: int) -> tuple[str, int]:
-        """Begins to accept on an address; returns the one bound (a port of 0 chooses a free one). Raises `OSError`."""
+        """Listens on an address; returns the bound host and port (port 0 chooses a free one). Raises `OSError`."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
             lambda: _Counted(self, self.shared, name), host or None, port, backlog=ACCEPTS_PER_TURN
@@ -57,7 +58,7 @@ class Listeners:
         return bound[0], bound[1]
 
     def admit(self, connection: Connection) -> bool:
-        """Whether a new connection is within the bounds; counts it if so."""
+        """Counts a new connection and returns True if it is within the bounds; else logs the refusal."""
         config = self.config()
         host = connection.client_host
         if len(self.shared.connections) > config.integer("max.connections"):
@@ -104,7 +105,7 @@ class Listeners:
             server.close()
 
     async def close(self, grace_s: float) -> None:
-        """Lets requests under way finish for up to `grace_s` seconds, then closes every connection."""
+        """Lets started requests finish for up to `grace_s` seconds, then closes every connection."""
         self.stop_accepting()
         self.shared.slow_readers.close()
         if self._idle_look is not None:

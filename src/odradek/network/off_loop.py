@@ -1,7 +1,7 @@
-"""Work that would keep the event loop waiting, in a thread: the decoding and encoding of large messages.
+"""Decodes and encodes large messages in a thread, so that they do not block the event loop.
 
-Invariant: one piece of work runs at a time, however many connections ask: each thread that computes takes the
-interpreter from the loop for 5 ms at a time.
+Invariant: one piece of work runs at a time, however many connections ask, because each computing thread holds the
+interpreter lock for 5 ms at a time, during which the loop stands still.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class OffLoop:
         self._queue: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
 
     def run(self, work: Callable[[], R]) -> asyncio.Future[R]:
-        """What `work` returns or raises. Work that is cancelled before its turn is left out."""
+        """Queues `work`; the future has what it returns or raises. Work whose future is cancelled before its turn is
+        skipped."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._queue.append((work, future))
         if len(self._queue) == 1:

@@ -1,4 +1,4 @@
-"""Requests of a connection that have started and are not answered: what its pipeline knows of each."""
+"""The pipeline's entries for a connection's open requests: those that have started and are not answered."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from odradek.protocol.fields import Buffer
 
 
 class OpenRequest:
-    """Requests (one, or some that were served alike) that have started and are not answered, of `size` bytes in all."""
+    """One open request, or several (`count`) that one shortcut served together; `size` is their bytes in all."""
 
     __slots__ = ("began", "close", "correlation_id", "count", "is_large", "is_starting", "pieces", "route", "size")
 
@@ -23,19 +23,20 @@ class OpenRequest:
         self.pieces: list[Buffer] | None = None
         self.close = False
         self.is_large = False
-        """Its response is encoded off the loop, as its request was decoded, or because it was carried out in turns."""
+        """Whether its response is encoded in a thread: its request was large, or its handler worked in turns."""
         self.is_starting = False
-        """It has not been carried out yet: no other may start."""
+        """Whether its handler has not finished yet: no other request of the connection may start."""
 
 
 class Expiring(Protocol):
-    """Who is told that a request's time is over."""
+    """Is told when a held request times out (`Pipeline`)."""
 
     def expire(self, one: HeldRequest) -> None: ...
 
 
 class HeldRequest(OpenRequest):
-    """Those whose responses are there, and wait for something before they may leave."""
+    """Requests served by a shortcut whose responses are ready but may leave only when a future completes (an append's
+    flush)."""
 
     __slots__ = ("begun", "pipeline")
 

@@ -1,20 +1,21 @@
 """One connection's requests: started in order, answered in order, bounded.
 
 Invariants:
-- Responses leave in request order. A request starts when all earlier ones of the connection are answered; only one of
-  an API that `starts_early` (Produce) starts behind open ones of its kind, so that a pipelined producer's batches share
-  a flush.
-- What is received and not answered is bounded, per connection and (`request_memory.py`) over all; so is what was
-  answered and not taken by the peer. Beyond a bound reading or starting stops; TCP tells the peer.
-- A malformed request closes its connection, with a log line that says what was wrong, and nothing else. What came
-  before it is answered first.
+- Responses leave in request order. A request starts when all earlier requests of the connection are answered. The
+  exception is an API that `starts_early` (Produce): its requests start while earlier ones of the same API are open, so
+  that a pipelined producer's batches share a flush.
+- Requests that are received and not answered are bounded, per connection and (`request_memory.py`) over all
+  connections; so are response bytes that the peer has not read. Above a bound the connection is not read, or starts no
+  request; TCP flow control slows the peer down.
+- A malformed request closes its connection and nothing else, with a log line that says what was wrong. The requests
+  before it are answered first.
 
-Requests with many elements (`_start_large`), and those that are carried out in turns (`handlers/turns.py`), keep
-nobody else waiting.
+Requests with many array elements are decoded in a thread (`_start_large`), and long handlers work in turns
+(`handlers/turns.py`), so that other connections do not wait for them.
 
-No task per request (25 us): a handler returns a response, written at once, or an awaitable (2 us a call). Requests that
-are like an earlier one are not decoded where their API has a shortcut (`handlers/shortcut.py`): what it has learned is
-kept here, and asked first.
+No task per request (25 us): a handler returns a response, which is written at once, or an awaitable (2 us a call). A
+request that is like an earlier one is not decoded if its API has a shortcut (`handlers/shortcut.py`). The pipeline
+keeps the shortcuts of its connection and asks them first.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ from odradek.network.open_requests import HeldRequest, OpenRequest
 from odradek.network.shared import Shared
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Buffer, Message
-from odradek.protocol.framing import encode_response, peek_api
+from odradek.protocol.framing import encode_large_response, encode_response, peek_api
 
 log = get_logger("odradek.network")
 
-# Requests with more array elements than this are decoded off the loop: so many take 2 to 4 ms.
+# Requests with more array elements than this are decoded in a thread: decoding this many takes 2 to 4 ms.
 INLINE_ELEMENTS = 4000
-# Where a frame says which API it is for, and in which version.
+# The bytes of a frame that hold the API key and version.
 _API = slice(LENGTH_BYTES, LENGTH_BYTES + 4)
 
 
 class Peer(Protocol):
-    """Whose requests they are: the transport, and what handlers are told of it."""
+    """The connection, as its pipeline uses it: its transport, and what handlers are told about it."""
 
     listener: str
     client_host: str
@@ -54,7 +55,7 @@ class Peer(Protocol):
     takes_spans: bool
 
     def write(self, pieces: list[Buffer]) -> None:
-        """Takes a response, to be sent with others at the next `flush`."""
+        """Queues a response, to be sent with others at the next `flush`."""
 
     def flush(self) -> None: ...
 
@@ -73,9 +74,9 @@ class Pipeline:
         self._frames = frames
         self._peer = peer
         self.ended = False
-        """The connection is closed, or about to be: nothing starts or leaves any more."""
+        """Whether the connection is closed or closing: no request starts and no response leaves any more."""
         self.peer_is_slow = False
-        """It does not take what is answered: nothing is started."""
+        """Whether the peer does not read its responses: no request is started."""
         self.is_reading = True
         self.waiting: deque[bytes | bytearray] = deque()
         """Requests that have not started."""
@@ -85,26 +86,26 @@ class Pipeline:
         self._waiting_bytes = 0
         self._open_bytes = 0
         self.awaited: set[asyncio.Future[Any]] = set()
-        """What is awaited for this connection alone."""
+        """Futures and tasks that this connection waits for."""
         self._held: dict[asyncio.Future[None], list[HeldRequest]] = {}
         self._shortcuts: dict[tuple[int, int], Shortcut] = {}
         self.learned: dict[bytes, tuple[Shortcut, Route]] = {}
-        """The shortcuts that have learned something, by API key and version as they stand in requests."""
+        """The shortcuts that have learned a request, by API key and version as encoded in the frame."""
         self._running = False
         self._no_room = False
         self.refused: str | None = None
-        """What the peer sent that cannot be: what still arrives is of no use."""
+        """Why the connection will be closed: what was wrong with a request. Bytes received afterwards are dropped."""
         self._draining = False
 
-    # --- from the connection -------------------------------------------------------------------------------------
+    # --- called by the connection --------------------------------------------------------------------------------
 
     def arrived(self, requests: list[bytes | bytearray], size: int) -> None:
-        """Requests are all here, of `size` bytes, which are counted in the memory already."""
+        """Queues complete requests of `size` bytes in all, which `RequestMemory` has counted already."""
         self.waiting += requests
         self._waiting_bytes += size
 
     def refuse(self, why: str) -> None:
-        """Closes the connection for what its peer sent, when everything before that is answered."""
+        """Closes the connection because of a malformed request, once all requests before it are answered."""
         self.refused = why
         if not self.open and not self.waiting:
             self._end_refused()
@@ -118,8 +119,9 @@ class Pipeline:
         self._peer.close()
 
     def drain(self) -> None:
-        """Takes no more requests; closes when what has started is answered. What waits for others (a Fetch for records,
-        a JoinGroup or SyncGroup for members) is not waited for: it has nothing to lose."""
+        """Accepts no more requests; closes the connection when the started ones are answered. It does not wait for
+        requests of APIs that `waits_for_others` (a Fetch waits for records, a JoinGroup or SyncGroup for members):
+        nothing is lost when they are cut off."""
         self._draining = True
         if self.is_reading:
             self.is_reading = False
@@ -135,7 +137,7 @@ class Pipeline:
         self.shared.memory.give_back(waiting_bytes)
 
     def lost(self) -> None:
-        """The connection is gone: gives back what it held."""
+        """Releases the memory and cancels the waits of a lost connection."""
         self.ended = True
         memory = self.shared.memory
         memory.give_back(self._waiting_bytes + self._open_bytes)
@@ -144,14 +146,14 @@ class Pipeline:
         self._waiting_bytes = self._open_bytes = self.open_count = 0
         memory.forget(self)
         for awaited in list(self.awaited):
-            # A wait is over; a task (a change of metadata, say) runs to its end, though nobody hears of it.
+            # Bare futures are cancelled. A task (such as a metadata change) runs to its end without being answered.
             if not isinstance(awaited, asyncio.Task):
                 awaited.cancel()
 
     # --- starting ------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Starts the requests that may start, and sends what is answered."""
+        """Starts the requests that may start, and sends the responses that are ready."""
         if self._running:
             return
         self._running = True
@@ -167,7 +169,7 @@ class Pipeline:
                 self._end_refused()
 
     def _start(self, frame: bytes | bytearray) -> bool:
-        """Starts the first waiting request; False if it must wait on."""
+        """Starts the first waiting request; returns False if it must go on waiting or the connection ends."""
         shared, peer = self.shared, self._peer
         dispatch = shared.dispatch
         faults = dispatch.faults
@@ -215,13 +217,13 @@ class Pipeline:
             self._broken(started)
 
     def _may_start_early(self, api_key: int) -> bool:
-        """Whether a request may start before what is open is answered."""
+        """Whether a request may start while earlier ones are open."""
         last = self.open[-1]
         route = last.route
         return route.starts_early and route.api_key == api_key and not last.is_starting
 
     def _start_large(self, route: Route, correlation_id: int, frame: bytes | bytearray) -> None:
-        """Starts the first waiting request, when it has been decoded off the loop."""
+        """Starts the first waiting request: decodes it in a thread, then calls its handler."""
         shared, peer = self.shared, self._peer
         dispatch = shared.dispatch
         started = self._open_one(OpenRequest(route, correlation_id, self._dequeue(1), shared.now()))
@@ -255,14 +257,14 @@ class Pipeline:
         decoding.add_done_callback(go_on)
 
     def _forget(self, started: OpenRequest) -> None:
-        """It is not answered."""
+        """Removes an open request that will not be answered."""
         self.open.remove(started)
         self._open_bytes -= started.size
         self.open_count -= started.count
         self.shared.memory.give_back(started.size)
 
     def _learn(self, route: Route, make: MakeShortcut, frame: bytes | bytearray, request: Message) -> None:
-        """Lets the API's shortcut learn from a request that was decoded."""
+        """Lets the API's shortcut learn from a decoded request."""
         key = route.api_key, route.api_version
         shortcut = self._shortcuts.get(key)
         if shortcut is None:
@@ -271,8 +273,8 @@ class Pipeline:
             self.learned[bytes(frame[_API])] = shortcut, route
 
     def _start_alike(self, frame: bytes | bytearray) -> bool | None:
-        """Starts a request that is like an earlier one, and those behind it that are, too; None, and nothing was
-        done, if it is not, or must wait."""
+        """Starts a request that is like an earlier one, together with the like requests right behind it. Returns None,
+        with nothing done, if it is not like one or must wait; False if the connection ended; else True."""
         found = self.learned.get(bytes(frame[_API]))
         if found is None:
             return None
@@ -317,7 +319,7 @@ class Pipeline:
         return True
 
     def _dequeue(self, count: int) -> int:
-        """Takes so many requests from those that wait; returns their bytes."""
+        """Removes the first `count` waiting requests; returns their bytes."""
         size = len(self.waiting.popleft())
         while count > 1:
             size += len(self.waiting.popleft())
@@ -331,7 +333,7 @@ class Pipeline:
         self.open_count += started.count
         return started
 
-    # --- what is held until something is done --------------------------------------------------------------------
+    # --- responses held until a future completes -----------------------------------------------------------------
 
     def _hold(self, one: HeldRequest, waits_for: asyncio.Future[None]) -> None:
         self._open_one(one)
@@ -345,7 +347,7 @@ class Pipeline:
             self.shared.dispatch.broker.deadlines.add(one.begun.timeout_ms, waits_for, one.expire)
 
     def _release(self, done: asyncio.Future[None]) -> None:
-        """What was held for this leaves as it is, or says that it failed."""
+        """Sends the responses held for this future, or error responses if the future failed."""
         held = self._held.pop(done)
         failure = done.exception()
         for one in held:
@@ -360,7 +362,7 @@ class Pipeline:
         self._go_on()
 
     def expire(self, one: HeldRequest) -> None:
-        """Its time is over."""
+        """Answers a held request with a timeout error, unless it is answered already."""
         if self.ended or one.pieces is not None:
             return
         self._replace(one, late=True)
@@ -374,7 +376,7 @@ class Pipeline:
             pieces += encode_response(response, version, correlation_id)
         self._ready(one, pieces)
 
-    # --- answers -------------------------------------------------------------------------------------------------
+    # --- responses -----------------------------------------------------------------------------------------------
 
     def _take_answer(self, started: OpenRequest, answer: Answer | Awaitable[Answer] | Steps | InTurns[Any]) -> None:
         if isinstance(answer, Message | NoResponse):
@@ -393,7 +395,7 @@ class Pipeline:
             awaited.add_done_callback(lambda done: self._answered_later(started, done))
 
     def _carried_out(self, started: OpenRequest, done: asyncio.Future[Any]) -> None:
-        """A request has been carried out in turns."""
+        """Takes the answer of a handler that worked in turns."""
         self.awaited.discard(done)
         if self.ended:
             # It may have begun to wait just before the connection was lost.
@@ -422,7 +424,7 @@ class Pipeline:
         self._go_on()
 
     def _answered(self, started: OpenRequest, answer: Any) -> None:
-        """Encodes a response."""
+        """Encodes a handler's response, in a thread if it is large."""
         if isinstance(answer, NoResponse):
             started.close = answer.close
             self._ready(started, [])
@@ -439,7 +441,7 @@ class Pipeline:
 
         def encode() -> list[Buffer]:
             counters.count_errors(answer, errors)
-            return encode_response(answer, version, correlation_id)
+            return encode_large_response(answer, version, correlation_id)
 
         def encoded(done: asyncio.Future[list[Buffer]]) -> None:
             for code, count in errors.items():
@@ -461,13 +463,13 @@ class Pipeline:
         encoding.add_done_callback(encoded)
 
     def _ready(self, started: OpenRequest, pieces: list[Buffer]) -> None:
-        """A response is there; it leaves when those before it have."""
+        """Stores an encoded response; it is sent when those before it have been."""
         started.pieces = pieces
         started.route.counters.took(self.shared.now() - started.began, started.count)
         self._leave()
 
     def _leave(self) -> None:
-        """Sends the responses that can leave in order."""
+        """Sends the responses that are ready, up to the first open request that is not."""
         queue = self.open
         while queue and queue[0].pieces is not None:
             first = queue.popleft()
@@ -481,18 +483,19 @@ class Pipeline:
             self._peer.close()
 
     def _send(self, pieces: list[Buffer], size: int) -> None:
-        """Every response leaves here, and gives its request's bytes back; no pieces are no response."""
+        """Hands one response to the connection and gives its request's bytes back to `RequestMemory`. Every response
+        passes here; an empty list means that the request has no response (`acks=0`)."""
         self.shared.memory.give_back(size)
         if pieces:
             self._peer.write(pieces)
 
     def _go_on(self) -> None:
-        """Something is answered: others may start, and more may be read."""
+        """Starts waiting requests and reads more, after a request has been answered."""
         self.run()
         self.control_reading()
 
     def _broken(self, started: OpenRequest) -> None:
-        """A handler failed, which is our own mistake: say so with its traceback, and end this connection only."""
+        """Logs the traceback of a handler that failed, which is the broker's bug, and closes only this connection."""
         route = started.route
         log.exception("a request failed", api=route.name, version=route.api_version, peer=self._peer.peer)
         self._peer.close()
@@ -500,7 +503,7 @@ class Pipeline:
     # --- bounds --------------------------------------------------------------------------------------------------
 
     def control_reading(self) -> None:
-        """Stops or resumes reading by what is open."""
+        """Stops or resumes reading from the socket, by the requests and bytes that are held."""
         if self.ended or self._draining or self.refused is not None:
             return
         limits = self.shared.limits
@@ -512,8 +515,8 @@ class Pipeline:
         stop = full
         if not stop and memory.used_bytes >= memory.short_bytes:
             held_bytes = self._waiting_bytes + self._open_bytes + self._frames.held_bytes
-            # Only a connection whose memory is all in an unfinished request may ask for an exemption: what others hold
-            # is given back when they are answered.
+            # Only a connection that holds nothing but an unfinished request may ask for the exemption: other
+            # connections give memory back when their requests are answered.
             stuck = pending == 0 and self._frames.unfinished is not None
             stop = memory.must_stop(self, self._peer.client_host, held_bytes, stuck)
         if stop == self.is_reading:
@@ -524,11 +527,11 @@ class Pipeline:
                 self._peer.resume_reading()
 
     def resume(self) -> None:
-        """There is room for requests again (`RequestMemory`)."""
+        """Called by `RequestMemory` when there is room for requests again."""
         self.control_reading()
 
     def _wait_for_room(self) -> None:
-        """Starts nothing until enough is flushed."""
+        """Starts no request until the engine has flushed enough."""
         self._no_room = True
         task = asyncio.ensure_future(self.shared.engine.room())
         self.awaited.add(task)

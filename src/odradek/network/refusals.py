@@ -1,7 +1,7 @@
-"""Log lines about peers that were refused, bounded: a flood of garbage must not become a flood of log.
+"""Log lines about refused peers, at a bounded rate, so that a flood of garbage does not flood the log.
 
-At most `odradek.log.refusals.per.second` lines a second; what was left out is counted, and said with the next line.
-Also guesses what a peer was that sent no Kafka request, since that is nearly always a mistaken port.
+At most `odradek.log.refusals.per.second` lines are logged per second; the next line says how many were left out. This
+module also guesses the protocol of a peer that sent no Kafka request, which is nearly always due to a wrong port.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _HTTP = (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"CONN",
 
 
 class Refusals:
-    """The lines of one broker. `now` gives monotonic seconds."""
+    """The refusal lines of one broker. `now` returns monotonic seconds."""
 
     def __init__(self, per_second: int, now: Callable[[], float]) -> None:
         self.per_second = per_second
@@ -26,7 +26,7 @@ class Refusals:
         self._left_out = 0
 
     def say(self, event: str, peer: str, why: str) -> None:
-        """Logs a line, unless there were too many in this second."""
+        """Logs a line, unless this second's limit is reached."""
         second = int(self.now())
         if second != self._second:
             self._second, self._logged = second, 0
@@ -42,7 +42,7 @@ class Refusals:
 
 
 def guess(first: bytes) -> str:
-    """What a peer seems to speak whose first four bytes are no request's length; "" where there is no telling."""
+    """A guess of the peer's protocol from its first four bytes, which are no valid request length; "" if unknown."""
     if first in _HTTP:
         return "; this looks like HTTP"
     if first[:2] == b"\x16\x03":

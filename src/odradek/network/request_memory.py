@@ -1,12 +1,13 @@
 """The bound on received and unanswered requests over all connections (`queued.max.request.bytes`).
 
-Every byte of a request counts from its arrival until its response is handed over. From half of the bound on memory is
-short. Then a connection that holds its share is not read until there is room; one that holds less goes on, so that
-nobody who sends small requests waits for those who send large ones, or half of one. An address has as much as every
-other address, a connection as much as every other of its address: together the shares are the bound's other half.
+Every byte of a request counts from its arrival until its response is handed to the connection. Memory is short when
+half of the bound is used. From then on a connection that holds its share or more is not read until there is room, while
+one that holds less goes on: clients with small requests do not wait for clients with large or unfinished ones. The
+shares divide the other half of the bound equally among the client addresses, then among each address's connections.
 
-One connection may go on with more, the first that was stopped with nothing but an unfinished request: else requests
-that are all half here could wait for each other for ever. It has until `odradek.request.receive.timeout.ms`.
+One connection is exempt and may exceed its share: the first one stopped that holds nothing but an unfinished request.
+Without it, several half-received requests could wait for each other for ever. It has to complete within
+`odradek.request.receive.timeout.ms`.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import Protocol
 
-# A connection may always hold this much, however many there are.
+# A connection's share is at least this much, however many connections there are.
 SHARE_MIN_BYTES = 8192
 
 
 class Reader(Protocol):
-    """A connection, as far as its reading can be stopped."""
+    """A connection whose reading can be stopped and resumed."""
 
     def resume(self) -> None: ...
 
 
 class RequestMemory:
-    """Counts the bytes. `hosts` has the connections of each address; others keep it."""
+    """Counts the bytes. `hosts` has the number of connections of each address; `Listeners` maintains it."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes if limit_bytes >= 0 else 1 << 62
         self.short_bytes = self.limit_bytes // 2
-        """From here on memory is short."""
+        """Memory is short when `used_bytes` reaches this."""
         self.used_bytes = 0
         self.hosts: Counter[str] = Counter()
         self._stopped: OrderedDict[Reader, None] = OrderedDict()
@@ -48,13 +49,13 @@ class RequestMemory:
                 reader.resume()
 
     def share_bytes(self, host: str) -> int:
-        """What one connection from there may hold while memory is short."""
+        """How many bytes one connection from `host` may hold while memory is short."""
         addresses, connections = max(1, len(self.hosts)), max(1, self.hosts[host])
         return max(SHARE_MIN_BYTES, self.short_bytes // addresses // connections)
 
     def must_stop(self, reader: Reader, host: str, held_bytes: int, stuck: bool) -> bool:
-        """Whether a connection from there that holds so much must stop reading now, when memory is short; it is then
-        resumed when there is room. `stuck`: all that it holds is an unfinished request."""
+        """Whether a connection from `host` that holds `held_bytes` must stop reading while memory is short. If so, its
+        `resume` is called when there is room. `stuck` says that it holds nothing but an unfinished request."""
         if held_bytes < self.share_bytes(host):
             return False
         if stuck and self._exempt in (None, reader):
@@ -64,11 +65,12 @@ class RequestMemory:
         return True
 
     def request_complete(self, reader: Reader) -> None:
-        """The connection's request is all here, or the connection is gone: another may be exempt."""
+        """Ends the exemption of a connection whose request is complete or which is gone, and offers it to the others
+        that were stopped."""
         if self._exempt is reader:
             self._exempt = None
             for other in list(self._stopped):
-                # One that must still stop puts itself back, at the end.
+                # A connection that must still stop adds itself again, at the end.
                 del self._stopped[other]
                 other.resume()
                 if self._exempt is not None:

@@ -1,4 +1,4 @@
-"""What the connections of a broker share: dispatch and engine, the bounds, the receive buffer, what is counted."""
+"""What the connections of a broker share: dispatch, engine, bounds, the receive buffer and counters."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ class ConnectionLimits:
 
 
 class Connected(Reading, Protocol):
-    """A connection, as far as it is one of many."""
+    """A connection, as the listeners see it."""
 
     peer: str
 
     def drain(self) -> None:
-        """Takes no more requests, and closes when what has started is answered."""
+        """Accepts no more requests, and closes the connection when the started ones are answered."""
 
     def abort(self) -> None:
-        """Closes at once, whatever was not written."""
+        """Closes the connection at once and drops unsent responses."""
 
     def end_if_silent(self, before: float) -> bool:
-        """Closes it if no byte went either way since then (loop time), and nothing is under way."""
+        """Closes the connection if no byte went either way since `before` (loop time) and no request is in progress."""
 
     def end_if_late(self, before: float) -> bool:
-        """Closes it if a large request that began before then (loop time) is not here whole."""
+        """Closes the connection if a large request that began before `before` (loop time) is incomplete."""
 
 
 class Shared:
-    """Of the connections of one broker."""
+    """What the connections of one broker share."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Shared:
         self.connections: set[Connected] = set()
         self.slow_readers = SlowReaders(dispatch.broker, self.connections)
         self.all_closed: asyncio.Future[None] | None = None
-        """Resolved when the last connection is gone, for a stop that waits for it."""
+        """Resolved when the last connection is gone; set only while a stop waits for that."""
         self.now = dispatch.broker.clock.monotonic
         self.counters = ConnectionCounters()
         self.bytes_in = 0

@@ -1,11 +1,11 @@
-"""Peers that ask and do not read: ended when all of them together hold too much (`odradek.queued.max.response.bytes`).
+"""Closes connections whose peers send requests but do not read the responses, when those take too much memory.
 
-Role: what peers have not taken is memory. Each connection stops starting requests at
-`odradek.connection.max.response.bytes`, so that it holds that and one response; Fetch reads little while there is no
-room. When the bound over all is passed nevertheless, whoever holds most and takes least is cut off, a few times a
-second, until what is held is below it.
+Role: keep the unread response bytes of all connections below `odradek.queued.max.response.bytes`. Each connection
+starts no request above `odradek.connection.max.response.bytes`, so it holds at most that and one response, and Fetch
+reads little while there is no room. If the bound over all connections is exceeded nevertheless, the connections with
+the most unread bytes are closed, checked every `LOOK_S` seconds, until the total is below the bound.
 
-Invariant: a peer that takes `TAKEN_MIN_BYTES` between two looks is cut off only beyond twice the bound.
+Invariant: a peer that read at least `TAKEN_MIN_BYTES` between two checks is closed only above twice the bound.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TAKEN_MIN_BYTES = 65_536
 
 
 class Reading(Protocol):
-    """A connection, as far as its peer reads."""
+    """A connection whose unread response bytes are counted."""
 
     unread_bytes: int
 
@@ -29,11 +29,11 @@ class Reading(Protocol):
         """Brings `unread_bytes` up to date."""
 
     def end_unread(self) -> None:
-        """Closes it because of them."""
+        """Closes the connection because of its unread bytes."""
 
 
 class SlowReaders:
-    """Of all connections of a broker."""
+    """The slow readers among all connections of a broker."""
 
     def __init__(self, broker: BrokerParts, connections: Collection[Reading]) -> None:
         self._unread = broker.unread_responses
@@ -42,7 +42,7 @@ class SlowReaders:
         self._held_before: dict[Reading, int] = {}
 
     def change(self, by: int) -> None:
-        """A peer leaves more, or less, than it did."""
+        """Changes the total of unread bytes by `by`; above the bound, schedules a check."""
         self._unread.change(by)
         if self._unread.held_bytes > self._unread.limit_bytes and self._look is None:
             self._begin()

@@ -1,9 +1,9 @@
-"""Responses with records that are still in a file: from there to the socket, past the process where that can be.
+"""Writes responses whose records are still in a file, with `sendfile` where possible.
 
-Role: write pieces in order, some of them `FileSpan`s. While the transport holds nothing back, everything goes to the
-socket by system calls of our own, spans by `sendfile`: 1 MB fetches of cached data cost 0.13 s of CPU a GB instead of
-0.41, and 128 KB ones 0.17 instead of 0.38 (four connections; a bare server, the load on the same machine). What the
-socket does not take is read, and left to the transport, which tells when the peer is slow.
+Role: write the pieces of a response in order; some are `FileSpan`s. While the transport's write buffer is empty, pieces
+go to the socket directly, spans by `sendfile`: 1 MB fetches of cached data cost 0.13 s of CPU a GB instead of 0.41, and
+128 KB ones 0.17 instead of 0.38 (four connections; a bare server, the load on the same machine). What the socket does
+not accept at once is read from the file and handed to the transport, which reports when the peer is slow.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Piece = Buffer | FileSpan
 
 
 def socket_of(transport: asyncio.BaseTransport) -> int:
-    """The descriptor that the bytes of files can go to by themselves; -1 where there is no such way, as under TLS: the
-    transport gives its socket all the same, but what is written to that is not what the peer is to read."""
+    """The socket's descriptor for `sendfile`, or -1 if the transport has none or uses TLS: its raw socket must not be
+    written to, because the bytes would not be encrypted."""
     connected = transport.get_extra_info("socket")
     if connected is None or transport.get_extra_info("ssl_object") is not None:
         return -1
@@ -33,15 +33,15 @@ def has_spans(pieces: Sequence[Piece]) -> bool:
 
 
 def write(transport: asyncio.Transport, socket_fd: int, pieces: Sequence[Piece]) -> None:
-    """Writes them in order; `socket_fd` is the transport's own. Raises `OSError` where the socket, or a file, fails:
-    then the connection is of no use any more."""
+    """Writes the pieces in order; `socket_fd` is the transport's. Raises `OSError` if the socket or a file fails; the
+    response may then be half written, so the caller must close the connection."""
     rest = pieces if transport.get_write_buffer_size() else _send(socket_fd, pieces)
     if rest:
         transport.writelines([piece.read() if isinstance(piece, FileSpan) else piece for piece in rest])
 
 
 def _send(socket_fd: int, pieces: Sequence[Piece]) -> Sequence[Piece]:
-    """Sends what the socket takes now; what it did not."""
+    """Sends what the socket accepts now; returns the pieces it did not accept."""
     for index, piece in enumerate(pieces):
         if isinstance(piece, FileSpan):
             sent = piece.send(socket_fd)

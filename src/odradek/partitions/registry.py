@@ -17,6 +17,7 @@ from odradek.clock import Scheduler
 from odradek.config.topic import LogConfig
 from odradek.engines.interface import Engine, LogFailure, LogIdentity, StorageError
 from odradek.logs import get_logger
+from odradek.pace import Pace
 from odradek.partitions.counters import PartitionsCounters, Traffic
 from odradek.partitions.guard import Guard
 from odradek.partitions.parked_fetches import ReadyFetches
@@ -27,8 +28,6 @@ log = get_logger("odradek.partitions")
 
 # Logs opened concurrently when a broker starts; the disk work runs in the engine's threads.
 OPEN_AT_ONCE = 64
-# Partitions that the periodic work looks at in one turn of the event loop, where none of them waits: 1 ms or less.
-LOOKS_A_TURN = 200
 
 
 class Topic:
@@ -71,6 +70,7 @@ class Partitions:
         self._look: asyncio.Task[None] | None = None
         self._early_retention: asyncio.Task[None] | None = None
         self._retaining = asyncio.Lock()
+        self._pace = Pace(scheduler.clock.monotonic)
         self.topics: dict[str, Topic] = {}
         self.topics_by_id: dict[bytes, Topic] = {}
         self.counters = PartitionsCounters()
@@ -94,31 +94,31 @@ class Partitions:
         topic = self.topics.get(name)
         if topic is None:
             topic = Topic(name, topic_id, config)
-        added = [
-            Partition(
-                self.engine,
-                LogIdentity(name, topic_id, index),
-                config,
-                self.scheduler,
-                topic.traffic,
-                self.counters,
-                self.space,
-            )
-            for index in range(len(topic.partitions), count)
-        ]
-        gate = asyncio.Semaphore(OPEN_AT_ONCE)
+        indexes = iter(range(len(topic.partitions), count))
+        added: list[Partition] = []
 
-        async def open_one(partition: Partition) -> None:
-            async with gate:
+        async def open_some() -> None:
+            for index in indexes:
+                partition = Partition(
+                    self.engine,
+                    LogIdentity(name, topic_id, index),
+                    config,
+                    self.scheduler,
+                    topic.traffic,
+                    self.counters,
+                    self.space,
+                )
+                added.append(partition)
                 try:
                     await partition.open()
                 except (LogFailure, StorageError, OSError) as failure:
                     partition.begin_offline(failure)
+                await self._pace.give_way()
 
-        if len(added) == 1:
-            await open_one(added[0])
+        if count - len(topic.partitions) == 1:
+            await open_some()
         else:
-            await asyncio.gather(*(open_one(partition) for partition in added))
+            await asyncio.gather(*(open_some() for _ in range(min(count - len(topic.partitions), OPEN_AT_ONCE))))
         topic.partitions.extend(added)
         self.topics[name] = topic
         self.topics_by_id[topic_id] = topic
@@ -136,14 +136,16 @@ class Partitions:
             except (LogFailure, StorageError, OSError) as failure:
                 # The metadata has no such topic any more: the next start removes its logs.
                 log.error("log not deleted", partition=str(partition.identity), why=str(failure))
+            await self._pace.give_way()
 
-    def configure(self, name: str, config: LogConfig) -> None:
+    async def configure(self, name: str, config: LogConfig) -> None:
         """Puts a topic's changed settings into force."""
         topic = self.topics.get(name)
         if topic is not None:
             topic.config = config
             for partition in topic.partitions:
                 partition.configure(config)
+                await self._pace.give_way()
 
     async def retain(self) -> None:
         """Applies retention to every partition, one after the other."""
@@ -152,13 +154,10 @@ class Partitions:
 
     async def _retain(self) -> None:
         now_ms = self.ages.now_ms()
-        looks = 0
         for topic in list(self.topics.values()):
             guards = self._guards_of(topic)
             for partition in list(topic.partitions):
-                looks += 1
-                if looks % LOOKS_A_TURN == 0:
-                    await asyncio.sleep(0)
+                await self._pace.give_way()
                 try:
                     freed = await partition.retain(now_ms, guards.get(partition.identity.partition))
                 except (LogFailure, OSError) as failure:
@@ -172,23 +171,14 @@ class Partitions:
     async def look_at_guards(self) -> None:
         """Applies the guards that may refuse appends: decides for each partition whether they do from now on."""
         now_ms = self.ages.now_ms()
-        looks = 0
+        blocked = {identity.topic for identity in self.counters.blocked}
         for topic in list(self.topics.values()):
-            looks += len(topic.partitions)
-            if looks >= LOOKS_A_TURN:
-                looks = 0
-                await asyncio.sleep(0)
             config = topic.config
-            if not (config.guard_groups and config.guard_on_limit == "block") and not any(
-                partition.identity in self.counters.blocked for partition in topic.partitions
-            ):
+            if not (config.guard_groups and config.guard_on_limit == "block") and topic.name not in blocked:
                 continue
             guards = self._guards_of(topic)
             for partition in list(topic.partitions):
-                looks += 1
-                if looks >= LOOKS_A_TURN:
-                    looks = 0
-                    await asyncio.sleep(0)
+                await self._pace.give_way()
                 try:
                     await partition.look_at_guard(now_ms, guards.get(partition.identity.partition))
                 except (LogFailure, OSError) as failure:
@@ -226,10 +216,9 @@ class Partitions:
     async def expire_producers(self, expiration_ms: int) -> None:
         """Forgets the producers of all partitions that have not written for `expiration_ms`."""
         now_ms = self.ages.now_ms()
-        for looks, partition in enumerate(self, 1):
-            if looks % LOOKS_A_TURN == 0:
-                await asyncio.sleep(0)
+        for partition in list(self):
             partition.expire_producers(now_ms, expiration_ms)
+            await self._pace.give_way()
 
     async def close(self) -> None:
         """Closes every partition, `OPEN_AT_ONCE` at a time."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from odradek.protocol.fields import FORMATS, NONE, Field, Message, Struct, check_version, default_of, resolve_fields
@@ -202,6 +203,9 @@ class _Encoder:
             s.add(f"{self.w}({short}[{n}](*{value}) if {n} < {SHORT} else pack(f'>{{{n}}}{letter}', *{value}))")
             return
         item = s.variable("m")
+        if f.shared:
+            self.shared_array(f, item, value)
+            return
         s.add(f"for {item} in {value}:")
         s.depth += 1
         if f.struct is not None:
@@ -214,6 +218,38 @@ class _Encoder:
         s.add("pass")
         s.depth -= 1
 
+    def shared_array(self, f: Field, item: str, value: str) -> None:
+        """Encodes each structure when it is first met, and an array that is met again for the last time: as long as the
+        message is there, they are known by their ids. (Arrays that are met once are most, and not kept.)"""
+        assert f.struct is not None
+        s = self.source
+        encoded, met, found = s.variable("encoded"), s.variable("met"), s.variable("found")
+        array, one = s.variable("out"), s.variable("out")
+        outer = self.w
+        s.lines.insert(0, f"    {encoded} = {{}}; {met} = set()")
+        s.add(f"{found} = {encoded}.get(id({value}))")
+        s.add(f"if {found} is None:")
+        s.depth += 1
+        s.add(f"{array} = []")
+        s.add(f"for {item} in {value}:")
+        s.depth += 1
+        s.add(f"if id({item}) not in {encoded}:")
+        s.depth += 1
+        s.add(f"{one} = []")
+        self.w = f"{one}.append"
+        self.structure(f.struct, item)
+        self.flush()
+        self.w = outer
+        s.add(f"{encoded}[id({item})] = b''.join({one})")
+        s.depth -= 1
+        s.add(f"{array}.append({encoded}[id({item})])")
+        s.depth -= 1
+        s.add(f"{found} = b''.join({array})")
+        s.add(f"if id({value}) in {met}: {encoded}[id({value})] = {found}")
+        s.add(f"{met}.add(id({value}))")
+        s.depth -= 1
+        s.add(f"{self.w}({found})")
+
 
 def differs(f: Field, value: str) -> str:
     """The source of an expression: whether the value of a tagged field differs from its default. A structure's fields
@@ -225,6 +261,12 @@ def differs(f: Field, value: str) -> str:
         parts = [differs(g, f"{value}.{g.name}") for g in resolve_fields(type(default))]
         return " or ".join([f"{value} is None", *parts] if f.nullable != NONE else parts) or "False"
     return f"{value} != {default!r}"
+
+
+@cache
+def has_records(cls: type[Struct]) -> bool:
+    """Whether there are record batches among the pieces of such a structure."""
+    return any(f.element == "records" or (f.struct is not None and has_records(f.struct)) for f in resolve_fields(cls))
 
 
 def encoder(cls: type[Message], version: int) -> Callable[[Any, Callable[[Any], None]], None]:

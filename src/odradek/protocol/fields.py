@@ -120,6 +120,7 @@ class Field:
         "is_array",
         "name",
         "nullable",
+        "shared",
         "struct",
         "tag",
         "tagged",
@@ -135,6 +136,7 @@ class Field:
         tagged: Versions,
         flexible: bool,
         entity_type: EntityType | None,
+        shared: bool,
     ) -> None:
         self.name = ""
         self.versions = versions
@@ -144,6 +146,7 @@ class Field:
         self.tagged = tagged
         self.flexible = flexible
         self.entity_type = entity_type
+        self.shared = shared
         self.is_array = False
         self.element = ""  # Kafka's name of a primitive type, or "" for a structure
         self.struct: type[Struct] | None = None
@@ -158,14 +161,16 @@ def field(
     tagged: str | None = None,
     flexible: bool = True,
     entity_type: EntityType | None = None,
+    shared: bool = False,
 ) -> Any:
     """Declares a field: the versions that carry it, its default, the versions in which it may be null, its tag and
     (if not all of `versions`) the versions in which it is tagged. `flexible=False` keeps the old encoding in flexible
     versions (only the request header's client id needs it). `entity_type` (in requests): what the string is the name
-    of."""
+    of. `shared` (of an array of structures, in responses): one structure may be in several arrays of a message, or
+    one array in several places, and is not encoded each time."""
     own = Versions.parse(versions)
     tagged_versions = NONE if tag is None else Versions.parse(tagged or versions)
-    return Field(own, default, Versions.parse(nullable), tag, tagged_versions, flexible, entity_type)
+    return Field(own, default, Versions.parse(nullable), tag, tagged_versions, flexible, entity_type, shared)
 
 
 class StructType(type):

@@ -1,13 +1,12 @@
-"""`odradek log dump`: what is in a broker's files, and whether it fits together.
+"""`odradek log dump`: shows the content of a broker's files, and checks them for damage.
 
-Role: which files there are in what was named (a file, a partition's folder, a data directory), and in which order they
-are told of: what is beside a segment is compared with it in one walk. The parts: `segments` (batches and records),
-`records` (what brokers wrote for themselves), `indexes`, `state` (snapshots and checkpoints), `report` (words and
-JSON).
+Role: find the files in the given paths (a file, a partition's folder, a data directory) and dump them in order; the
+indexes beside a segment are compared with it in one walk. The parts: `segments` (batches and records), `records`
+(records of internal topics), `indexes`, `state` (snapshots and checkpoints), `report` (output as text and JSON).
 
-Invariants: files are only read, and a broker that runs on them need not stop: what it takes away or appends meanwhile
-is no damage. It works on folders of Apache Kafka as on our own, and without the engine that wrote them. Exit code 1
-says that something is damaged.
+Invariants: files are only read, and a broker that uses them may go on running: files that it deletes and batches that
+it appends meanwhile are not reported as damage. Folders of Apache Kafka and of Odradek are treated alike, without the
+engine's code. Exit code 1 says that something is damaged.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _SNAPSHOTS = {".checkpoint": "__cluster_metadata", ".coordinator-snapshot": "__c
 
 
 class _Named(NamedTuple):
-    """A file with an offset for its name: 00000000000000000042.log.deleted is (42, ".log", ".deleted")."""
+    """A file whose name begins with an offset: 00000000000000000042.log.deleted is (42, ".log", ".deleted")."""
 
     path: Path
     offset: int
@@ -105,7 +104,7 @@ def dump(
 
 
 def _is_data_directory(path: Path) -> bool:
-    """A folder with folders, or with a data directory's own file. Raises `WrongUse` for what cannot be read."""
+    """Whether a folder contains folders or a file of a data directory. Raises `WrongUse` if it cannot be read."""
     try:
         if not path.is_dir():
             path.open("rb").close()
@@ -116,13 +115,13 @@ def _is_data_directory(path: Path) -> bool:
 
 
 def _partition(folder: Path) -> tuple[str, str] | None:
-    """The topic and state of a partition's folder, by its name."""
+    """The topic and state of a partition's folder, from its name; None if it is no partition's."""
     found = _PARTITION.fullmatch(folder.resolve().name)
     return None if found is None else (found[1], found[2] or "")
 
 
 def _is_compacted(folder: Path) -> bool:
-    """Whether a partition's log was ever compacted, by the data directory that its folder is in."""
+    """Whether a partition's log was ever compacted, according to the data directory that its folder is in."""
     from odradek.cli.log_dump.state import CLEANER_OFFSETS
 
     try:
@@ -142,7 +141,7 @@ def _said(what: str, state: str) -> str:
 
 
 class _Dump:
-    """The order of things."""
+    """One run of the command: dumps paths in order."""
 
     def __init__(self, report: Report, wanted: WantedPart) -> None:
         self.report = report
@@ -160,7 +159,7 @@ class _Dump:
                 self.partition(path)
 
     def partition(self, folder: Path) -> None:
-        """All files of a folder, each beside what it belongs to."""
+        """Dumps all files of a partition's folder, each segment together with its indexes."""
         from odradek.cli.log_dump.segments import RecordPosition
 
         topic, state = _partition(folder) or (folder.name, "")
@@ -196,7 +195,7 @@ class _Dump:
                 epochs.show(self.report)
 
     def file(self, path: Path) -> None:
-        """One file; an index is compared with the log beside it."""
+        """Dumps one file; an index is compared with the segment beside it."""
         from odradek.cli.log_dump.segments import RecordPosition
 
         named = _named(path)
@@ -218,7 +217,8 @@ class _Dump:
     def _segment(
         self, files: list[_Named], shown: list[_Named], topic: str, place: RecordPosition, epochs: Check | None
     ) -> RecordPosition:
-        """A segment and its indexes, of which some are shown; where the next one goes on."""
+        """Checks a segment and its indexes (`files`), and shows those in `shown`; returns where the next segment must
+        begin."""
         from odradek.cli.log_dump.indexes import CHECKS
         from odradek.cli.log_dump.records import decoder_of
         from odradek.cli.log_dump.segments import SegmentWalk
@@ -281,7 +281,8 @@ class _Dump:
 
 
 class _Gone:
-    """A file that the broker takes away while others are read is said, and no damage; one that cannot be read is."""
+    """Handles errors of reading a file: one that the broker has deleted meanwhile is noted, any other error is reported
+    as damage."""
 
     def __init__(self, report: Report, path: Path) -> None:
         self._report = report

@@ -1,16 +1,16 @@
-"""Indexes under `odradek log dump`: read, checked in themselves, and checked against the batches of their segment.
+"""Indexes in `odradek log dump`: each is checked by itself and against the batches of its segment.
 
     .index      offset relative to the segment's base int32 | position of a batch int32
     .timeindex  timestamp int64 | relative offset int32
     .txnindex   version int16 | producer id int64 | first, last, and last stable offset int64 each
 
-An offset entry promises that a batch begins at its position, and that a batch from there on ends with its offset. A
-time entry promises that nothing up to its offset is later than its time. Apache Kafka makes room for entries in
-advance: zeros at the end are none.
+An offset entry says that a batch begins at its position, and that this or a later batch ends with its offset. A time
+entry says that no record up to its offset is later than its time. Apache Kafka allocates entries in advance: zeros at
+the end are no entries.
 
-Role: `read_...` gives a checker, whose `on_batch` is called with each batch of the log in order; what it finds is
-reported by `show`, when the index's own turn has come. Memory is bounded by `INDEX_MAX_BYTES`. Nothing here trusts, or
-uses, the engine that wrote the files.
+Role: `read_...` returns a checker, whose `on_batch` is called with each batch of the segment in order; `show` reports
+the findings when the index is dumped. Memory is bounded by `INDEX_MAX_BYTES`. The engine's code is not used, so that
+its mistakes are found.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ Problem = tuple[int, str]
 
 
 class Check(Protocol):
-    """An index beside a log that is being walked."""
+    """A check of an index, during the walk through its segment."""
 
     def on_batch(self, position: int, header: BatchHeader) -> None:
-        """The next batch of the log."""
+        """Called with the next batch of the segment."""
 
     def on_end(self, position: int, end_offset: int, whole: bool) -> None:
-        """The walk ended here; `whole` if that is the end of the log."""
+        """Called when the walk ends at `position`; `whole` says whether the end of the segment was reached."""
 
     def show(self, report: Report) -> None:
-        """Entries, what is wrong with them, and how many they are."""
+        """Reports the entries, the damage found, and the number of entries."""
 
 
 class _Entries:
-    """The entries of a file, and what is wrong with them."""
+    """The entries of an index, and the damage found in them."""
 
     what = ""
     layout = OFFSET_ENTRY
@@ -93,7 +93,7 @@ class _Entries:
 
 
 class OffsetIndexCheck(_Entries):
-    """A segment's `.index`."""
+    """The check of a segment's `.index`."""
 
     what = "offset index"
     layout = OFFSET_ENTRY
@@ -158,7 +158,7 @@ class OffsetIndexCheck(_Entries):
 
 
 class TimeIndexCheck(_Entries):
-    """A segment's `.timeindex`."""
+    """The check of a segment's `.timeindex`."""
 
     what = "time index"
     layout = TIME_ENTRY
@@ -207,7 +207,7 @@ class TimeIndexCheck(_Entries):
 
 
 class TransactionIndexCheck(_Entries):
-    """A segment's `.txnindex`: the transactions that were aborted and end in it."""
+    """The check of a segment's `.txnindex`: the aborted transactions whose markers are in the segment."""
 
     what = "index of aborted transactions"
     layout = TRANSACTION_ENTRY
@@ -227,7 +227,7 @@ class TransactionIndexCheck(_Entries):
             before = max(before, last)
 
     def on_batch(self, position: int, header: BatchHeader) -> None:
-        """Nothing to compare: batches do not say how their transaction ended."""
+        """Compares nothing: a batch's header does not say whether its transaction was aborted."""
 
     def on_end(self, position: int, end_offset: int, whole: bool) -> None:
         self.checked = True

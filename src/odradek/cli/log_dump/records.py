@@ -1,7 +1,7 @@
-"""Records that brokers write for themselves, under `odradek log dump`: what is inside, as fields and in plain words.
+"""Records of internal topics and control records in `odradek log dump`: decoded to fields and plain words.
 
-Role: one decoder for each kind of log (`decoder_of`): groups and their offsets, metadata, and control records, which
-any log may have. A record of a type or version that is not known is no damage: it is shown as its bytes with a reason.
+Role: decoders for the records of `__consumer_offsets` and of the metadata log (`decoder_of`), and for control records,
+which any log may contain. A record of an unknown type or version is no damage: its bytes are shown, with the reason.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ _CONTROL: dict[int, tuple[str, type[Message]]] = {
 
 
 class Decoded(NamedTuple):
-    """What a record says: `type` and more as JSON has it, and the same in words."""
+    """A decoded record: its fields for JSON, `type` among them, and the same in words."""
 
     fields: dict[str, Any]
     words: str
 
 
 class Unreadable(ValueError):
-    """A record that is kept as its bytes; the text says why."""
+    """Raised for a record that cannot be decoded; the text says why. Its bytes are shown instead."""
 
 
 Decoder = Callable[[Record], Decoded]
 
 
 def decoder_of(topic: str | None) -> Decoder | None:
-    """For the records of a log of this topic; None where they are the users' own. A decoder raises `Unreadable`."""
+    """The decoder of a topic's records; None for users' topics. A decoder raises `Unreadable`."""
     return {GROUPS: _group_record, METADATA: _metadata_record}.get(topic or "")
 
 
 def control_record(record: Record) -> Decoded:
-    """A record of a control batch. Raises `Unreadable`."""
+    """Decodes a record of a control batch. Raises `Unreadable`."""
     key = read_control_key(record.key)
     if key is None or record.value is None:
         raise Unreadable("a control record without its type or value")
@@ -74,7 +74,7 @@ def control_record(record: Record) -> Decoded:
     if name is None or message is None:
         raise Unreadable(f"a control record of type {key[1]}, which is unknown")
     try:
-        if message is EndTxnMarker:  # its version stands before it
+        if message is EndTxnMarker:  # its value begins with its version
             value, _ = decode(message, 0, record.value, _SHORT.size)
         else:
             version = _SHORT.unpack_from(record.value)[0] if message is LeaderChangeMessage else 0
@@ -182,7 +182,7 @@ def _member(member: MemberMetadata) -> dict[str, Any]:
 
 
 def plain(structure: Struct) -> dict[str, Any]:
-    """A structure as JSON has it: ids in Kafka's form, bytes as base64."""
+    """A structure as JSON values: ids in Kafka's form, bytes as base64."""
     return {f.name: _value(getattr(structure, f.name), f.element) for f in resolve_fields(type(structure))}
 
 
@@ -201,7 +201,7 @@ def _id(value: bytes) -> str:
 
 
 def _listed(fields: dict[str, Any]) -> str:
-    """Fields in words; what is null or empty goes without saying."""
+    """Fields as text; null and empty ones are left out."""
     import msgspec
 
     def shown(value: Any) -> str:

@@ -1,9 +1,9 @@
-"""What `odradek log dump` says: each thing it finds as a line of plain words, or as a JSON object.
+"""The output of `odradek log dump`: each item found is a line of plain words, or a JSON object.
 
-Role: words for what the other modules of this folder find, writing them at once (a log may be larger than memory), and
-the count of what is damaged. A thing is a kind and its fields: the JSON line has both, the words are made from them.
+Role: word and print what the other modules of this folder find, at once (a log may be larger than memory), and count
+the damage. An item has a kind and fields: JSON contains both, the words are made from them.
 
-Invariants: every thing found goes through here once; damage is never left out, whatever else is.
+Invariants: every item is reported here once. Damage is always printed, whatever options leave out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Fields = dict[str, Any]
 
 
 class Report:
-    """Writes what is found. Without `details` only files, notes, damage and totals are shown."""
+    """Prints the items. Without `details` only files, notes, damage and totals are printed."""
 
     def __init__(self, as_json: bool, details: bool) -> None:
         self.details = details
@@ -32,7 +32,7 @@ class Report:
         self._encode = msgspec.json.Encoder().encode
 
     def file(self, path: str, name: str, what: str, size: int) -> None:
-        """A file begins; what follows is about it."""
+        """Begins a file; the next calls are about it."""
         self._file = path
         if self._as_json:
             self._write_json("file", {"what": what, "bytes": size})
@@ -40,7 +40,7 @@ class Report:
             self._write(f"{name}: {what}, {size} bytes")
 
     def folder(self, path: str, what: str) -> None:
-        """A folder begins."""
+        """Begins a folder."""
         if self._as_json:
             self._file = path
             self._write_json("folder", {"what": what})
@@ -48,20 +48,20 @@ class Report:
             self._write(f"{path}: {what}")
 
     def item(self, kind: str, fields: Fields) -> None:
-        """One thing inside a file: a batch, a record, an entry."""
+        """Prints one item of a file: a batch, a record, an entry."""
         if self.details:
             self._say(kind, fields)
 
     def total(self, kind: str, fields: Fields) -> None:
-        """What a file adds up to."""
+        """Prints the totals of a file."""
         self._say(kind, fields)
 
     def note(self, text: str) -> None:
-        """Something to know, which is as it should be."""
+        """Prints a remark that is about no damage."""
         self._say("note", {"text": text})
 
     def damage(self, position: int | None, text: str) -> None:
-        """Something that is not as it should be, in the file at hand, at a byte of it if that is known."""
+        """Prints and counts damage in the current file, at a byte position if that is known."""
         self.damages += 1
         if not self.first_damage:
             where = self._file if position is None else f"{self._file} at byte {position}"
@@ -79,7 +79,7 @@ class Report:
         self._out(self._encode({"kind": kind, "path": self._file, **fields}))
 
     def _write(self, text: str) -> None:
-        if not text.isprintable():  # a terminal may obey what stands in a log
+        if not text.isprintable():  # a record may contain control sequences of terminals
             text = "".join(
                 one if one.isprintable() or "\udc80" <= one <= "\udcff" else f"\\x{ord(one):02x}" for one in text
             )
@@ -94,7 +94,7 @@ class Report:
             raise CommandFailed(f"cannot write the output: {(error.strerror or '').lower()}.") from None
 
     def flush(self) -> None:
-        """At the end."""
+        """Flushes the output."""
         try:
             sys.stdout.buffer.flush()
         except BrokenPipeError:
@@ -104,7 +104,7 @@ class Report:
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
-    """A number with its noun."""
+    """A number with its noun, `one` in the singular."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
@@ -147,7 +147,7 @@ def _batch(fields: Fields) -> str:
 
 
 def quoted(content: bytes | str | None) -> str:
-    """A content for a reader's eyes: text in quotes, anything else in hexadecimal."""
+    """A key or value as text in quotes, or in hexadecimal if it is no printable text."""
     import msgspec
 
     if content is None:
@@ -157,7 +157,7 @@ def quoted(content: bytes | str | None) -> str:
         content = data.decode()
     except UnicodeDecodeError:
         return f"0x{data.hex()}"
-    if any(0x7F <= ord(character) < 0xA0 for character in content):  # a terminal may obey them
+    if any(0x7F <= ord(character) < 0xA0 for character in content):  # control characters of terminals
         return f"0x{data.hex()}"
     return msgspec.json.encode(content).decode()
 
@@ -176,7 +176,7 @@ def _record(fields: Fields) -> str:
 
 
 def _content(fields: Fields, name: str) -> bytes | str | None:
-    """What `record_lines.put_text` put there."""
+    """The content that `record_lines.put_text` has put into the fields."""
     import base64
 
     encoded = fields.get(f"{name}_base64")

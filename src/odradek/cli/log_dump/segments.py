@@ -1,14 +1,14 @@
-"""Segments under `odradek log dump`: batch after batch, checked by what they say of themselves and of each other.
+"""Segments in `odradek log dump`: walks through the batches of a file and checks them.
 
-Role: walk a file of record batches (a segment, or a snapshot of metadata or groups), tell of each batch and, if wanted,
-of its records, and hand each header to the checks of the indexes beside it.
+Role: walk a file of record batches (a segment, or a snapshot of metadata or groups), report each batch and, if wanted,
+its records, and pass each header to the checks of the indexes beside the file.
 
-Checked are: length and magic, the CRC, that offsets and leader epochs rise, within a segment and from one to the next,
-that no offset is missing (but where a log is compacted), and that a segment has nothing before its name; with records
-also the inside of each batch. A batch whose checksum is wrong is told of and passed; behind a length or magic that
-cannot be, nothing can be found any more, and the walk ends.
+The checks: length and magic; the CRC; offsets and leader epochs rise, within a segment and to the next one; no offset
+is missing (unless the log is compacted); no batch begins before the offset in the segment's name. If records are shown,
+the inside of each batch is checked too. A batch with a wrong CRC is reported and skipped. After an impossible length or
+magic the next batch cannot be found, so the walk ends.
 
-Memory is one batch, decompressed, and that only for its records; larger ones than `BATCH_MAX_BYTES` are only checked.
+Memory holds one batch, decompressed only for its records. Batches above `BATCH_MAX_BYTES` are only checked.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _FOOTER = "SNAPSHOT_FOOTER"
 
 
 class RecordPosition(NamedTuple):
-    """What the next segment must come after. The first one of a log may begin anywhere."""
+    """The offset and leader epoch that the next segment must not be below; -1 before the first segment of a log."""
 
     next_offset: int = -1
     leader_epoch: int = -1
 
 
 class WantedPart(NamedTuple):
-    """What is shown of a file; everything is checked."""
+    """The part of a file that is shown: with or without records, and the range of offsets. All of it is checked."""
 
     records: bool = False
     from_offset: int = 0
@@ -62,7 +62,7 @@ class WantedPart(NamedTuple):
 
 
 class SegmentWalk:
-    """One walk of one file. Without a `report` only the checks learn something."""
+    """One walk through one file. Without a `report`, batches are only passed to the checks."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class SegmentWalk:
         is_snapshot: bool = False,
         is_compacted: bool = False,
     ) -> None:
-        """In a log that `is_compacted` offsets may be missing."""
+        """`is_compacted` says that offsets may be missing."""
         self.path = path
         self.base_offset = base_offset
         self.what = what
@@ -94,7 +94,7 @@ class SegmentWalk:
         self._codecs: set[int] = set()
 
     def walk(self, place: RecordPosition) -> RecordPosition:
-        """Walks from the file's begin to its end; returns where the next segment goes on. Raises `OSError`."""
+        """Walks through the whole file; returns where the next segment must go on. Raises `OSError`."""
         with open(self.path, "rb", buffering=_PIECE_BYTES) as file:
             self._size = os.fstat(file.fileno()).st_size
             if self._report is not None:
@@ -126,7 +126,7 @@ class SegmentWalk:
             self._report.damage(position, text)
 
     def _header(self, file: BinaryIO) -> BatchHeader | None:
-        """The next batch's, if a whole batch can be there; else says what is there."""
+        """The header of the next batch; None if no whole batch follows, which is then reported."""
         left = self._size - self._position
         head = file.read(min(HEADER_BYTES, left))
         if not any(head) and self._is_zero_to_the_end(file):
@@ -261,7 +261,7 @@ class SegmentWalk:
 
 
 def _checksum(file: BinaryIO, size: int) -> int:
-    """Of a batch too large for memory; leaves the file behind it."""
+    """The CRC-32C of a batch too large for memory, read in pieces up to the batch's end."""
     file.seek(_CRC_START, os.SEEK_CUR)
     crc, left = 0, size - _CRC_START
     while left and (piece := file.read(min(_PIECE_BYTES, left))):
@@ -271,7 +271,7 @@ def _checksum(file: BinaryIO, size: int) -> int:
 
 
 def batch_fields(header: BatchHeader, position: int, good: bool) -> dict[str, Any]:
-    """A batch's header with every field of it, and what the fields mean."""
+    """All fields of a batch's header, with the meaning of its attributes."""
     has_producer, has_sequence = header.has_producer_id, header.base_sequence >= 0
     return {
         "position": position,

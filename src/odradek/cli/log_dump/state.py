@@ -1,13 +1,13 @@
-"""The small files of a data directory under `odradek log dump`: what they say, in plain words.
+"""The small files of a data directory in `odradek log dump`: their content, in plain words.
 
     *.snapshot                    producers of a partition
-    leader-epoch-checkpoint       which leader epoch began where; also checked against the batches
+    leader-epoch-checkpoint       the first offset of each leader epoch; also checked against the batches
     *-offset-checkpoint           an offset for each partition
     odradek-flushed-offsets       how far each log is flushed, with checksums
     partition.metadata, meta.properties, .kafka_cleanshutdown, quorum-state
 
-Role: read each whole (they are small; `STATE_MAX_BYTES`), show it, and report what does not have the format. Nothing
-here uses the engine that wrote the files.
+Role: read each file whole (up to `STATE_MAX_BYTES`), show it, and report deviations from its format. The engine's code
+is not used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FLUSHED = struct.Struct(">16siqqqiII")
 
 
 class _Odd(ValueError):
-    """A file that does not have its format; the text says why."""
+    """Raised for a file that does not have its format; the text says why."""
 
 
 def _read(report: Report, path: Path, what: str) -> bytes:
@@ -47,7 +47,7 @@ def _read(report: Report, path: Path, what: str) -> bytes:
 
 
 def _lines(data: bytes, fields: int) -> list[list[str]]:
-    """The lines of a checkpoint: version 0, how many lines, and these."""
+    """The entries of a checkpoint file, which has the version 0, the number of entries, and a line for each."""
     try:
         version, count, *lines = data.decode().splitlines()
         found = [line.split() for line in lines if line]
@@ -76,7 +76,7 @@ def _text(data: bytes) -> str:
 
 
 class EpochCheck:
-    """The `leader-epoch-checkpoint` of a partition, beside its whole log."""
+    """The check of a partition's `leader-epoch-checkpoint` against its whole log."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,7 +96,7 @@ class EpochCheck:
         self._told: set[int] = set()
 
     def on_batch(self, position: int, header: BatchHeader) -> None:
-        """Kafka forgets epochs that end before the log's start, so that only what comes after the first is compared."""
+        """Compares only batches from the first epoch's start on: Kafka drops epochs that end before the log's start."""
         if not self.epochs or header.leader_epoch < 0 or header.base_offset < self._starts[0]:
             return
         epoch = self.epochs[bisect_right(self._starts, header.base_offset) - 1][0]
@@ -107,7 +107,7 @@ class EpochCheck:
             )
 
     def on_end(self, position: int, end_offset: int, whole: bool) -> None:
-        """Epochs may begin behind the end: one rises at each start, before anything is written."""
+        """Accepts epochs that begin at or after the end: the epoch rises at each start, before anything is written."""
 
     def show(self, report: Report) -> None:
         report.file(str(self.path), self.path.name, "where leader epochs began", self.path.stat().st_size)
@@ -119,7 +119,7 @@ class EpochCheck:
 
 
 def producers(report: Report, path: Path, offset: int) -> None:
-    """A `.snapshot`."""
+    """Shows a `.snapshot`."""
     data = _read(report, path, f"what is known of producers, from all before offset {offset}")
     try:
         state = ProducerState.from_snapshot(data)
@@ -176,7 +176,7 @@ def _flushed_offsets(report: Report, path: Path) -> None:
         topic_id, partition, end_offset, start_offset, _, _, _, crc = _FLUSHED.unpack_from(data, position)
         entry = data[position : position + _FLUSHED.size - 4]
         if not any(entry):
-            continue  # of a log that was deleted
+            continue  # the log was deleted
         if crc32c(entry) != crc:
             report.damage(position, "the checksum (CRC-32C) is not that of the entry")
             continue
@@ -237,7 +237,7 @@ LEADER_EPOCHS = "leader-epoch-checkpoint"
 
 
 def show_state(report: Report, path: Path, offset: int | None = None) -> bool:
-    """Shows one of these files; False for a file that is none of them. `offset` is for a `.snapshot`. Raises
+    """Shows one of these files; returns False for any other file. `offset` is that of a `.snapshot`. Raises
     `OSError`."""
     try:
         if offset is not None:

@@ -7,9 +7,8 @@ creates, loads and stops the shards.
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import TypeVar
 
 from odradek.ages import Ages
@@ -18,8 +17,8 @@ from odradek.config.layers import BrokerConfig
 from odradek.coordination.groups.counters import GroupCounters
 from odradek.coordination.groups.group import GroupType
 from odradek.coordination.groups.shard import GroupShard
-from odradek.coordination.operation import Outcome, Reply
-from odradek.coordination.replies import FutureReply
+from odradek.coordination.operation import InSteps, Outcome, Reply
+from odradek.coordination.replies import FutureReply, Untold
 from odradek.coordination.runtime import Shard
 from odradek.coordination.sharded_topic import ShardedTopic
 from odradek.errors import ErrorCode, KafkaError
@@ -78,8 +77,8 @@ class GroupCoordinator:
         await self._topic.stop()
 
     async def topics_deleted(self, names: frozenset[str]) -> None:
-        """Deletes the offsets of deleted topics."""
-        await self._topic.on_every_shard(lambda shard, outcome: shard.forget_topics(names, outcome))
+        """Forgets the offsets of topics that are no more."""
+        await self._topic.on_every_shard(lambda shard: shard.forget_topics(names.__contains__))
 
     async def expire(self) -> None:
         """Deletes offsets that have expired (`offsets.retention.minutes`), and those of topics that were deleted while
@@ -87,9 +86,9 @@ class GroupCoordinator:
 
         now_ms = self.ages.now_ms()
 
-        def expire(shard: GroupShard, outcome: Outcome) -> None:
-            shard.expire(outcome, now_ms)
-            shard.forget_topics(shard.offsets.topics() - self.partitions.topics.keys(), outcome)
+        def expire(shard: GroupShard) -> InSteps[None]:
+            yield from shard.expire(now_ms)
+            yield from shard.forget_topics(lambda topic: topic not in self.partitions.topics)
 
         await self._topic.on_every_shard(expire)
 
@@ -126,10 +125,14 @@ class GroupCoordinator:
         `KafkaError`."""
         return await self._topic.shard_of(group_id).call(operation)
 
+    def start(self, group_id: str, operation: Callable[[GroupShard, Outcome], T]) -> Untold[T]:
+        """`call`, for who waits for several together."""
+        return self._topic.shard_of(group_id).start(operation)
+
+    def steps(self, group_id: str, operation: Callable[[GroupShard], InSteps[T]]) -> Generator[None, None, Untold[T]]:
+        """`start`, for an operation in steps: whoever runs it gives way between them. Raises `KafkaError`."""
+        return (yield from self._topic.shard_of(group_id).steps(operation))
+
     async def rebalance(self, group_id: str) -> bool:
         """Makes a group's members join again; returns False if it has none. Raises `KafkaError`."""
         return await self.call(group_id, lambda shard, outcome: shard.rebalance(group_id, outcome))
-
-    async def on_active_shards(self, operation: Callable[[GroupShard, Outcome], T]) -> list[T]:
-        """Runs an operation on every shard; returns the results. Raises `KafkaError` if a shard is loading."""
-        return list(await asyncio.gather(*(shard.call(operation) for shard in self._topic.shards)))

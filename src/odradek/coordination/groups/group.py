@@ -148,8 +148,8 @@ class GroupsOfType(ABC):
         """Copies this type's durable state for a snapshot, as `StateMachine.records` does."""
 
     @abstractmethod
-    def loaded(self) -> None:
-        """Sets up the soft state once the log has been replayed."""
+    def prepare(self) -> None:
+        """Makes the soft state, in a thread: the log has been replayed, and nobody else has the shard."""
 
     @abstractmethod
     def delete(self, group_id: str, outcome: Outcome) -> None:

@@ -60,32 +60,30 @@ class Offsets:
         """All of a group's offsets. The caller must not change them."""
         return self._groups.get(group_id, {})
 
-    def keys_of(self, group_id: str) -> list[OffsetKey]:
+    def count_of(self, group_id: str) -> int:
+        """How many a group has."""
+        return sum(map(len, self.of(group_id).values()))
+
+    def items_of(self, group_id: str) -> Iterator[tuple[OffsetKey, Committed]]:
+        """All of a group's offsets with their keys."""
+        for topic, partitions in self.of(group_id).items():
+            for partition, committed in partitions.items():
+                yield OffsetKey(group_id, topic, partition), committed
+
+    def keys_of(self, group_id: str, is_wanted: Callable[[str], bool] = lambda topic: True) -> list[OffsetKey]:
+        """The keys of a group's offsets, of the topics that are wanted."""
         return [
             OffsetKey(group_id, topic, partition)
             for topic, partitions in self.of(group_id).items()
+            if is_wanted(topic)
             for partition in partitions
-        ]
-
-    def topics(self) -> frozenset[str]:
-        """All topics with committed offsets."""
-        return frozenset(topic for topics in self._groups.values() for topic in topics)
-
-    def keys_of_topics(self, topics: frozenset[str]) -> list[OffsetKey]:
-        """Every group's offsets of these topics."""
-        return [
-            OffsetKey(group_id, topic, partition)
-            for group_id, by_topic in self._groups.items()
-            for topic in topics & by_topic.keys()
-            for partition in by_topic[topic]
         ]
 
     def expired(
         self, group_id: str, now_ms: int, retention_ms: int, since_ms: Callable[[str, Committed], int | None]
-    ) -> list[OffsetKey]:
-        """The group's expired offsets. An offset expires at the time that its commit asked for, else `retention_ms`
-        after `since_ms(topic, committed)`. It does not expire while `since_ms` returns None."""
-        over = []
+    ) -> Iterator[OffsetKey]:
+        """The group's offsets whose time is over: the time asked for with the commit, else `retention_ms` after
+        `since_ms(topic, committed)`, which says None of those that stay."""
         for topic, partitions in self.of(group_id).items():
             for partition, committed in partitions.items():
                 since = since_ms(topic, committed)
@@ -93,8 +91,7 @@ class Offsets:
                     continue
                 end_ms = committed.expire_ms if committed.expire_ms != NO_TIMESTAMP else since + retention_ms
                 if now_ms >= end_ms:
-                    over.append(OffsetKey(group_id, topic, partition))
-        return over
+                    yield OffsetKey(group_id, topic, partition)
 
     def copy(self) -> list[tuple[OffsetKey, Committed]]:
         """A copy of all offsets."""

@@ -8,6 +8,7 @@ records of unknown types are kept unread. A null value is a tombstone: the offse
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from odradek.protocol.decoding import decode
@@ -24,6 +25,9 @@ from odradek.records.builder import NewRecord
 
 _PREFIX = struct.Struct(">h")
 PREFIX_SIZE = _PREFIX.size
+_PARTITION = struct.Struct(">i")
+# Of groups with topics, as many as are remembered: a group commits of the same topics again and again.
+KEYS_KEPT = 256
 
 LEGACY_OFFSET_TYPE = 0
 OFFSET_TYPE = 1
@@ -80,9 +84,15 @@ def check_version(message: type[Message], version: int) -> None:
 # --- committed offsets -----------------------------------------------------------------------------------------------
 
 
+@lru_cache(KEYS_KEPT)
+def _key_of_topic(group_id: str, topic: str) -> bytes:
+    """What the keys of a group's offsets of a topic begin with: all but the partition, which comes last."""
+    return with_prefix(OFFSET_TYPE, OffsetCommitKey(group=group_id, topic=topic, partition=0))[: -_PARTITION.size]
+
+
 def offset_record(key: OffsetKey, committed: Committed | None, now_ms: int) -> NewRecord:
-    """The record of a committed offset; its tombstone if `committed` is None."""
-    encoded = with_prefix(OFFSET_TYPE, OffsetCommitKey(group=key.group_id, topic=key.topic, partition=key.partition))
+    """A commit, or with None its tombstone."""
+    encoded = _key_of_topic(key.group_id, key.topic) + _PARTITION.pack(key.partition)
     return NewRecord(encoded, None if committed is None else encode_committed(committed), now_ms)
 
 

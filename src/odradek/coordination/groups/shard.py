@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from odradek.clock import Clock
@@ -37,7 +38,7 @@ from odradek.coordination.groups.records import (
     read_offset_key,
 )
 from odradek.coordination.groups.simple import SimpleGroup
-from odradek.coordination.operation import Outcome, Reply
+from odradek.coordination.operation import STEP_LOOKS, STEP_RECORDS, InSteps, Outcome, Reply
 from odradek.coordination.timers import Timers
 from odradek.errors import ErrorCode, KafkaError
 from odradek.protocol.messages.describe_groups import DescribedGroup
@@ -123,11 +124,13 @@ class GroupShard:
 
         return encode
 
-    def loaded(self) -> None:
+    def prepare(self) -> None:
         for one in self._types:
-            one.loaded()
-        for key in self.pending.everything():
-            self.begin_simple(key.group_id)
+            one.prepare()
+
+    def loaded(self) -> None:
+        for group_id in self.pending.groups():
+            self.begin_simple(group_id)
 
     def begin_simple(self, group_id: str) -> None:
         """Makes a simple group unless the group exists: as in Kafka, pending offsets alone make a group, which exists
@@ -151,22 +154,30 @@ class GroupShard:
             return SimpleGroup(group_id)
         return group
 
-    def all(self) -> Iterator[Group]:
-        """Every group of the shard, of any type."""
-        yield from self.groups.values()
-        for group_id in self.offsets:
-            if group_id not in self.groups:
-                yield SimpleGroup(group_id)
+    def names(self) -> list[str]:
+        """Every group there is."""
+        return [*self.groups, *(group_id for group_id in self.offsets if group_id not in self.groups)]
 
-    def delete(self, group_id: str, outcome: Outcome) -> ErrorCode:
-        """Deletes a group without members, and its offsets; returns NONE or the error."""
+    def delete(self, group_id: str) -> InSteps[ErrorCode]:
+        """Forgets a group without members, and its offsets: the group in the first step, what is left of the offsets in
+        others. A group of its name may be made between them: what it commits stays."""
         group = self.find(group_id)
         if group is None:
             return ErrorCode.GROUP_ID_NOT_FOUND
         if not group.is_empty:
             return ErrorCode.NON_EMPTY_GROUP
-        self._forget({*self.offsets.keys_of(group_id), *self.pending.keys_of(group_id)}, outcome)
+        offsets = {**dict.fromkeys(self.pending.keys_of(group_id)), **dict(self.offsets.items_of(group_id))}
+        keys = iter(offsets)
+        outcome = Outcome()
+        self._forget(islice(keys, STEP_RECORDS), outcome)
         self._delete(group_id, outcome)
+        yield outcome
+        while some := list(islice(keys, STEP_RECORDS)):
+            outcome = Outcome(alters=False)
+            pending = self.pending.keys_of(group_id)
+            left = [key for key in some if key in pending or self.offsets.get(*key) is offsets[key] is not None]
+            self._forget(left, outcome)
+            yield outcome
         return ErrorCode.NONE
 
     def _delete(self, group_id: str, outcome: Outcome) -> None:
@@ -187,50 +198,73 @@ class GroupShard:
             group.check_fetch(member_id, member_epoch)
         return self.offsets.of(group_id)
 
-    def delete_offsets(self, group_id: str, partitions: Sequence[tuple[str, int]], outcome: Outcome) -> list[ErrorCode]:
-        """Deletes offsets of topics that no member reads; returns a code for each partition. Raises `KafkaError`."""
-        outcome.alters = False
+    def delete_offsets(self, group_id: str, partitions: Sequence[tuple[str, int]]) -> InSteps[list[ErrorCode]]:
+        """Forgets offsets of topics that no member reads; what became of each. Raises `KafkaError`."""
+        codes: list[ErrorCode] = []
         group = self.find(group_id)
         if group is None:
             raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND)
         group.check_offset_delete()
-        codes = []
-        pending = self.pending.keys_of(group_id)
-        for topic, partition in partitions:
-            if group.is_subscribed_to(topic):
-                codes.append(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
-                continue
-            codes.append(ErrorCode.NONE)
-            key = OffsetKey(group_id, topic, partition)
-            if key in pending or self.offsets.get(group_id, topic, partition) is not None:
-                self._forget([key], outcome)
+        for first in range(0, len(partitions), STEP_RECORDS):
+            outcome = Outcome(alters=False)
+            # The steps before may have taken its last offset: then there is no group any more, and nothing to refuse.
+            group = self.find(group_id)
+            if group is not None:
+                group.check_offset_delete()
+            pending = self.pending.keys_of(group_id)
+            for topic, partition in partitions[first : first + STEP_RECORDS]:
+                if group is not None and group.is_subscribed_to(topic):
+                    codes.append(ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
+                    continue
+                codes.append(ErrorCode.NONE)
+                key = OffsetKey(group_id, topic, partition)
+                if key in pending or self.offsets.get(group_id, topic, partition) is not None:
+                    self._forget([key], outcome)
+            yield outcome
         return codes
 
     def _forget(self, keys: Iterable[OffsetKey], outcome: Outcome) -> None:
         now_ms = self.clock.now_ms()
         outcome.records += [offset_record(key, None, now_ms) for key in keys]
 
-    def forget_topics(self, topics: frozenset[str], outcome: Outcome) -> None:
-        """Deletes all offsets of deleted topics."""
-        outcome.alters = False
-        self._forget({*self.offsets.keys_of_topics(topics), *self.pending.keys_of_topics(topics)}, outcome)
+    def forget_topics(self, is_gone: Callable[[str], bool]) -> InSteps[None]:
+        """Topics are deleted: so are all offsets of them."""
+        outcome, looks = Outcome(alters=False), 0
+        for group_id in dict.fromkeys((*self.offsets, *self.pending.groups())):
+            is_done = False
+            while not is_done:
+                keys = {*self.offsets.keys_of(group_id, is_gone), *self.pending.keys_of(group_id)}
+                over = list(islice((key for key in keys if is_gone(key.topic)), STEP_RECORDS))
+                self._forget(over, outcome)
+                looks += 1 + len(self.offsets.of(group_id))
+                is_done = len(over) < STEP_RECORDS
+                if not is_done or len(outcome.records) >= STEP_RECORDS or looks >= STEP_LOOKS:
+                    yield outcome
+                    outcome, looks = Outcome(alters=False), 0
+        yield outcome
 
-    def expire(self, outcome: Outcome, now_ms: int) -> None:
-        """Deletes expired offsets, and groups that expire with their last one (KIP-211). Keeps an expired offset while
-        a transaction has a pending commit of the same partition: the tombstone would also drop the pending commit."""
-        pending = self.pending.everything()
-        groups_pending = {key.group_id for key in pending}
+    def expire(self, now_ms: int) -> InSteps[None]:
+        """Forgets offsets whose time is over, and groups that expire without any left (KIP-211). Where a transaction is
+        about to commit a newer one, a tombstone would take that, too: the old one stays until the transaction has
+        ended."""
+        outcome, looks = Outcome(), 0
         for group_id in dict.fromkeys((*self.groups, *self.offsets)):
-            group = self.find(group_id)
-            assert group is not None
-            over = self.offsets.expired(group_id, now_ms, self.offsets_retention_ms, group.grows_old_since_ms)
-            over = [key for key in over if key not in pending]
-            self._forget(over, outcome)
-            left = len(self.offsets.keys_of(group_id)) - len(over)
-            if left or group_id in groups_pending:
-                continue
-            if group_id in self.groups and group.expires:
-                self._delete(group_id, outcome)
+            while (group := self.find(group_id)) is not None:
+                pending = self.pending.keys_of(group_id)
+                count = self.offsets.count_of(group_id)
+                expired = self.offsets.expired(group_id, now_ms, self.offsets_retention_ms, group.grows_old_since_ms)
+                over = list(islice((key for key in expired if key not in pending), STEP_RECORDS))
+                self._forget(over, outcome)
+                if len(over) == count and not pending and group_id in self.groups and group.expires:
+                    self._delete(group_id, outcome)
+                looks += 1 + count
+                is_done = len(over) < STEP_RECORDS
+                if not is_done or len(outcome.records) >= STEP_RECORDS or looks >= STEP_LOOKS:
+                    yield outcome
+                    outcome, looks = Outcome(), 0
+                if is_done:
+                    break
+        yield outcome
 
     # --- description ---------------------------------------------------------------------------------------------
 
@@ -258,6 +292,7 @@ class GroupShard:
         group = self.groups.get(group_id)
         return None if group is None else group.consumers()
 
-    def list(self) -> list[ListedGroup]:
-        """The entries of a ListGroups response for every group of the shard."""
-        return [group.listed() for group in self.all()]
+    def listed(self, group_id: str) -> ListedGroup | None:
+        """A group, as ListGroups tells of it; None where there is none of that name."""
+        group = self.find(group_id)
+        return None if group is None else group.listed()

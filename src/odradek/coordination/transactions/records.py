@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import cached_property
 from typing import NamedTuple
 
 from odradek.protocol.decoding import decode
@@ -38,7 +39,7 @@ class State(IntEnum):
     DEAD = 6
     PREPARE_EPOCH_FENCE = 7
 
-    @property
+    @cached_property
     def shown(self) -> str:
         """The state's name in Kafka's tools."""
         return "".join(word.capitalize() for word in self.name.split("_"))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from odradek.clock import Clock
-from odradek.coordination.operation import Outcome, Reply
+from odradek.coordination.operation import STEP_LOOKS, STEP_RECORDS, InSteps, Outcome, Reply
 from odradek.coordination.timers import Timers
 from odradek.coordination.transactions.records import (
     NO_EPOCH,
@@ -89,11 +89,13 @@ class TransactionShard:
 
         return encode
 
-    def loaded(self) -> None:
+    def prepare(self) -> None:
         now_s, now_ms = self.clock.monotonic(), self.clock.now_ms()
         for name, transaction in self.transactions.items():
             if transaction.state is State.ONGOING:
                 self._began_s[name] = now_s - max(0, now_ms - transaction.started_ms) / 1000
+
+    def loaded(self) -> None:
         self._on_loaded([name for name, transaction in self.transactions.items() if transaction.state.is_prepared])
 
     def due(self, key: object, outcome: Outcome) -> None:
@@ -306,13 +308,19 @@ class TransactionShard:
             outcome,
         )
 
-    def expire(self, now_ms: int, expiration_ms: int, outcome: Outcome) -> None:
-        """Removes transactional ids without an open transaction that were last updated `expiration_ms` ago or
-        earlier."""
-        outcome.alters = False
-        for transactional_id, transaction in self.transactions.items():
+    def expire(self, now_ms: int, expiration_ms: int) -> InSteps[None]:
+        """Forgets ids that were silent for long."""
+        outcome = Outcome(alters=False)
+        for looks, transactional_id in enumerate(list(self.transactions), 1):
+            transaction = self.transactions.get(transactional_id)
+            if transaction is None:
+                continue
             if transaction.state.rests and now_ms - transaction.updated_ms >= expiration_ms:
                 outcome.records.append(record(transactional_id, None, self.clock.now_ms()))
+            if len(outcome.records) >= STEP_RECORDS or looks % STEP_LOOKS == 0:
+                yield outcome
+                outcome = Outcome(alters=False)
+        yield outcome
 
     def out_of_time(self) -> list[tuple[str, Transaction]]:
         """The open transactions that have exceeded their transaction timeout."""

@@ -45,7 +45,7 @@ class CreatableTopicResult(Struct):
     topic_config_error_code: int16 = field("5+", tag=0)
     num_partitions: int32 = field("5+", default=-1)
     replication_factor: int16 = field("5+", default=-1)
-    configs: list[CreatableTopicConfigs] | None = field("5+", nullable="5+")
+    configs: list[CreatableTopicConfigs] | None = field("5+", nullable="5+", shared=True)
 
 
 class CreateTopicsResponse(Message, api_key=19, versions="2-7", flexible="5+"):

@@ -39,7 +39,7 @@ class DescribeConfigsResult(Struct):
     error_message: string | None = field("0+", nullable="0+")
     resource_type: int8 = field("0+")
     resource_name: string = field("0+")
-    configs: list[DescribeConfigsResourceResult] = field("0+")
+    configs: list[DescribeConfigsResourceResult] = field("0+", shared=True)
 
 
 class DescribeConfigsResponse(Message, api_key=32, versions="1-4", flexible="4+"):

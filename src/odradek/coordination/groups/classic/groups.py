@@ -81,7 +81,7 @@ class ClassicGroups(GroupsOfType):
 
         return encode
 
-    def loaded(self) -> None:
+    def prepare(self) -> None:
         for group_id, value in self._saved.items():
             try:
                 group = ClassicGroup.from_record(group_id, read_group(value), self.deadlines)
