@@ -16,7 +16,7 @@ from odradek.coordination.groups.classic.groups import ClassicGroups
 from odradek.coordination.operation import STEP_RECORDS, Outcome
 from odradek.coordination.transactions.coordinator import MARKERS_AT_ONCE
 from odradek.durations import Durations
-from odradek.errors import ErrorCode
+from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.table import HANDLERS
 from odradek.insight import gathering
@@ -158,7 +158,8 @@ class Place(Serving):
 
     def count_of(self, group_id: str) -> int:
         """How many offsets a group has; on the loop."""
-        return self.server.groups.active(group_id).offsets.count_of(group_id)
+        # A group that is being deleted is there for nobody else.
+        return self.server.groups._topic.shard_of(group_id).active().offsets.count_of(group_id)
 
 
 TOPICS = (("t", MANY), ("one", 1))
@@ -483,20 +484,30 @@ def test_a_commit_of_a_topic_that_is_deleted_between_two_parts(place: Place) -> 
     assert codes == [0] * kept + [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION] * (MANY - kept)
 
 
-def test_what_is_committed_for_a_group_while_it_is_deleted_stays(place: Place) -> None:
+def test_a_group_that_is_being_deleted_is_there_for_nobody(place: Place) -> None:
+    """To its clients the group is deleted at once: nobody sees half of it, and no commit is lost with the rest."""
     place.commit("deleted", partitions=MANY)
+    told: list[Any] = []
 
-    def commit() -> None:
-        # One that is deleted already, and one that is to be.
+    def ask() -> None:
+        inner = RequestContext(place.shared.dispatch.broker, "PLAINTEXT", "127.0.0.1", "c", 8)
         offsets = [OffsetCommitRequestPartition(partition_index=index, committed_offset=9) for index in (0, MANY - 1)]
         topics = [OffsetCommitRequestTopic(name="t", partitions=offsets)]
-        inner = RequestContext(place.shared.dispatch.broker, "PLAINTEXT", "127.0.0.1", "c", 8)
-        HANDLERS[8].handle(commit_request("deleted", 0, topics=topics), inner)
+        told.append(HANDLERS[8].handle(commit_request("deleted", 0, topics=topics), inner))
+        with pytest.raises(KafkaError) as failed:
+            place.server.groups.start("deleted", lambda shard, outcome: shard.pending.keys_of("deleted"))
+        told.append(failed.value.code)
+        told.append(place.server.groups.active("another").offsets.count_of("another"))
 
-    answer = place.carry_out(DeleteGroupsRequest(groups_names=["deleted"]), 2, once(2, commit)).answer
+    answer = place.carry_out(DeleteGroupsRequest(groups_names=["deleted"]), 2, once(2, ask)).answer
     assert answer.results[0].error_code == 0
-    offsets = place.look(lambda: dict(place.server.groups.active("deleted").offsets.items_of("deleted")))
-    assert {key.partition: committed.offset for key, committed in offsets.items()} == {0: 9, MANY - 1: 9}
+    refused = told[0].result()
+    assert {one.error_code for one in refused.topics[0].partitions} == {ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
+    assert told[1:] == [ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, 0]
+    assert place.look(lambda: place.count_of("deleted")) == 0
+    # Afterwards the name is as any other.
+    place.commit("deleted")
+    assert place.look(lambda: place.count_of("deleted")) == 1
 
 
 def test_a_group_that_goes_while_groups_are_listed_is_left_out(place: Place) -> None:

@@ -118,19 +118,6 @@ def test_whose_answer_will_be_long_goes_on_later_however_quick_it_was() -> None:
         assert isinstance(begun, InTurns) and not begun.done()
         assert await begun == "q"
 
-    asyncio.run(run())
-
-
-def test_a_task_waits_for_its_steps() -> None:
-    async def run() -> None:
-        work = Work()
-        assert await work.turns.run(work.steps("a", 3)) == "a"
-        others = asyncio.ensure_future(work.turns.run(work.steps("b", 35)))
-        assert await work.turns.run(work.steps("c", 5)) == "c"
-        assert await others == "b"
-
-    asyncio.run(run())
-
 
 def test_what_waits_for_a_future_takes_no_turns_until_it_is_done() -> None:
     async def run() -> None:
@@ -156,6 +143,15 @@ def test_what_waits_for_a_future_takes_no_turns_until_it_is_done() -> None:
         assert await late == "x"
 
     asyncio.run(run())
+
+
+def test_a_task_waits_for_its_steps() -> None:
+    async def run() -> None:
+        work = Work()
+        assert await work.turns.run(work.steps("a", 3)) == "a"
+        others = asyncio.ensure_future(work.turns.run(work.steps("b", 35)))
+        assert await work.turns.run(work.steps("c", 5)) == "c"
+        assert await others == "b"
 
 
 def test_what_is_cancelled_while_it_waits_ends_when_that_is_done() -> None:

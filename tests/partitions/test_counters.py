@@ -62,3 +62,29 @@ def test_a_log_that_fails_is_offline_until_it_is_back() -> None:
         assert (counters.log_failures, counters.log_reopenings, counters.offline) == (1, 1, {})
 
     run(work)
+
+
+def test_a_partition_that_is_closed_while_its_log_is_offline_is_not_opened_again() -> None:
+    async def work(engine: HeldEngine, clock: StillClock, make: Any) -> None:
+        partition = await make()
+        now(partition.append(batch(b"a")))
+        attempts = []
+        tried = asyncio.Event()
+
+        async def fail(*arguments: object) -> None:
+            attempts.append(arguments)
+            tried.set()
+            raise OSError("no disk")
+
+        engine.open = fail  # type: ignore[method-assign, assignment]
+        engine.fail()
+        await tried.wait()
+        await partition.close()
+        assert partition.log is None and not partition._background
+        # A failure after the close begins nothing, either.
+        before = len(attempts)
+        partition.begin_offline(OSError("still no disk"))
+        await asyncio.gather(*partition._background)
+        assert len(attempts) == before
+
+    run(work)

@@ -21,7 +21,8 @@ from odradek.protocol.fields import Message
 from odradek.records.builder import NewRecord
 
 T = TypeVar("T")
-# What one step of an operation does at most, some ms each: records it makes, and things it only looks at.
+# What one step of an operation does, some ms each: when it has made so many records, or looked at so many things, the
+# next step begins.
 STEP_RECORDS = 200
 STEP_LOOKS = 1000
 

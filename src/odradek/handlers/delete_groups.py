@@ -8,9 +8,7 @@ twice is answered once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.replies import Untold, settled
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext, Steps
@@ -23,9 +21,7 @@ def handle(request: DeleteGroupsRequest, context: RequestContext) -> Steps:
     for group_id in dict.fromkeys(request.groups_names):
         result, durable = DeletableGroupResult(group_id=group_id), None
         try:
-            code, durable = yield from context.broker.groups.steps(
-                group_id, partial(GroupShard.delete, group_id=group_id)
-            )
+            code, durable = yield from context.broker.groups.delete(group_id)
         except KafkaError as error:
             code = error.code
         result.error_code = code

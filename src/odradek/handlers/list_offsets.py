@@ -4,7 +4,7 @@ Card:
 - 2 isolation level; 4 leader epochs; 7 max timestamp (KIP-734); 8 earliest local, 9 latest tiered, 11 earliest
   pending upload (there is no tiered storage: the first is the earliest offset, the others are none); 10 a timeout.
 - By time: the first record at or after it. The engine finds the batch, whose records are read in a thread; a batch
-  that cannot be read is skipped, because consumers cannot read it either.
+  that cannot be read is skipped, as no consumer could read it either.
 - A partition named twice is answered once, with INVALID_REQUEST; a special time of a later version is refused with
   UNSUPPORTED_VERSION.
 """
@@ -51,7 +51,7 @@ SINCE_VERSION = {
 
 
 def handle(request: ListOffsetsRequest, context: RequestContext) -> Steps:
-    """Returns the offsets; an awaitable if a timestamp must be searched."""
+    """Answers at once where no record has to be looked for."""
     times_asked = yield from _times_asked(request)
     looking: list[_Look] = []
     response = ListOffsetsResponse()

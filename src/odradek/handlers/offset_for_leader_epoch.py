@@ -1,8 +1,8 @@
 """OffsetForLeaderEpoch (API key 23), versions 2-4.
 
-Card: 2 current leader epoch (KIP-320), 3 replica id, 4 flexible. Returns the end offset of a leader epoch, by which a
-consumer detects that records it has read were truncated; epoch -1 and offset -1 if the epoch is unknown. A
-partition named twice is answered twice.
+Card: 2 current leader epoch (KIP-320), 3 replica id, 4 flexible. Tells a consumer where the epoch of its last record
+ends here, so that it notices records that were taken back. -1 and -1 where no such epoch is known. A partition that is
+named twice is answered twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PARTITIONS_A_STEP = 100
 
 
 def handle(request: OffsetForLeaderEpochRequest, context: RequestContext) -> Steps[OffsetForLeaderEpochResponse]:
-    """Returns the end offset of each requested epoch."""
+    """The end offset of each epoch asked for."""
     response = OffsetForLeaderEpochResponse()
     for topic in request.topics:
         answers = OffsetForLeaderTopicResult(topic=topic.topic)

@@ -3,7 +3,7 @@
 Role: the contract of such a handler, and who runs it. It is a generator function: it yields wherever others may have
 their turn, at best after each element, and returns its answer. `Turns` runs it until it has taken `TURN_S`; most are
 done by then, and nothing is different for them. The others go on in later turns of the event loop, one of them a turn,
-so that everybody else's requests are served between them. A handler that yields a future continues when that is done.
+so that everybody else's requests are served between them. One that yields a future goes on when that is done.
 
 Invariants: while a request is in turns, its connection starts no other. Work that must be atomic (one batch of records,
 one change of metadata) has no `yield` inside. State that a handler has read before a `yield` may have changed after it.
@@ -28,10 +28,10 @@ CROWDED_TURN_S = 0.0005
 LATER: Final = "later"
 # An answer with more bytes than this is long: encoding this many takes 2 to 4 ms.
 LONG_ANSWER_BYTES = 131_072
-# How much work of one request waits concurrently (for the disk, mostly); so much also begins in one turn of the loop.
+# Work of one request that waits concurrently (mostly for the disk), and that begins in one turn of the loop.
 SIDE_BY_SIDE = 100
 Steps = Generator[Any, None, R]
-"""Yields None where other requests may have their turn, `LATER`, or a future to wait for."""
+"""Yields None where others may have their turn, LATER, or a future that it waits for."""
 
 
 class InTurns(asyncio.Future[R]):
@@ -60,19 +60,19 @@ class Turns:
         self._queue_behind(yielded, steps, future)
         return future
 
+    async def run(self, steps: Steps[R]) -> R:
+        """Runs steps to their end, for a task that others wait for."""
+        begun = self.begin(steps)
+        return await begun if isinstance(begun, InTurns) else begun
+
     def _queue_behind(self, yielded: Any, steps: Steps[Any], future: InTurns[Any]) -> None:
-        """Queues the next turn of steps; if they yielded a future, when that is done."""
+        """Gives steps another turn, when what they wait for is done."""
         if isinstance(yielded, asyncio.Future):
             yielded.add_done_callback(lambda done: self._queue_behind(None, steps, future))
             return
         self._queue.append((steps, future))
         if len(self._queue) == 1:
             asyncio.get_running_loop().call_soon(self._take_turn)
-
-    async def run(self, steps: Steps[R]) -> R:
-        """Runs steps to their end in turns, for a task, and returns their result."""
-        begun = self.begin(steps)
-        return await begun if isinstance(begun, InTurns) else begun
 
     def _take_turn(self) -> None:
         steps, future = self._queue[0]
@@ -96,7 +96,7 @@ class Turns:
 
 
 async def side_by_side(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Runs many pieces of work, `SIDE_BY_SIDE` at a time; other requests have their turn between them."""
+    """Runs many pieces of work, `SIDE_BY_SIDE` at a time; others have their turn between them."""
     left = iter(works)
 
     async def run_some() -> None:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import struct
 
 RECEIVE_BYTES = 262_144
-# A frame's buffer begins with at most this size, and grows as bytes arrive: an announced length costs no memory. It
-# doubles, but by no more than a step that takes the event loop a few milliseconds.
+# A frame's own buffer begins with at most this much, and grows as bytes arrive: what is announced costs nothing. It
+# doubles, up to a step that takes the event loop some milliseconds.
 FRAME_FIRST_BYTES = 65_536
 FRAME_STEP_BYTES = 4_194_304
-# If at least this much of a frame is missing, the rest is received directly into the frame's buffer, without a copy.
+# When so much of a frame is missing, it is received into the frame's buffer without a copy.
 DIRECT_BYTES = 32_768
 LENGTH_BYTES = 4
 _LENGTH = struct.Struct(">i")

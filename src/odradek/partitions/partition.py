@@ -103,7 +103,9 @@ class Partition:
         )
         self._appending = self._placing.appending
         self.marker_listeners = self._placing.marker_listeners
-        self._deletion = asyncio.Event()
+        self.deleted = False
+        self._ending = asyncio.Event()
+        """Set when the partition is closed or deleted: a failed log is not opened again."""
         self._epoch = 0
         self._background: set[asyncio.Task[None]] = set()
 
@@ -125,18 +127,20 @@ class Partition:
         return opening
 
     async def close(self) -> None:
-        """Flushes the log, saves the producer state, and closes the log."""
+        """Flushes the log, saves the producer state, and closes the log. Ends what reopens it after a failure."""
+        self._ending.set()
         opening = self._let_go()
-        if opening is None:
-            return
-        for task in list(self._background):
-            await asyncio.gather(task, return_exceptions=True)
-        await opening.close()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if opening is not None:
+            await opening.close()
+        elif (reopened := self._let_go()) is not None:
+            await reopened.close()
         self.progress.change()
 
     async def delete(self) -> None:
         """Deletes the partition's log, and wakes parked fetches."""
-        self._deletion.set()
+        self.deleted = True
+        self._ending.set()
         self._let_go()
         self.counters.offline.pop(self.identity, None)
         self.log_start.end()
@@ -153,10 +157,6 @@ class Partition:
         if self.log is not None:
             self.log.configure(config)
             self.progress.change()  # what is durable may have moved with `odradek.flush`
-
-    @property
-    def deleted(self) -> bool:
-        return self._deletion.is_set()
 
     # --- watermarks ----------------------------------------------------------------------------------------------
 
@@ -331,7 +331,7 @@ class Partition:
         self._run(self._reopen(failed))
 
     async def _reopen(self, failed: PartitionLog | None) -> None:
-        if not await reopen(self.identity, self._scheduler, failed, self.open, self._deletion):
+        if not await reopen(self.identity, self._scheduler, failed, self.open, self._ending):
             return
         assert self.log is not None
         self.counters.log_reopenings += 1

@@ -173,6 +173,7 @@ class Partitions:
         now_ms = self.ages.now_ms()
         blocked = {identity.topic for identity in self.counters.blocked}
         for topic in list(self.topics.values()):
+            await self._pace.give_way()
             config = topic.config
             if not (config.guard_groups and config.guard_on_limit == "block") and topic.name not in blocked:
                 continue

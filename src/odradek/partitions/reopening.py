@@ -23,12 +23,12 @@ async def reopen(
     scheduler: Scheduler,
     failed: PartitionLog | None,
     open_log: Callable[[], Awaitable[None]],
-    deletion: asyncio.Event,
+    ending: asyncio.Event,
 ) -> bool:
-    """Closes the failed opening, if there is one, and calls `open_log` until it succeeds; returns False where the
-    partition is deleted before."""
+    """Closes the failed opening, if there is one, and calls `open_log` until it succeeds. Returns False if the
+    partition is closed or deleted before."""
     for delay_s in delays():
-        if deletion.is_set():
+        if ending.is_set():
             break
         try:
             if failed is not None:
@@ -37,9 +37,9 @@ async def reopen(
             return True
         except (LogFailure, StorageError, OSError) as failure:
             log.error("log still offline", partition=str(identity), why=str(failure), retry_s=delay_s)
-            deleted = asyncio.ensure_future(deletion.wait())
+            ended = asyncio.ensure_future(ending.wait())
             try:
-                await scheduler.wait(deleted, delay_s)
+                await scheduler.wait(ended, delay_s)
             finally:
-                deleted.cancel()
+                ended.cancel()
     return False

@@ -50,6 +50,8 @@ class GroupCoordinator:
         number = config.integer
         self.states = tuple(dict.fromkeys(state for one in types for state in one.states))
         """The names of all states of all types of groups."""
+        self._deleting: set[str] = set()
+        """The groups that are being deleted."""
         offsets_retention_ms = number("offsets.retention.minutes") * 60_000
         self._topic = ShardedTopic(
             OFFSETS_TOPIC,
@@ -100,9 +102,15 @@ class GroupCoordinator:
 
     # --- called by handlers --------------------------------------------------------------------------------------
 
+    def _shard_of(self, group_id: str) -> Shard[GroupShard]:
+        """Raises `KafkaError`, a retriable one while the group is being deleted."""
+        if group_id in self._deleting:
+            raise KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS)
+        return self._topic.shard_of(group_id)
+
     def active(self, group_id: str) -> GroupShard:
         """The state machine that has a group, for callers that change no durable state. Raises `KafkaError`."""
-        return self._topic.shard_of(group_id).active()
+        return self._shard_of(group_id).active()
 
     def ask(
         self,
@@ -113,7 +121,7 @@ class GroupCoordinator:
         """Runs an operation that answers through its reply; returns the future response. `refusal` makes the response
         for an error code."""
         try:
-            shard = self._topic.shard_of(group_id)
+            shard = self._shard_of(group_id)
         except KafkaError as error:
             reply = FutureReply(refusal)
             reply.refuse(error.code)
@@ -123,15 +131,25 @@ class GroupCoordinator:
     async def call(self, group_id: str, operation: Callable[[GroupShard, Outcome], T]) -> T:
         """Runs an operation at once; returns its result when everything it saw and appended is durable. Raises
         `KafkaError`."""
-        return await self._topic.shard_of(group_id).call(operation)
+        return await self._shard_of(group_id).call(operation)
 
     def start(self, group_id: str, operation: Callable[[GroupShard, Outcome], T]) -> Untold[T]:
         """`call`, for who waits for several together."""
-        return self._topic.shard_of(group_id).start(operation)
+        return self._shard_of(group_id).start(operation)
 
     def steps(self, group_id: str, operation: Callable[[GroupShard], InSteps[T]]) -> Generator[None, None, Untold[T]]:
         """`start`, for an operation in steps: whoever runs it gives way between them. Raises `KafkaError`."""
-        return (yield from self._topic.shard_of(group_id).steps(operation))
+        return (yield from self._shard_of(group_id).steps(operation))
+
+    def delete(self, group_id: str) -> Generator[None, None, Untold[ErrorCode]]:
+        """Deletes a group without members and its offsets, in steps. Between them other operations on the group are
+        refused with an error that clients retry. Raises `KafkaError`."""
+        shard = self._shard_of(group_id)
+        self._deleting.add(group_id)
+        try:
+            return (yield from shard.steps(lambda machine: machine.delete(group_id)))
+        finally:
+            self._deleting.discard(group_id)
 
     async def rebalance(self, group_id: str) -> bool:
         """Makes a group's members join again; returns False if it has none. Raises `KafkaError`."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from odradek.clock import Clock
@@ -159,24 +159,23 @@ class GroupShard:
         return [*self.groups, *(group_id for group_id in self.offsets if group_id not in self.groups)]
 
     def delete(self, group_id: str) -> InSteps[ErrorCode]:
-        """Forgets a group without members, and its offsets: the group in the first step, what is left of the offsets in
-        others. A group of its name may be made between them: what it commits stays."""
+        """Forgets the offsets of a group without members, and in the last step the group. The caller keeps other
+        operations away from the group until then: to clients it is deleted at once."""
         group = self.find(group_id)
         if group is None:
             return ErrorCode.GROUP_ID_NOT_FOUND
         if not group.is_empty:
             return ErrorCode.NON_EMPTY_GROUP
-        offsets = {**dict.fromkeys(self.pending.keys_of(group_id)), **dict(self.offsets.items_of(group_id))}
-        keys = iter(offsets)
-        outcome = Outcome()
-        self._forget(islice(keys, STEP_RECORDS), outcome)
-        self._delete(group_id, outcome)
-        yield outcome
-        while some := list(islice(keys, STEP_RECORDS)):
-            outcome = Outcome(alters=False)
+        is_done = False
+        while not is_done:
             pending = self.pending.keys_of(group_id)
-            left = [key for key in some if key in pending or self.offsets.get(*key) is offsets[key] is not None]
-            self._forget(left, outcome)
+            committed = (key for key, _ in self.offsets.items_of(group_id) if key not in pending)
+            keys = list(islice(chain(pending, committed), STEP_RECORDS))
+            is_done = len(keys) < STEP_RECORDS
+            outcome = Outcome(alters=is_done)
+            self._forget(keys, outcome)
+            if is_done:
+                self._delete(group_id, outcome)
             yield outcome
         return ErrorCode.NONE
 
@@ -228,19 +227,22 @@ class GroupShard:
         outcome.records += [offset_record(key, None, now_ms) for key in keys]
 
     def forget_topics(self, is_gone: Callable[[str], bool]) -> InSteps[None]:
-        """Topics are deleted: so are all offsets of them."""
+        """Forgets all offsets of deleted topics."""
         outcome, looks = Outcome(alters=False), 0
         for group_id in dict.fromkeys((*self.offsets, *self.pending.groups())):
-            is_done = False
-            while not is_done:
-                keys = {*self.offsets.keys_of(group_id, is_gone), *self.pending.keys_of(group_id)}
-                over = list(islice((key for key in keys if is_gone(key.topic)), STEP_RECORDS))
-                self._forget(over, outcome)
-                looks += 1 + len(self.offsets.of(group_id))
-                is_done = len(over) < STEP_RECORDS
-                if not is_done or len(outcome.records) >= STEP_RECORDS or looks >= STEP_LOOKS:
+            over = set(self.offsets.keys_of(group_id, is_gone))
+            over.update(key for key in self.pending.keys_of(group_id) if is_gone(key.topic))
+            looks += 1 + len(self.offsets.of(group_id))
+            for key in over:
+                if self.offsets.get(*key) is None and key not in self.pending.keys_of(group_id):
+                    continue  # deleted since a step before
+                self._forget([key], outcome)
+                if len(outcome.records) >= STEP_RECORDS:
                     yield outcome
                     outcome, looks = Outcome(alters=False), 0
+            if looks >= STEP_LOOKS:
+                yield outcome
+                outcome, looks = Outcome(alters=False), 0
         yield outcome
 
     def expire(self, now_ms: int) -> InSteps[None]:
