@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from odradek.handlers import delete_records, list_offsets, offset_for_leader_epo
 from odradek.handlers.context import RequestContext
 from odradek.partitions import lookup
 from odradek.partitions.partition import Partition
-from odradek.partitions.registry import LOOKS_A_TURN
 from odradek.protocol.fields import Message
 from odradek.protocol.messages import create_topics
 from odradek.protocol.messages import delete_records as deleting
@@ -22,7 +20,7 @@ from odradek.protocol.messages import offset_for_leader_epoch as ending
 from tests.raw_client import RawClient, batch
 from tests.serving import Serving
 
-PARTITIONS = 3 * LOOKS_A_TURN
+PARTITIONS = 600
 HAS_RECORDS = range(0, PARTITIONS, 2)
 
 
@@ -162,35 +160,5 @@ def test_a_topic_that_is_deleted_meanwhile_is_unknown_from_then_on(
         codes = [one.error_code for one in answer.topics[0].partitions]
         unknown = int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         assert codes[0] == 0 and codes[-1] == unknown and codes == sorted(codes)
-
-    broker.run(work())
-
-
-@pytest.mark.parametrize("work_of", ["retain", "expire_producers"])
-def test_the_periodic_looks_let_others_between(broker: Serving, monkeypatch: pytest.MonkeyPatch, work_of: str) -> None:
-    async def work() -> None:
-        partitions = broker.server.partitions
-        looked = 0
-
-        def count(partition: Partition) -> None:
-            call = getattr(partition, work_of)
-
-            def counted(*arguments: Any) -> Any:
-                nonlocal looked
-                looked += 1
-                return call(*arguments)
-
-            monkeypatch.setattr(partition, work_of, counted)
-
-        for partition in partitions:
-            count(partition)
-        doing = asyncio.ensure_future(
-            partitions.retain() if work_of == "retain" else partitions.expire_producers(1_000_000)
-        )
-        most = before = 0
-        while not doing.done():
-            await asyncio.sleep(0)
-            most, before = max(most, looked - before), looked
-        assert 0 < most <= LOOKS_A_TURN and looked >= PARTITIONS
 
     broker.run(work())
