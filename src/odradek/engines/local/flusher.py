@@ -248,36 +248,40 @@ class Flusher(Generic[L]):
         self.counters.flush_durations.add(self._now() - self._began)
         jobs = self._running
         if failure is None and len(jobs) > LOGS_AT_ONCE:
-            self._tell_in_turns(list(jobs.items()))
+            self._tell_in_turns(list(jobs.items()), False)
         else:
-            self._tell_last(jobs.items(), failure)
+            self._tell_last(jobs.items(), failure, failure is not None)
 
-    def _tell_in_turns(self, left: list[tuple[L, Job]]) -> None:
+    def _tell_in_turns(self, left: list[tuple[L, Job]], failed: bool) -> None:
         if len(left) <= LOGS_AT_ONCE:
-            self._tell_last(left, None)
+            self._tell_last(left, None, failed)
             return
         for log, job in left[:LOGS_AT_ONCE]:
             self._running_files -= len(job.fds)
+            failed = failed or job.error is not None
             log.end_flush(job.error, job.unwritten)
-        self._loop.call_soon(self._tell_in_turns, left[LOGS_AT_ONCE:])
+        self._loop.call_soon(self._tell_in_turns, left[LOGS_AT_ONCE:], failed)
 
-    def _tell_last(self, ended: Iterable[tuple[L, Job]], failure: OSError | None) -> None:
+    def _tell_last(self, ended: Iterable[tuple[L, Job]], failure: OSError | None, failed: bool) -> None:
         """Tells the last logs of a round, and does in the same turn what comes at its end: whoever waited for the last
         log may close the flusher."""
         jobs, self._running = self._running, {}
         self._running_files = 0
         for log, job in ended:
-            log.end_flush(failure or job.error, job.unwritten)
+            error = failure or job.error
+            if error is not None:
+                failed = True
+            log.end_flush(error, job.unwritten)
+        self.counters.flush_failures += failed
+        if not failed:
+            self._on_flushed(jobs)
+        elif failure is None:
+            self._on_flushed([log for log, job in jobs.items() if job.error is None])
         if failure is not None:
             for log in list(self._wanted):
                 log.end_flush(failure)
             # syncfs has reported its error and would not report it again; the files' descriptors still will.
             self._syncfs_files = INT_MAX
-            self.counters.flush_failures += 1
-        else:
-            flushed = [log for log, job in jobs.items() if job.error is None]
-            self.counters.flush_failures += len(flushed) < len(jobs)
-            self._on_flushed(flushed)
         if self._wanted:
             self._begin()
         else:
