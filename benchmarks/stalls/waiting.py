@@ -15,8 +15,9 @@ from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchT
 from tests.raw_client import batch
 
 PARKED = 4
-# More than the producer will have written.
-MIN_BYTES = 50_000_000
+# More than the producer will have written, and less than so many large batches.
+MIN_BYTES = 2_000_000
+BATCH_BYTES, BATCHES = 1_000_000, 3
 WAIT_MS = 300_000
 # Nothing tells that a fetch waits: a while after it was sent, it does.
 SENT_S = 1.0
@@ -30,7 +31,7 @@ def _park(prepared: Prepared, names: list[str]) -> Iterator[None]:
     request = FetchRequest(
         max_wait_ms=WAIT_MS,
         min_bytes=MIN_BYTES,
-        max_bytes=MIN_BYTES + 1,
+        max_bytes=50 << 20,
         topics=[
             FetchTopic(
                 topic=name,
@@ -46,7 +47,10 @@ def _park(prepared: Prepared, names: list[str]) -> Iterator[None]:
     yield
     answered = select.select([client.socket for client in clients], [], [], 0)[0]
     assert not answered, "a fetch that was to wait was answered"
+    # A fetch that nobody waits for any more would go on waiting in Kafka, and cost what comes after.
+    prepared.produce([(name, 0) for name in names[:BATCHES]], batch(bytes(BATCH_BYTES), timestamp_ms=now_ms()))
     for client in clients:
+        client.receive_frame()
         client.socket.close()
 
 
