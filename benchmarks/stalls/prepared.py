@@ -21,6 +21,12 @@ from odradek.protocol.messages.create_partitions import (
 from odradek.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest, CreateTopicsResponse
 from odradek.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from odradek.protocol.messages.init_producer_id import InitProducerIdRequest, InitProducerIdResponse
+from odradek.protocol.messages.list_offsets import (
+    ListOffsetsPartition,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopic,
+)
 from odradek.protocol.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestPartition,
@@ -42,6 +48,8 @@ COUNT = 10_000
 MANY_PARTITIONS = 1_000
 MEMBER_BYTES = 100_000
 """Of the metadata, and of the assignment, of the large group's member."""
+LATEST = -1
+"""The timestamp that asks for the end."""
 TIMEOUT_S = 60.0
 """What takes longer counts as not answered."""
 PATIENCE_S = 60.0
@@ -146,6 +154,11 @@ class Prepared:
 
         self._once("one", make)
         return "one"
+
+    def ends(self, names: list[str]) -> dict[str, int]:
+        """Where the first partition of each of these topics ends."""
+        answer = self.client.call(list_offsets(names, LATEST), ListOffsetsResponse, 7)
+        return {topic.name: topic.partitions[0].offset for topic in answer.topics}
 
     @property
     def many_partitions(self) -> int:
@@ -291,6 +304,12 @@ class Prepared:
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def list_offsets(names: list[str], timestamp: int) -> ListOffsetsRequest:
+    """Of the first partition of each of these topics."""
+    wanted = [ListOffsetsPartition(partition_index=0, timestamp=timestamp)]
+    return ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(name=name, partitions=wanted) for name in names])
 
 
 def produce_to(places: Iterable[tuple[str, int]], records: bytes, acks: int = -1) -> ProduceRequest:

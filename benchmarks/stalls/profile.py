@@ -20,7 +20,8 @@ RATE = 250
 # It says nothing when it has begun.
 BEGIN_S = 1.0
 SHOWN = 8
-ROOM = "odradek/"
+# What every request passes through is not told.
+LEFT_OUT = ("odradek/cli/", "odradek/network/")
 
 
 @contextmanager
@@ -46,8 +47,9 @@ def _told(name: str, stacks: str) -> str:
         stack, _, samples = line.rpartition(" ")
         frames = [frame for frame in stack.split(";") if not frame.startswith("process ")]
         own[frames[-1]] += int(samples)
-        for function in {frame.rpartition(":")[0] for frame in frames if ROOM in frame}:
-            all_of[function + ")"] += int(samples)
+        for function in {frame.rpartition(":")[0] for frame in frames if "odradek/" in frame}:
+            if not any(room in function for room in LEFT_OUT):
+                all_of[function + ")"] += int(samples)
     total = own.total()
     lines = [f"  {name}: {total / RATE:.2f} s at work"]
     for what, found in (("itself", own), ("on the stack", all_of)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.stalls.cases import Request, Sent, case
-from benchmarks.stalls.prepared import Prepared, now_ms, produce_to
+from benchmarks.stalls.prepared import LATEST, Prepared, list_offsets, now_ms, produce_to
 from odradek.protocol.messages.alter_configs import AlterableConfig, AlterConfigsRequest, AlterConfigsResource
 from odradek.protocol.messages.api_versions import ApiVersionsRequest
 from odradek.protocol.messages.create_topics import CreatableTopic, CreateTopicsRequest
@@ -19,12 +19,6 @@ from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchT
 from odradek.protocol.messages.incremental_alter_configs import AlterableConfig as IncrementalConfig
 from odradek.protocol.messages.incremental_alter_configs import AlterConfigsResource as IncrementalResource
 from odradek.protocol.messages.incremental_alter_configs import IncrementalAlterConfigsRequest
-from odradek.protocol.messages.list_offsets import (
-    ListOffsetsPartition,
-    ListOffsetsRequest,
-    ListOffsetsResponse,
-    ListOffsetsTopic,
-)
 from odradek.protocol.messages.metadata import MetadataRequest, MetadataRequestTopic
 from odradek.protocol.messages.offset_for_leader_epoch import (
     OffsetForLeaderEpochRequest,
@@ -35,7 +29,6 @@ from tests.raw_client import batch
 
 TOPIC = 2
 """The type of a topic among the resources that have settings."""
-LATEST = -1
 BATCH_BYTES = 1_000_000
 
 
@@ -92,15 +85,9 @@ def fetch_unknown(prepared: Prepared, partitions: int) -> Iterator[Sent]:
 @case("fetch-empty", "Fetch of {:,} partitions, nothing new", 10_000)
 def fetch_empty(prepared: Prepared, partitions: int) -> Iterator[Sent]:
     names = prepared.topics_with_records()[:partitions]
-    ends = prepared.client.call(_list_offsets(names, LATEST), ListOffsetsResponse, 7)
     topics = [
-        FetchTopic(
-            topic=topic.name,
-            partitions=[
-                FetchPartition(partition=0, fetch_offset=topic.partitions[0].offset, partition_max_bytes=1 << 20)
-            ],
-        )
-        for topic in ends.topics
+        FetchTopic(topic=name, partitions=[FetchPartition(partition=0, fetch_offset=end, partition_max_bytes=1 << 20)])
+        for name, end in prepared.ends(names).items()
     ]
     yield Request(prepared.client, FetchRequest(max_wait_ms=0, max_bytes=50 << 20, topics=topics), 12)
 
@@ -115,17 +102,12 @@ def fetch(prepared: Prepared, partitions: int) -> Iterator[Sent]:
 
 @case("list-offsets-latest", "ListOffsets of {:,} partitions, the latest", 10_000)
 def list_offsets_latest(prepared: Prepared, partitions: int) -> Iterator[Sent]:
-    yield Request(prepared.client, _list_offsets(prepared.topics_with_records()[:partitions], LATEST), 7)
+    yield Request(prepared.client, list_offsets(prepared.topics_with_records()[:partitions], LATEST), 7)
 
 
 @case("list-offsets-time", "ListOffsets of {:,} partitions, by time", 10_000)
 def list_offsets_time(prepared: Prepared, partitions: int) -> Iterator[Sent]:
-    yield Request(prepared.client, _list_offsets(prepared.topics_with_records()[:partitions], now_ms() - 600_000), 7)
-
-
-def _list_offsets(names: list[str], timestamp: int) -> ListOffsetsRequest:
-    wanted = [ListOffsetsPartition(partition_index=0, timestamp=timestamp)]
-    return ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(name=name, partitions=wanted) for name in names])
+    yield Request(prepared.client, list_offsets(prepared.topics_with_records()[:partitions], now_ms() - 600_000), 7)
 
 
 @case("offset-for-leader-epoch", "OffsetForLeaderEpoch of {:,} partitions", 10_000)

@@ -1,8 +1,11 @@
-"""What a producer's writes set off among many: fetches that wait for them, and files that are not open."""
+"""What a producer's writes set off among many: fetches that wait for them, and files that are not open. And what the
+broker does among many of everything by itself, from time to time."""
 
 from __future__ import annotations
 
+import select
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from benchmarks.stalls.cases import Request, Requests, Sent, case
@@ -12,30 +15,66 @@ from odradek.protocol.messages.fetch import FetchPartition, FetchRequest, FetchT
 from tests.raw_client import batch
 
 PARKED = 4
-# More than the producer will have written.
-MIN_BYTES = 50_000_000
+# More than the producer will have written, and less than so many large batches.
+MIN_BYTES = 2_000_000
+BATCH_BYTES, BATCHES = 1_000_000, 3
 WAIT_MS = 300_000
 # Nothing tells that a fetch waits: a while after it was sent, it does.
 SENT_S = 1.0
 IN_FLIGHT = 50
+# What is done regularly is done every ten seconds at least.
+QUIET_S = 11.0
 
 
 def _park(prepared: Prepared, names: list[str]) -> Iterator[None]:
-    """Fetches that wait for all of these topics, each on a connection of its own."""
-    wanted = [FetchPartition(partition=0, partition_max_bytes=1 << 20)]
+    """Fetches that wait at the end of all these topics, each on a connection of its own."""
     request = FetchRequest(
         max_wait_ms=WAIT_MS,
         min_bytes=MIN_BYTES,
-        max_bytes=MIN_BYTES + 1,
-        topics=[FetchTopic(topic=name, partitions=wanted) for name in names],
+        max_bytes=50 << 20,
+        topics=[
+            FetchTopic(
+                topic=name,
+                partitions=[FetchPartition(partition=0, fetch_offset=end, partition_max_bytes=1 << 20)],
+            )
+            for name, end in prepared.ends(names).items()
+        ],
     )
     clients = [prepared.connect() for _ in range(PARKED)]
     for client in clients:
         client.send(request, 12)
     time.sleep(SENT_S)
     yield
+    answered = select.select([client.socket for client in clients], [], [], 0)[0]
+    assert not answered, "a fetch that was to wait was answered"
+    # A fetch that nobody waits for any more would go on waiting in Kafka, and cost what comes after.
+    prepared.produce([(name, 0) for name in names[:BATCHES]], batch(bytes(BATCH_BYTES), timestamp_ms=now_ms()))
     for client in clients:
+        client.receive_frame()
         client.socket.close()
+
+
+class Quiet:
+    """Nothing is sent."""
+
+    def __call__(self) -> int:
+        time.sleep(QUIET_S)
+        return 0
+
+    def settle(self) -> None:
+        pass
+
+    def codes(self) -> Counter[int]:
+        return Counter()
+
+
+@case("quiet", "Nothing for 11 s, among {:,} topics, groups and transactional ids", 10_000)
+def quiet(prepared: Prepared, _: int) -> Iterator[Sent]:
+    prepared.topics_with_records()
+    prepared.groups()
+    prepared.group_with_offsets()
+    prepared.transactional_ids()
+    yield Quiet()
 
 
 @case("parked-fetches", "Produce to {:,} partitions, 4 parked fetches of all of them", 4_000)
