@@ -47,7 +47,7 @@ async def change_settings(
 
 
 def refuse_all(resources: Sequence[Resource], code: ErrorCode, answer: Callable[..., A]) -> list[A]:
-    """The answers where the whole request is refused."""
+    """The answers that refuse the whole request."""
     return [_answer(outcome, answer) for outcome in _alike(resources, code, sentence(code))]
 
 

@@ -85,6 +85,6 @@ NO_RESPONSE = NoResponse(close=False)
 CLOSE_CONNECTION = NoResponse(close=True)
 Answer = Message | NoResponse
 Steps = turns.Steps[Answer | Awaitable[Answer]]
-"""A request that is carried out in turns: see `turns.py`."""
+"""A handler's generator, which is run in turns: see `turns.py`."""
 Handler = Callable[[Any, RequestContext], Answer | Awaitable[Answer] | Steps]
 Refusal = Callable[[Any, ErrorCode, int], Answer]

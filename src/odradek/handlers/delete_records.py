@@ -1,8 +1,8 @@
 """DeleteRecords (API key 21), versions 0-2.
 
-Card: moves a partition's start; -1 means up to the high watermark (KIP-107). An offset above it is refused with
-OFFSET_OUT_OF_RANGE, one below the start changes nothing. Answered when the new start is durable. Of a partition that is
-named twice the last offset counts.
+Card: moves a partition's log start offset; -1 means to the high watermark (KIP-107). An offset above that is refused
+with OFFSET_OUT_OF_RANGE, one below the log start changes nothing. Answered when the new log start offset is durable. If
+a partition is named twice, the last offset counts.
 - Internal topics keep their records (INVALID_TOPIC_EXCEPTION), and so does a topic whose `cleanup.policy` is only
   `compact` (POLICY_VIOLATION).
 """

@@ -49,7 +49,7 @@ READ_UNCOMMITTED, READ_COMMITTED = 0, 1
 
 
 def handle(request: FetchRequest, context: RequestContext) -> FetchResponse | Awaitable[FetchResponse] | Steps:
-    """Reads what is asked; waits for more where there is too little."""
+    """Reads the partitions; returns an awaitable if there is too little data or the disk must be read."""
     asked = 0
     for topic in request.topics:
         asked += len(topic.partitions)

@@ -23,7 +23,7 @@ CLIENT_METRICS_ONLY_VERSION = 0
 
 
 def handle(request: ListConfigResourcesRequest, context: RequestContext) -> Steps:
-    """What has settings: names by type."""
+    """Lists the resources that have settings."""
     if context.api_version == CLIENT_METRICS_ONLY_VERSION:
         return ListConfigResourcesResponse()
     asked = set(request.resource_types) or KNOWN_RESOURCES

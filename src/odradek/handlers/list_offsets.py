@@ -51,7 +51,7 @@ SINCE_VERSION = {
 
 
 def handle(request: ListOffsetsRequest, context: RequestContext) -> Steps:
-    """Answers at once where no record has to be looked for."""
+    """Returns the offsets; an awaitable if a timestamp must be searched."""
     times_asked = yield from _times_asked(request)
     looking: list[_Look] = []
     response = ListOffsetsResponse()

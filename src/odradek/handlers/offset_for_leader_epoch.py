@@ -24,7 +24,7 @@ PARTITIONS_A_STEP = 100
 
 
 def handle(request: OffsetForLeaderEpochRequest, context: RequestContext) -> Steps[OffsetForLeaderEpochResponse]:
-    """The end offset of each epoch asked for."""
+    """Returns the end offset of each requested epoch."""
     response = OffsetForLeaderEpochResponse()
     for topic in request.topics:
         answers = OffsetForLeaderTopicResult(topic=topic.topic)

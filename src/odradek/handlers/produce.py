@@ -55,7 +55,7 @@ _RETRIABLE = (
 
 
 def handle(request: ProduceRequest, context: RequestContext) -> Answer | Awaitable[Answer] | Steps:
-    """Appends every batch and answers, or waits for what `acks` asks."""
+    """Appends every batch; returns the answer, or an awaitable of it if `acks` requires to wait."""
     steps = _append_all(request, context)
     try:
         waits_for = next(steps)
