@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar
 
 from odradek.config import BrokerConfig
-from odradek.network.shared import Shared
+from odradek.network.shared import SharedByConnections
 from odradek.server import Server, compose
 
 R = TypeVar("R")
@@ -65,6 +65,6 @@ class Serving:
         assert not self.thread.is_alive()
 
     @property
-    def shared(self) -> Shared:
+    def shared(self) -> SharedByConnections:
         """What its connections share: counters, bounds, the connections themselves."""
         return self.server.listeners.shared

@@ -42,7 +42,7 @@ from odradek.network.dispatch import Dispatch, FaultRules
 from odradek.network.listener import Listeners
 from odradek.network.refusals import Refusals
 from odradek.network.request_memory import RequestMemory
-from odradek.network.shared import ConnectionLimits, Shared
+from odradek.network.shared import ConnectionLimits, SharedByConnections
 from odradek.partitions.partition import Partition
 from odradek.partitions.registry import Partitions
 from odradek.partitions.space import StorageSpace
@@ -195,7 +195,7 @@ class Server:
         dispatch = Dispatch(broker, HANDLERS, config.integer("odradek.request.max.elements"), faults)
         memory = RequestMemory(config.integer("queued.max.request.bytes"))
         refusals = Refusals(config.integer("odradek.log.refusals.per.second"), self.clock.monotonic)
-        shared = Shared(dispatch, engine, memory, ConnectionLimits(config), refusals)
+        shared = SharedByConnections(dispatch, engine, memory, ConnectionLimits(config), refusals)
         self.listeners = Listeners(shared, lambda: config, descriptors.connections)
         self._periodic: list[asyncio.Task[None]] = []
         self._stopped = False

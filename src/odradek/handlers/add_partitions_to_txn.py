@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from odradek.coordination.transactions.records import TopicPartition
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext, Steps
 from odradek.handlers.transactions import code_for
@@ -28,6 +27,7 @@ from odradek.protocol.messages.add_partitions_to_txn import (
     AddPartitionsToTxnTopicResult,
     AddPartitionsToTxnTransaction,
 )
+from odradek.topic_partition import TopicPartition
 
 SEVERAL_SINCE = 4
 FENCED_SINCE = 2

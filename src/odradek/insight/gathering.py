@@ -23,7 +23,7 @@ from odradek.errors import ErrorCode
 from odradek.insight import metrics
 from odradek.insight.metrics import Declared, Sample, Series
 from odradek.insight.watching import GRAVITY, Watching, time_to_loss_s, worst
-from odradek.network.shared import Shared
+from odradek.network.shared import SharedByConnections
 from odradek.partitions.counters import Traffic
 from odradek.partitions.registry import Partitions, Topic
 from odradek.protocol.registry import BY_KEY
@@ -64,7 +64,7 @@ class Gathering:
         topics_max: int,
         groups_max: int = 0,
         *,
-        network: Shared | None = None,
+        network: SharedByConnections | None = None,
         groups: GroupCoordinator | None = None,
         watching: Callable[[], Watching | None] = lambda: None,
     ) -> None:

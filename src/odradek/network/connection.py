@@ -19,7 +19,7 @@ from odradek.network import spans
 from odradek.network.frames import FRAME_FIRST_BYTES, Frames
 from odradek.network.pipeline import Pipeline
 from odradek.network.refusals import guess
-from odradek.network.shared import Shared
+from odradek.network.shared import SharedByConnections
 from odradek.protocol.fields import Buffer
 from odradek.protocol.framing import JOIN_BYTES
 
@@ -29,7 +29,7 @@ log = get_logger("odradek.network")
 class Connection(asyncio.BufferedProtocol):
     """The protocol object of one connection."""
 
-    def __init__(self, shared: Shared, listener: str) -> None:
+    def __init__(self, shared: SharedByConnections, listener: str) -> None:
         self.shared = shared
         self.listener = listener
         self.client_host = ""

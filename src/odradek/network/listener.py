@@ -18,7 +18,7 @@ from collections.abc import Callable
 from odradek.config.layers import BrokerConfig
 from odradek.logs import get_logger
 from odradek.network.connection import Connection
-from odradek.network.shared import Shared
+from odradek.network.shared import SharedByConnections
 
 log = get_logger("odradek.network")
 
@@ -33,7 +33,7 @@ ACCEPTS_PER_TURN = 16
 class Listeners:
     """All listening sockets of a broker."""
 
-    def __init__(self, shared: Shared, config: Callable[[], BrokerConfig], descriptors: int) -> None:
+    def __init__(self, shared: SharedByConnections, config: Callable[[], BrokerConfig], descriptors: int) -> None:
         """`descriptors` is the number of file descriptors available for connections."""
         self.shared = shared
         self.config = config
@@ -123,7 +123,7 @@ class Listeners:
 class _Counted(Connection):
     """A connection that counts against the bounds."""
 
-    def __init__(self, listeners: Listeners, shared: Shared, name: str) -> None:
+    def __init__(self, listeners: Listeners, shared: SharedByConnections, name: str) -> None:
         super().__init__(shared, name)
         self._listeners = listeners
         self._admitted = False

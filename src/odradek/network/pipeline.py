@@ -33,7 +33,7 @@ from odradek.logs import get_logger
 from odradek.network.dispatch import FaultRules, LargeRequest, NotServed, Route, UnknownVersion
 from odradek.network.frames import LENGTH_BYTES, Frames
 from odradek.network.open_requests import HeldRequest, OpenRequest
-from odradek.network.shared import Shared
+from odradek.network.shared import SharedByConnections
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.fields import Buffer, Message
 from odradek.protocol.framing import encode_large_response, encode_response, peek_api
@@ -69,7 +69,7 @@ class Peer(Protocol):
 class Pipeline:
     """The requests of one connection."""
 
-    def __init__(self, shared: Shared, frames: Frames, peer: Peer) -> None:
+    def __init__(self, shared: SharedByConnections, frames: Frames, peer: Peer) -> None:
         self.shared = shared
         self._frames = frames
         self._peer = peer

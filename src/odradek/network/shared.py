@@ -44,7 +44,7 @@ class Connected(Reading, Protocol):
         """Closes the connection if a large request that began before `before` (loop time) is incomplete."""
 
 
-class Shared:
+class SharedByConnections:
     """What the connections of one broker share."""
 
     def __init__(

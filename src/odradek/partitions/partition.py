@@ -47,12 +47,12 @@ from odradek.partitions.reopening import reopen
 from odradek.partitions.space import StorageSpace
 from odradek.records.batch import TRANSACTIONAL_BIT, Buffer, InvalidBatch, RecordBatch, check_batch
 
-__all__ = ["AppendResult", "Offsets", "Opening", "Partition"]
+__all__ = ["AppendResult", "Opening", "Partition", "PartitionOffsets"]
 
 log = get_logger("odradek.partition")
 
 
-class Offsets(NamedTuple):
+class PartitionOffsets(NamedTuple):
     """A partition's offsets, read at one moment."""
 
     high_watermark: int
@@ -183,10 +183,10 @@ class Partition:
             return KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the partition's log is offline")
 
-    def offsets(self) -> Offsets:
+    def offsets(self) -> PartitionOffsets:
         """The high watermark, last stable offset and log start offset."""
         opened = self.opened()
-        return Offsets(opened.durable_end, self.stable_end(opened), opened.start_offset)
+        return PartitionOffsets(opened.durable_end, self.stable_end(opened), opened.start_offset)
 
     def visible(self, current_leader_epoch: int, committed_only: bool) -> tuple[PartitionLog, int, int, int, int]:
         """What a consumer may read now: the open log, its start offset, high watermark and last stable offset, and the

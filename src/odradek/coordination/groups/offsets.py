@@ -13,7 +13,7 @@ from odradek.coordination.groups.records import NO_TIMESTAMP, Committed, OffsetK
 Topics = dict[str, dict[int, Committed]]
 
 
-class Offsets:
+class CommittedOffsets:
     """Committed offsets by group."""
 
     __slots__ = ("_groups", "count")

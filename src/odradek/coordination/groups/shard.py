@@ -27,7 +27,7 @@ from odradek.coordination.groups.group import (
     GroupType,
     ShardContext,
 )
-from odradek.coordination.groups.offsets import Offsets, Topics
+from odradek.coordination.groups.offsets import CommittedOffsets, Topics
 from odradek.coordination.groups.pending_offsets import PendingOffsets
 from odradek.coordination.groups.records import (
     NO_TIMESTAMP,
@@ -64,7 +64,7 @@ class GroupShard:
         self.timers = Timers()
         self.counters = counters if counters is not None else GroupCounters()
         self.groups: dict[str, Group] = {}
-        self.offsets = Offsets()
+        self.offsets = CommittedOffsets()
         self.pending = PendingOffsets()
         self._others: dict[bytes, bytes] = {}
         context = ShardContext(self.groups, clock, choose, self.timers, self.counters)

@@ -24,12 +24,13 @@ from odradek.config.layers import BrokerConfig
 from odradek.coordination.operation import Outcome
 from odradek.coordination.runtime import Shard
 from odradek.coordination.sharded_topic import ShardedTopic, partition_of
-from odradek.coordination.transactions.records import NO_PRODUCER_ID, State, TopicPartition, Transaction
+from odradek.coordination.transactions.records import NO_PRODUCER_ID, State, Transaction
 from odradek.coordination.transactions.shard import TransactionShard
 from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
 from odradek.partitions.registry import Partitions
+from odradek.topic_partition import TopicPartition
 
 log = get_logger("odradek.transactions")
 

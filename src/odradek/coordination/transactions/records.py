@@ -16,6 +16,7 @@ from odradek.protocol.encoding import encode
 from odradek.protocol.errors import DecodeError
 from odradek.protocol.records.transaction import PartitionsSchema, TransactionLogKey, TransactionLogValue
 from odradek.records.builder import NewRecord
+from odradek.topic_partition import TopicPartition
 
 _SHORT = struct.Struct(">h")
 KEY_TYPE = 0
@@ -23,8 +24,6 @@ VALUE_VERSION = 1
 NO_PRODUCER_ID = -1
 NO_EPOCH = -1
 NO_TIME = -1
-
-TopicPartition = tuple[str, int]
 
 
 class State(IntEnum):

@@ -21,13 +21,13 @@ from odradek.coordination.transactions.records import (
     NO_PRODUCER_ID,
     NO_TIME,
     State,
-    TopicPartition,
     Transaction,
     read_key,
     read_transaction,
     record,
 )
 from odradek.errors import ErrorCode, KafkaError
+from odradek.topic_partition import TopicPartition
 
 EPOCH_MAX = 32767
 LAST_EPOCH = EPOCH_MAX - 1

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from odradek.clock import Scheduler, Timer
 from odradek.engines.local import checkpoints
-from odradek.engines.local.checkpoints import Partition
 from odradek.engines.local.disk import Disk, Workers
 from odradek.engines.local.flushed_offsets import FlushedOffsets
 from odradek.logs import get_logger
+from odradek.topic_partition import TopicPartition
 
 warn = get_logger("odradek.engine").warning
 
@@ -32,8 +32,8 @@ class Checkpointing:
         path: str,
         background: Workers,
         flushed: FlushedOffsets,
-        offsets: Callable[[], Awaitable[Mapping[str, Mapping[Partition, int]]]],
-        stale: set[Partition],
+        offsets: Callable[[], Awaitable[Mapping[str, Mapping[TopicPartition, int]]]],
+        stale: set[TopicPartition],
     ) -> None:
         """`offsets` returns the offsets for each file by its name, and notes in the flushed offsets how far logs are
         flushed. `stale` are the partitions whose logs are deleted, but which the files on the disk may still name."""
@@ -92,7 +92,7 @@ class Checkpointing:
             self.stale -= stale
             self._done = covered
 
-    def _replace(self, offsets: Mapping[str, Mapping[Partition, int]]) -> None:
+    def _replace(self, offsets: Mapping[str, Mapping[TopicPartition, int]]) -> None:
         """Blocks: of many logs the text alone takes a while."""
         contents = {name: checkpoints.format_offsets(found) for name, found in offsets.items()}
         contents[checkpoints.CLEANER_OFFSETS] = b""

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from odradek.engines.local.disk import Disk
+from odradek.topic_partition import TopicPartition
 
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 LOG_STARTS = "log-start-offset-checkpoint"
@@ -32,7 +33,6 @@ CLEAN_SHUTDOWN = ".kafka_cleanshutdown"
 LOCK = ".lock"
 TEMPORARY = ".tmp"
 
-Partition = tuple[str, int]
 _CLEAN_SHUTDOWN_TEXT = b'{"version":0,"brokerEpoch":-1}'
 
 
@@ -45,14 +45,14 @@ def clean_shutdown_text() -> bytes:
     return _CLEAN_SHUTDOWN_TEXT
 
 
-def format_offsets(offsets: Mapping[Partition, int]) -> bytes:
+def format_offsets(offsets: Mapping[TopicPartition, int]) -> bytes:
     lines = [f"{topic} {partition} {offset}\n" for (topic, partition), offset in offsets.items()]
     return f"0\n{len(lines)}\n{''.join(lines)}".encode()
 
 
-def parse_offsets(data: bytes | bytearray) -> dict[Partition, int]:
+def parse_offsets(data: bytes | bytearray) -> dict[TopicPartition, int]:
     """The offset of each partition; empty for an empty file."""
-    found: dict[Partition, int] = {}
+    found: dict[TopicPartition, int] = {}
     for fields in _lines(data, 3):
         offset = _number(fields[2])
         if offset < 0:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from odradek.clock import Clock
 from odradek.engines.interface import LogIdentity, StorageError
 from odradek.engines.local import checkpoints
-from odradek.engines.local.checkpoints import Partition
 from odradek.engines.local.disk import Disk
 from odradek.engines.local.flushed_offsets import Flushed, FlushedOffsets, Key
+from odradek.topic_partition import TopicPartition
 
 UNKNOWN_TOPIC_ID = bytes(16)
 _FOLDER = re.compile(r"([a-zA-Z0-9._-]{1,249})-(\d{1,10})")
@@ -35,10 +35,10 @@ class Found:
 
     properties: dict[str, str] | None
     clean: bool
-    topics: dict[Partition, bytes]
-    recovery_points: dict[Partition, int]
-    start_offsets: dict[Partition, int]
-    high_watermarks: dict[Partition, int]
+    topics: dict[TopicPartition, bytes]
+    recovery_points: dict[TopicPartition, int]
+    start_offsets: dict[TopicPartition, int]
+    high_watermarks: dict[TopicPartition, int]
     flushed: dict[Key, Flushed]
     deleted_folders: list[str]
     notes: list[str]

@@ -31,7 +31,6 @@ from odradek.engines.interface import (
     is_one_id,
 )
 from odradek.engines.local.checkpointing import Checkpointing
-from odradek.engines.local.checkpoints import Partition
 from odradek.engines.local.cut import SyncFailed
 from odradek.engines.local.data_directory import UNKNOWN_TOPIC_ID, DataDirectory
 from odradek.engines.local.deletions import Deletions
@@ -39,10 +38,11 @@ from odradek.engines.local.disk import Disk
 from odradek.engines.local.files import LoadedIndexes, LogFile, OpenFiles
 from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS, FlushedOffsets
 from odradek.engines.local.flusher import Flusher
-from odradek.engines.local.log import LocalLog, Shared
+from odradek.engines.local.log import LocalLog, SharedByLogs
 from odradek.engines.local.log_states import LogState, LogStates, compare
 from odradek.engines.local.recovery import NOTHING, Loaded, load_log
 from odradek.logs import get_logger
+from odradek.topic_partition import TopicPartition
 
 log = get_logger("odradek.engine")
 warn = log.warning
@@ -86,12 +86,12 @@ class LocalEngine(Engine):
             self._open_files_max = min(self._open_files_max, without_surplus(descriptors.segment_files))
             self._disk.spans_max = descriptors.spans
         self._entropy = entropy
-        self._opening: set[Partition] = set()
+        self._opening: set[TopicPartition] = set()
         self._opened_at = 0.0
         """The monotonic time in seconds at which `open` was last called."""
         self._directory = DataDirectory(self.path, self._disk, self._clock, self.cluster_id, node_id, entropy)
         self._checkpoints: Checkpointing
-        self._shared: Shared | None = None
+        self._shared: SharedByLogs | None = None
         self._flushed = FlushedOffsets(self._disk, f"{self.path}/{FLUSHED_OFFSETS}")
         self._states = LogStates(scheduler, self._flushed)
 
@@ -156,7 +156,7 @@ class LocalEngine(Engine):
             if (log := writers.get(file)) is not None:
                 asyncio.get_running_loop().call_soon(log.flush_failed, error)
 
-        self._shared = Shared(
+        self._shared = SharedByLogs(
             disk=disk,
             clock=self._clock,
             scheduler=self._scheduler,
@@ -235,7 +235,9 @@ class LocalEngine(Engine):
         finally:
             self._opening.discard(key)
 
-    async def _open(self, shared: Shared, key: Partition, identity: LogIdentity, config: LogConfig) -> LocalLog:
+    async def _open(
+        self, shared: SharedByLogs, key: TopicPartition, identity: LogIdentity, config: LogConfig
+    ) -> LocalLog:
         state = await self._state_of(shared, key, identity)
         loaded = await self._load(shared, state, identity, config) if state.has_files else None
         unclean = not state.clean
@@ -257,7 +259,7 @@ class LocalEngine(Engine):
             opened.look_for_holes()
         return opened
 
-    async def _state_of(self, shared: Shared, key: Partition, identity: LogIdentity) -> LogState:
+    async def _state_of(self, shared: SharedByLogs, key: TopicPartition, identity: LogIdentity) -> LogState:
         """The state of a log that is about to be opened. Raises `StorageError` where the folder belongs to another
         topic of the same name."""
         state = self._states.all.get(key)
@@ -293,7 +295,7 @@ class LocalEngine(Engine):
                 warn(note, log=str(identity))
         return state
 
-    async def _load(self, shared: Shared, state: LogState, identity: LogIdentity, config: LogConfig) -> Loaded:
+    async def _load(self, shared: SharedByLogs, state: LogState, identity: LogIdentity, config: LogConfig) -> Loaded:
         """Loads a log from its folder. Raises `Unknown`."""
         try:
             loaded = await shared.background.run(

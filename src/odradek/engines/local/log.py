@@ -74,7 +74,7 @@ _BUFFERS_MAX = 1000  # buffers of one write; Linux allows 1024
 
 
 @dataclass(slots=True)
-class Shared:
+class SharedByLogs:
     """Objects and callbacks that the logs of one engine share."""
 
     disk: Disk
@@ -109,7 +109,7 @@ class LocalLog(PartitionLog):
 
     def __init__(
         self,
-        shared: Shared,
+        shared: SharedByLogs,
         identity: LogIdentity,
         config: LogConfig,
         folder: str,

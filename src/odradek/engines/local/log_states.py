@@ -17,12 +17,12 @@ from odradek.clock import Scheduler, Timer
 from odradek.config.topic import LogConfig
 from odradek.engines.interface import LogIdentity
 from odradek.engines.local import checkpoints
-from odradek.engines.local.checkpoints import Partition
 from odradek.engines.local.cut import Cut
 from odradek.engines.local.data_directory import UNKNOWN_TOPIC_ID, Found
 from odradek.engines.local.flushed_offsets import FLUSHED_OFFSETS, Flushed, FlushedOffsets
 from odradek.engines.local.log import LocalLog
 from odradek.logs import get_logger
+from odradek.topic_partition import TopicPartition
 
 warn = get_logger("odradek.engine").warning
 
@@ -63,8 +63,8 @@ class LogStates:
     """The logs of one engine between a start and a stop. Used on the event loop."""
 
     def __init__(self, scheduler: Scheduler, flushed: FlushedOffsets) -> None:
-        self.all: dict[Partition, LogState] = {}
-        self.open: dict[Partition, LocalLog] = {}
+        self.all: dict[TopicPartition, LogState] = {}
+        self.open: dict[TopicPartition, LocalLog] = {}
         """The open logs; a failed log stays here until it is closed."""
         self.timer: Timer | None = None
         """The timer of the next write of the flushed offsets, where one is due."""
@@ -190,15 +190,15 @@ class LogStates:
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
 
-    async def checkpoint_offsets(self) -> dict[str, dict[Partition, int]]:
+    async def checkpoint_offsets(self) -> dict[str, dict[TopicPartition, int]]:
         """The offsets that the checkpoints are to contain, by file name."""
         for _ in range(0, len(self._flushed_logs), LOGS_AT_ONCE):
             self.take_flushed(LOGS_AT_ONCE)
             await asyncio.sleep(0)
         self.take_flushed()  # the checkpoints must not claim more than the flushed offsets
-        recovery_points: dict[Partition, int] = {}
-        start_offsets: dict[Partition, int] = {}
-        high_watermarks: dict[Partition, int] = {}
+        recovery_points: dict[TopicPartition, int] = {}
+        start_offsets: dict[TopicPartition, int] = {}
+        high_watermarks: dict[TopicPartition, int] = {}
         for key, state in self.all.items():
             if not state.has_files:
                 continue
