@@ -46,3 +46,13 @@ def test_a_narrow_terminal_gets_paragraphs(monkeypatch: pytest.MonkeyPatch, caps
         "none",
         "",
     ]
+
+
+def test_numbers_are_right_aligned_and_words_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(200, monkeypatch, capsys).splitlines()
+    (heading,) = (line for line in lines if "controller" in line)
+    (first,) = (line for line in lines if "broker-1" in line)
+    assert first.index("1") == heading.index("id") + 1
+    assert first.index("yes") == heading.index("is controller")

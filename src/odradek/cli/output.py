@@ -44,7 +44,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[dict[str, Any]], title: st
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     needed = 0
     for column in columns:
-        numeric = any(isinstance(row[column], int) for row in rows)
+        numeric = any(isinstance(row[column], int) and not isinstance(row[column], bool) for row in rows)
         # A heading may be broken between its words; a value is never broken.
         width = max(map(len, [*column.split("_"), *(_text(row[column]) for row in rows)]))
         needed += width + 3  # including its borders
