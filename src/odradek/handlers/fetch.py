@@ -107,13 +107,15 @@ class _Look:
         self.from_disk = False
 
     def add(self, answer: PartitionData, records: list[Buffer], partition: Partition | None) -> None:
-        size = sum(map(len, records))
-        if size and partition is not None:
-            self.read.append((partition.traffic, size))
         answer.records = records
-        self.total += size
-        self.left = max(0, self.left - size)
-        self.urgent = self.urgent or answer.error_code != 0 or answer.diverging_epoch.epoch >= 0
+        if records:
+            size = sum(map(len, records))
+            if partition is not None:
+                self.read.append((partition.traffic, size))
+            self.total += size
+            self.left = max(0, self.left - size)
+        if answer.error_code != 0 or answer.diverging_epoch.epoch >= 0:
+            self.urgent = True
         self.answers.append(answer)
 
 

@@ -161,9 +161,12 @@ class FetchShape:
             return None
         if self._isolation_level == fetch.READ_COMMITTED and partition.aborted_between(offset, end):
             return None
-        room = min(self._max_bytes, self._broker.unread_responses.room_bytes)
+        room = self._broker.unread_responses.room_bytes
+        if room > self._max_bytes:
+            room = self._max_bytes
         try:
-            records = opened.read(offset, min(self._partition_max_bytes, room), end, True, spans)
+            most = self._partition_max_bytes
+            records = opened.read(offset, most if most < room else room, end, True, spans)
         except (OffsetOutOfRange, LogFailure, OSError):
             return None
         if not isinstance(records, list):

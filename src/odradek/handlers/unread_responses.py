@@ -22,4 +22,5 @@ class UnreadResponses:
     @property
     def room_bytes(self) -> int:
         """How many bytes a response may read now."""
-        return max(0, self.limit_bytes - self.held_bytes)
+        room_bytes = self.limit_bytes - self.held_bytes
+        return room_bytes if room_bytes > 0 else 0
