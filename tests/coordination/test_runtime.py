@@ -649,6 +649,39 @@ def test_what_is_written_in_a_transaction_counts_when_it_is_committed() -> None:
     run(work)
 
 
+def test_what_comes_after_the_end_of_its_transaction_is_refused() -> None:
+    """The transaction of a request that writes in parts may end between two of them, also by a newer epoch."""
+
+    async def work(engine: HeldEngine, partition: Partition, serving: Serving) -> None:
+        engine.hold = False
+
+        def put(producer: tuple[int, int], key: bytes, continues: bool) -> ErrorCode:
+            def operation(machine: Ledger, outcome: Outcome) -> None:
+                outcome.records.append(NewRecord(key, b"1"))
+                outcome.producer, outcome.continues = producer, continues
+
+            try:
+                serving.shard.run(operation)
+            except KafkaError as refused:
+                return refused.code
+            return ErrorCode.NONE
+
+        assert put((5, 0), b"a", continues=False) == ErrorCode.NONE
+        assert put((5, 0), b"b", continues=True) == ErrorCode.NONE
+        partition.end_transaction(5, 0, 0, committed=True)
+        assert put((5, 0), b"c", continues=True) == ErrorCode.INVALID_TXN_STATE
+        assert put((5, 0), b"d", continues=False) == ErrorCode.NONE
+        partition.end_transaction(5, 1, 0, committed=False)
+        for continues in (True, False):
+            assert put((5, 0), b"e", continues) == ErrorCode.INVALID_PRODUCER_EPOCH
+        assert serving.shard.machine.entries == {b"a": b"1", b"b": b"1"} and not serving.shard.machine.pending
+        assert put((5, 1), b"f", continues=False) == ErrorCode.NONE
+        partition.end_transaction(5, 1, 0, committed=True)
+        assert serving.shard.machine.entries == {b"a": b"1", b"b": b"1", b"f": b"1"}
+
+    run(work)
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_what_is_written_while_a_state_is_prepared_is_not_missed(times: int) -> None:
     """However often that happens, the shard serves in the end."""

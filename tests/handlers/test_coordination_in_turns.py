@@ -6,6 +6,7 @@ Nothing is timed: a request is carried out step by step, and what lies between t
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from odradek.durations import Durations
 from odradek.errors import ErrorCode, KafkaError
 from odradek.handlers.context import RequestContext
 from odradek.handlers.table import HANDLERS
+from odradek.handlers.turns import TURN_S
 from odradek.insight import gathering
 from odradek.insight.gathering import LAGS_AT_ONCE, Gathering
 from odradek.insight.watching import AT_ONCE as LOOKS_AT_ONCE
@@ -69,6 +71,7 @@ from odradek.protocol.messages.write_txn_markers import (
 )
 from odradek.records.builder import NewRecord, build_batch
 from tests.handlers.group_peer import GroupPeer
+from tests.network.test_connection import until
 from tests.raw_client import RawClient, batch
 from tests.serving import Serving
 
@@ -508,6 +511,27 @@ def test_a_group_that_is_being_deleted_is_there_for_nobody(place: Place) -> None
     # Afterwards the name is as any other.
     place.commit("deleted")
     assert place.look(lambda: place.count_of("deleted")) == 1
+
+
+def test_a_deletion_ends_without_its_client(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group is not left half deleted because a connection is lost: a turn is one step here."""
+    place.commit("left", partitions=MANY)
+    numbers = itertools.count()
+    known = place.look(lambda: set(place.shared.connections))
+
+    def now() -> float:
+        number = next(numbers)
+        if number == 8:
+            for connection in place.shared.connections - known:
+                connection.abort()
+        return number * 0.6 * TURN_S
+
+    with monkeypatch.context() as patch, RawClient(place.port) as client:
+        patch.setattr(place.shared.dispatch.broker.turns, "_now", now)
+        client.send(DeleteGroupsRequest(groups_names=["left"]), 2)
+        assert client.is_closed()
+        until(lambda: place.look(lambda: "left" not in place.server.groups._deleting), "it has ended")
+    assert place.look(lambda: place.count_of("left")) == 0
 
 
 def test_a_group_that_goes_while_groups_are_listed_is_left_out(place: Place) -> None:

@@ -51,6 +51,8 @@ class Outcome:
     state must then be loaded again."""
     producer: tuple[int, int] | None = None
     """The producer (id, epoch) in whose transaction the records are written: they take effect when it commits."""
+    continues: bool = False
+    """Whether earlier records of the same request have been written in that transaction: it must still be open."""
     waits: bool = True
     """Whether the answers depend on the durable state and so wait for the last append before them."""
 

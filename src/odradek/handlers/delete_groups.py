@@ -11,12 +11,18 @@ from collections.abc import Sequence
 
 from odradek.coordination.replies import Untold, settled
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import RequestContext, Steps
+from odradek.handlers.context import RequestContext
+from odradek.handlers.turns import Steps as StepsTo
 from odradek.protocol.messages.delete_groups import DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse
 
 
-def handle(request: DeleteGroupsRequest, context: RequestContext) -> Steps:
-    """Deletes one group after the other; the answer waits until all deletions are durable."""
+async def handle(request: DeleteGroupsRequest, context: RequestContext) -> DeleteGroupsResponse:
+    """Deletes one group after the other, also if the connection is lost meanwhile: no group is left half deleted. The
+    answer waits until all deletions are durable."""
+    return await _told(await context.broker.turns.run(_delete(request, context)))
+
+
+def _delete(request: DeleteGroupsRequest, context: RequestContext) -> StepsTo[list[Untold[DeletableGroupResult]]]:
     deleted: list[Untold[DeletableGroupResult]] = []
     for group_id in dict.fromkeys(request.groups_names):
         result, durable = DeletableGroupResult(group_id=group_id), None
@@ -27,7 +33,7 @@ def handle(request: DeleteGroupsRequest, context: RequestContext) -> Steps:
         result.error_code = code
         deleted.append(Untold(result, durable))
         yield
-    return _told(deleted)
+    return deleted
 
 
 async def _told(deleted: Sequence[Untold[DeletableGroupResult]]) -> DeleteGroupsResponse:

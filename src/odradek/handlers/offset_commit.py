@@ -17,8 +17,9 @@ from odradek.coordination.groups.shard import GroupShard
 from odradek.coordination.operation import Outcome, Reply
 from odradek.coordination.replies import Untold, settled
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import Answer, RequestContext, Steps
+from odradek.handlers.context import Answer, RequestContext
 from odradek.handlers.offsets_to_commit import Answers, ToCommit, are_many, committed, parts, refuse, to_commit
+from odradek.handlers.turns import Steps as StepsTo
 from odradek.protocol.messages.offset_commit import (
     OffsetCommitRequest,
     OffsetCommitRequestTopic,
@@ -31,10 +32,10 @@ GROUP_NOT_FOUND_SINCE = 9
 BY_ID_SINCE = 10
 
 
-def handle(request: OffsetCommitRequest, context: RequestContext) -> Answer | Awaitable[Answer] | Steps:
+def handle(request: OffsetCommitRequest, context: RequestContext) -> Answer | Awaitable[Answer]:
     """Commits the offsets."""
     if are_many(request.topics):
-        return _in_parts(request, context)
+        return _all_parts(request, context)
     answers: Answers = {}
     offsets = _to_commit(request.topics, answers, context)
     response = OffsetCommitResponse(topics=list(answers.values()))
@@ -52,7 +53,12 @@ def handle(request: OffsetCommitRequest, context: RequestContext) -> Answer | Aw
     return context.broker.groups.ask(request.group_id, commit, refusal)
 
 
-def _in_parts(request: OffsetCommitRequest, context: RequestContext) -> Steps:
+async def _all_parts(request: OffsetCommitRequest, context: RequestContext) -> OffsetCommitResponse:
+    """Commits in parts, and all of them also if the connection is lost meanwhile."""
+    return await (await context.broker.turns.run(_in_parts(request, context)))
+
+
+def _in_parts(request: OffsetCommitRequest, context: RequestContext) -> StepsTo[Awaitable[OffsetCommitResponse]]:
     answers: Answers = {}
     made: list[Untold[list[ToCommit]]] = []
     refused = ErrorCode.NONE

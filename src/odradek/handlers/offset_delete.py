@@ -7,9 +7,12 @@ and a partition named twice is answered twice.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from odradek.coordination.replies import Untold, settled
 from odradek.errors import ErrorCode, KafkaError
-from odradek.handlers.context import RequestContext, Steps
+from odradek.handlers.context import RequestContext
+from odradek.handlers.turns import Steps as StepsTo
 from odradek.protocol.messages.offset_delete import (
     OffsetDeleteRequest,
     OffsetDeleteResponse,
@@ -18,8 +21,15 @@ from odradek.protocol.messages.offset_delete import (
 )
 
 
-def handle(request: OffsetDeleteRequest, context: RequestContext) -> Steps:
-    """Deletes the offsets, or returns an error for each."""
+async def handle(request: OffsetDeleteRequest, context: RequestContext) -> OffsetDeleteResponse:
+    """Deletes the offsets, or returns an error for each. Ends what it has begun also if the connection is lost."""
+    told = await context.broker.turns.run(_delete(request, context))
+    return told if isinstance(told, OffsetDeleteResponse) else await told
+
+
+def _delete(
+    request: OffsetDeleteRequest, context: RequestContext
+) -> StepsTo[OffsetDeleteResponse | Awaitable[OffsetDeleteResponse]]:
     if not request.group_id:
         return OffsetDeleteResponse(error_code=ErrorCode.INVALID_GROUP_ID)
     topics: dict[str, OffsetDeleteResponseTopic] = {}

@@ -91,7 +91,9 @@ def _commit(
     for first in range(0, len(offsets), STEP_RECORDS):
         part = offsets[first : first + STEP_RECORDS]
 
-        def commit(shard: GroupShard, outcome: Outcome, part: list[ToCommit] = part) -> list[ToCommit]:
+        def commit(
+            shard: GroupShard, outcome: Outcome, part: list[ToCommit] = part, continues: bool = first > 0
+        ) -> list[ToCommit]:
             check = committing.check_commit(
                 shard,
                 request.group_id,
@@ -103,6 +105,7 @@ def _commit(
             )
             committing.commit(shard, committed(request.group_id, part, context.broker), check, outcome)
             outcome.producer = request.producer_id, request.producer_epoch
+            outcome.continues = continues
             return part
 
         try:

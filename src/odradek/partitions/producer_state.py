@@ -97,6 +97,11 @@ class ProducerState:
         producer = self.producers.get(producer_id)
         return producer is not None and producer.current_txn_first_offset >= 0 and producer.epoch == epoch
 
+    def is_fenced(self, producer_id: int, epoch: int) -> bool:
+        """Whether a batch or marker of a newer epoch of the producer stands in this partition."""
+        producer = self.producers.get(producer_id)
+        return producer is not None and producer.epoch > epoch
+
     def check(self, header: BatchHeader) -> KeptBatch | None:
         """Returns None for a batch to append; for a repetition, the batch that was appended before. Raises `KafkaError`
         with INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER or INVALID_TXN_STATE, as Kafka does.
