@@ -180,12 +180,9 @@ class Shard(Generic[S]):
         assert opening is not None
         if outcome.producer is not None:
             # The coordinator was asked before others had their turn: the transaction may have ended since.
-            producer_id, epoch = outcome.producer
-            producers = self.partition.producers
-            if producers.is_fenced(producer_id, epoch):
-                return ErrorCode.INVALID_PRODUCER_EPOCH
-            if outcome.continues and not producers.has_open_transaction(producer_id, epoch):
-                return ErrorCode.INVALID_TXN_STATE
+            ended = self.partition.transaction_error(*outcome.producer, outcome.continues)
+            if ended is not None:
+                return ended
         try:
             for batch in _batches(records, outcome.producer):
                 durable = self.partition.append_own(batch, opening)
