@@ -213,8 +213,8 @@ class Partition:
         return self.producers.transactions.aborted_between(offset, upto)
 
     def transaction_error(self, producer_id: int, epoch: int, continues: bool) -> ErrorCode | None:
-        """Why a producer may not write in its transaction now, as far as this partition knows: it has a newer epoch, or,
-        if the write `continues` an earlier one, the transaction has ended. None if it may."""
+        """Why a producer may not write in its transaction now, as far as this partition knows: it has a newer epoch,
+        or, if the write `continues` an earlier one, the transaction has ended. None if it may."""
         if self.producers.is_fenced(producer_id, epoch):
             return ErrorCode.INVALID_PRODUCER_EPOCH
         if continues and not self.producers.has_open_transaction(producer_id, epoch):

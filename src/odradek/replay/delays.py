@@ -1,4 +1,4 @@
-"""The delays before a log that has failed is tried again."""
+"""The delays before what has failed is tried again: a log, or the markers of a transaction."""
 
 from __future__ import annotations
 

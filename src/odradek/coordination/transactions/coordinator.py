@@ -30,13 +30,11 @@ from odradek.errors import ErrorCode, KafkaError
 from odradek.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC
 from odradek.logs import get_logger
 from odradek.partitions.registry import Partitions
+from odradek.replay.delays import delays
 from odradek.topic_partition import TopicPartition
 
 log = get_logger("odradek.transactions")
 
-# The delay before a failed marker is written again; it doubles each time up to the maximum.
-RETRY_FIRST_DELAY_S = 0.05
-RETRY_MAX_DELAY_S = 10.0
 # Markers that are written before others have their turn: 2 to 4 ms.
 MARKERS_AT_ONCE = 64
 # How long a request waits for the transaction before to be completed; then CONCURRENT_TRANSACTIONS, and it asks again.
@@ -259,8 +257,7 @@ class TransactionCoordinator:
     async def _complete(self, transactional_id: str, prepared: Transaction) -> None:
         """Writes the markers until all are durable, then appends the complete state to the shard's log."""
         left = list(prepared.partitions)
-        delay_s = RETRY_FIRST_DELAY_S
-        while True:
+        for delay_s in delays():
             left = await self._write_markers(
                 prepared, left, self._topic.shard_of(transactional_id).partition.leader_epoch
             )
@@ -273,7 +270,6 @@ class TransactionCoordinator:
                 retry_s=delay_s,
             )
             await self.scheduler.sleep(delay_s)
-            delay_s = min(delay_s * 2, RETRY_MAX_DELAY_S)
         try:
             shard = self._topic.shard_of(transactional_id)
             # This need not be durable: later records of the id follow it in the log.
